@@ -1,0 +1,21 @@
+"""anmf-lab: the laboratory for adversarial nonnegative matrix factorization."""
+__version__ = "0.1.0"
+
+from importlib import import_module
+
+# What `import anmf_lab as al` offers, and the module each name lives in. Modules are loaded on first use.
+_WHERE = {
+    "NMF": "nmf",
+    "load_dataset": "data",
+}
+__all__ = sorted(_WHERE)
+
+
+def __getattr__(name):
+    if name in _WHERE:
+        return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted([*globals(), *_WHERE])
