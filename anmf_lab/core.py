@@ -48,7 +48,7 @@ def check_choice(
         raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, got {value!r}.")
     return value
 
-# %% ../nbs/00_core.ipynb #508f94a8
+# %% ../nbs/00_core.ipynb #f4fa8196
 @dataclass(frozen=True, eq=False)
 class Data:
     "A nonnegative matrix, what was observed of it, and how it came"
@@ -90,8 +90,10 @@ class Data:
         v = self.values
         return float((v * v).sum(dtype=torch.float64))
     def mm(self, B: Tensor) -> Tensor:
-        "`X @ B`, dense whatever `X` is"
-        return self.X @ B
+        "`X @ B` for `B` (f, k), or for a stack (r, f, k) in one product (r, n, k)"
+        if B.ndim == 2: return self.X @ B
+        r, _, k = B.shape
+        return (self.X @ B.movedim(0, 1).reshape(self.f, r * k)).reshape(self.n, r, k).movedim(1, 0)
 
 # %% ../nbs/00_core.ipynb #c16b49a2
 def _to_torch(X, name: str, allow_sparse: bool) -> Tensor:
