@@ -1,0 +1,33 @@
+"""Every test: one thread, a fixed global seed (ours are local generators), no figure left open."""
+import os
+import sys
+from pathlib import Path
+
+for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))  # so that tests can `import refs...`
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _same_start():
+    "Nothing may depend on the order of the tests"
+    np.random.seed(0)
+    torch.manual_seed(0)
+    dtype = torch.get_default_dtype()
+    yield
+    torch.set_default_dtype(dtype)
+    plt.close("all")
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)

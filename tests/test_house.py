@@ -1,0 +1,264 @@
+"""The house rules: layers, clean notebooks, pages in order, documents whose commands work."""
+import ast
+import importlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import anmf_lab
+
+ROOT = Path(__file__).resolve().parent.parent
+NBS = ROOT / "nbs"
+PAGES = sorted(p for p in NBS.rglob("*.ipynb")
+               if not any(part.startswith(("_", ".")) for part in p.relative_to(NBS).parts))
+PACKAGE = sorted((ROOT / "anmf_lab").rglob("*.py"))
+TEXT = {".py", ".ipynb", ".md", ".ini", ".toml", ".yml", ".cff", ".css", ".json", ".cjs", ".txt", ".html", ""}
+
+
+def page_id(p):
+    return str(p.relative_to(NBS).with_suffix(""))
+
+
+def cells(path):
+    return json.loads(path.read_text(encoding="utf-8"))["cells"]
+
+
+def source(cell):
+    return "".join(cell["source"])
+
+
+def directives(cell):
+    return dict(re.findall(r"^#[ ]*\|[ ]*([\w-]+):?[ \t]*(.*)$", source(cell), re.M))
+
+
+def parsed(text):
+    "The statements of a code cell, magics left out"
+    return ast.parse(re.sub(r"^\s*[%!].*$", "", text, flags=re.M)).body
+
+
+# --- layers
+
+def numbers(pages):
+    "module name -> number, from `#| default_exp`"
+    found = {}
+    for p in pages:
+        number = re.match(r"(\d\d)_", p.name)
+        for c in cells(p):
+            name = re.search(r"^#\|[ ]*default_exp[ ]+(\S+)", source(c), re.M)
+            if name and number:
+                found[name[1]] = int(number[1])
+    return found
+
+
+def imported(tree):
+    "The modules of anmf_lab that a syntax tree imports"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            if node.level or (node.module or "").split(".")[0] == "anmf_lab":
+                module = (node.module or "").removeprefix("anmf_lab").strip(".")
+                yield from [module.split(".")[0]] if module else (a.name for a in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (a.name.split(".")[1] for a in node.names if a.name.startswith("anmf_lab."))
+
+
+def layer_faults(tree, me, number):
+    "What the module `me` may not import, by the numbers of the notebooks"
+    here = number[me]
+    for name in imported(tree):
+        there = number.get(name)
+        if there is None:
+            continue
+        if there >= here:
+            yield f"{me} ({here:02d}) imports {name} ({there:02d}): only lower numbers"
+        elif here < 40 and here // 10 == 3 and 13 <= there < 30:
+            yield f"{me} is an attack and imports the model {name}"
+
+
+def test_a_notebook_imports_only_lower_numbers():
+    number, faults = numbers(PAGES), []
+    for p in PAGES:
+        here = next((m for m, n in number.items() if re.match(rf"{n:02d}_", p.name) and p.parent == NBS), None)
+        if here is None:
+            continue
+        for c in cells(p):
+            exported = re.search(r"^#\|[ ]*(export|exports|exporti)\b", source(c), re.M)
+            if c["cell_type"] == "code" and exported:
+                for statement in parsed(source(c)):
+                    faults += layer_faults(statement, here, number)
+    assert not faults, "\n".join(faults)
+
+
+def test_the_layer_rule_can_fail():
+    number = {"core": 0, "nmf": 13, "lafa": 32}
+    assert list(layer_faults(ast.parse("from anmf_lab.nmf import NMF"), "core", number))
+    assert list(layer_faults(ast.parse("from .nmf import NMF"), "lafa", number))
+    assert list(layer_faults(ast.parse("def f():\n    import anmf_lab.nmf"), "lafa", number))
+    assert not list(layer_faults(ast.parse("from anmf_lab.core import as_data"), "lafa", number))
+
+
+def test_two_notebooks_do_not_share_a_number_or_a_module():
+    stems = [p.name[:2] for p in PAGES if p.parent == NBS and p.name[:2].isdigit()]
+    assert len(stems) == len(set(stems))
+    exports = [m[1] for p in PAGES for c in cells(p) if (m := re.search(r"^#\|[ ]*default_exp[ ]+(\S+)", source(c), re.M))]
+    assert len(exports) == len(set(exports))
+
+
+# --- the notebooks
+
+@pytest.mark.parametrize("path", PAGES, ids=page_id)
+def test_notebook_is_clean(path):
+    faults = []
+    assert path.stat().st_size <= 500_000, f"{path.stat().st_size // 1000} KB: at most 500"
+    for i, c in enumerate(cells(path)):
+        if c["cell_type"] != "code":
+            continue
+        outputs = c.get("outputs", [])
+        if (size := len(json.dumps(outputs))) > 150_000:
+            faults.append(f"cell {i}: {size // 1000} KB of output, at most 150")
+        if c.get("execution_count") is not None:
+            faults.append(f"cell {i}: an execution count; run nbdev_clean")
+        for o in outputs:
+            text = "".join(o.get("text", "")) + "".join(o.get("data", {}).get("text/plain", ""))
+            if o["output_type"] == "error":
+                faults.append(f"cell {i}: a stored error ({o.get('ename')})")
+            if o.get("name") == "stderr" or re.search(r"Warning:|\d+%\|.*\|.*it/s|\d+it \[", text):
+                faults.append(f"cell {i}: a warning or a progress bar; store outputs with tools/run_notebooks.py")
+            if re.search(r"\bat 0x[0-9a-f]{6,}", text):
+                faults.append(f"cell {i}: an address, which changes from run to run")
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=page_id)
+def test_page_is_in_order(path):
+    "Imports in cells of their own, since the docs build runs these; headings in cells of their own"
+    faults, seen_title = [], False
+    for i, c in enumerate(cells(path)):
+        lines = [line for line in source(c).splitlines() if line.strip()]
+        if c["cell_type"] == "markdown":
+            if re.match(r"#{2,}\s", source(c)) and len(lines) > 1:
+                faults.append(f"cell {i}: a heading shares its cell with prose")
+            seen_title = seen_title or source(c).startswith("# ")
+        elif c["cell_type"] == "raw":
+            seen_title = seen_title or "title:" in source(c)
+        elif not directives(c).keys() & {"hide", "export", "exports"}:
+            kinds = {isinstance(s, (ast.Import, ast.ImportFrom)) for s in parsed(source(c))}
+            if len(kinds) == 2:
+                faults.append(f"cell {i}: imports mixed with code")
+    assert seen_title, "no title: begin with '# Title' and a line '> claim'"
+    assert not faults, "\n".join(faults)
+
+
+# --- the package
+
+@pytest.mark.parametrize("name", anmf_lab.__all__)
+def test_public_name_resolves(name):
+    value = getattr(anmf_lab, name)
+    assert name in dir(anmf_lab)
+    if callable(value):
+        text = (value.__doc__ or "") + (getattr(value.__init__, "__doc__", "") or "" if isinstance(value, type) else "")
+        assert text.strip(), f"{name} has no docstring"
+
+
+def test_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = anmf_lab.nonsense
+
+
+def test_import_is_light():
+    "`import anmf_lab` alone does not load torch"
+    code = "import sys, anmf_lab; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_version_is_the_one_of_settings():
+    from nbdev.config import get_config
+    assert anmf_lab.__version__ == get_config().version
+
+
+@pytest.mark.parametrize("path", PACKAGE, ids=lambda p: p.stem)
+def test_module_imports(path):
+    if path.stem not in ("__init__", "_modidx", "__main__"):
+        importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+
+
+# --- the repository
+
+def tracked():
+    "The files of the repository; all that are not ignored where there is no git"
+    if shutil.which("git") and (ROOT / ".git").exists():
+        out = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, text=True, capture_output=True, check=True)
+        return [p for line in out.stdout.splitlines() if (p := ROOT / line).is_file()]
+    return [p for p in ROOT.rglob("*") if p.is_file() and not {".venv", "node_modules", ".git"} & set(p.parts)]
+
+
+MACHINE = re.compile(r"(?<![\w.~])/(?:home|root|Users|work|mnt|opt)/[\w.-]+|file:///\w|[A-Z]:\\Users")
+
+
+def test_no_path_of_a_machine_is_tracked():
+    assert MACHINE.search("see /home/" + "someone/x")
+    faults = [f"{p.relative_to(ROOT)}:{n}: {m[0]}" for p in tracked() if p.suffix in TEXT
+              for n, line in enumerate(p.read_text(encoding="utf-8", errors="ignore").splitlines(), 1)
+              if len(line) < 20_000 and (m := MACHINE.search(line)) and "MACHINE = " not in line]
+    assert not faults, "\n".join(faults)
+
+
+def test_no_large_file_is_tracked():
+    faults = [f"{p.relative_to(ROOT)}: {p.stat().st_size // 1000} KB" for p in tracked() if p.stat().st_size > 1_000_000]
+    assert not faults, "\n".join(faults)
+
+
+def test_readme_is_what_the_index_gives():
+    staged = ROOT / "_proc" / "index.ipynb"
+    if not staged.exists():
+        pytest.skip("the docs are not staged: make docs")
+    done = subprocess.run([sys.executable, "tools/readme.py", "--check"], cwd=ROOT, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+
+
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_to_files_exist(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!https?:|mailto:|#)([^)#\s]+)", text)
+    missing = [link for link in links if not (ROOT / link).exists()]
+    assert not missing, f"{name} links to what is not there: {missing}"
+
+
+def commands(name):
+    "The shell lines of a document"
+    text = (ROOT / name).read_text(encoding="utf-8")
+    blocks = re.findall(r"^``` ?(?:sh|bash|shell)\n(.*?)^```", text, re.S | re.M)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [re.sub(r"\s+#.*", "", line).strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+@pytest.mark.parametrize("line", sorted({c for d in DOCUMENTS for c in commands(d)}))
+def test_documented_command_is_there(line):
+    "make targets by a dry run, our tools by their files, the rest by its name; quick ones run"
+    words = [w for w in line.split() if not re.fullmatch(r"[A-Z_]+=.*", w)]
+    if words[0] == "make":
+        done = subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, text=True, capture_output=True)
+        assert done.returncode == 0, done.stderr
+    elif words[0] in ("git", "pip", "cd", "source", "."):
+        assert "clone" in words or "install" in words or words[0] in ("cd", "source", ".") or shutil.which(words[0])
+    elif words[0] in ("python", "pytest"):
+        files = [w for w in words[1:] if w.endswith((".py", ".ipynb")) or w.startswith("tests/")]
+        assert all((ROOT / f.split("::")[0]).exists() for f in files), line
+        assert files or words[0] == "pytest" or words[1] == "-m", line
+    elif words[0] == "anmf-lab":
+        done = subprocess.run([sys.executable, "-m", "anmf_lab.cli", *[w for w in words[1:2] if not w.startswith("-")], "--help"],
+                              cwd=ROOT, text=True, capture_output=True)
+        assert done.returncode == 0, done.stderr
+    else:
+        assert shutil.which(words[0], path=f"{Path(sys.executable).parent}:{__import__('os').environ['PATH']}"), line
+
+
+def test_contributing_has_commands():
+    assert len(commands("CONTRIBUTING.md")) >= 5
