@@ -165,7 +165,7 @@ def make_target(
     noise, usual = _NOISE[target]
     return Target(replace(data, X=noise(data.X, usual if strength is None else strength, rng)))
 
-# %% ../nbs/21_anmf.ipynb #0bc84108
+# %% ../nbs/21_anmf.ipynb #c7e2b1db
 def reply_gap(
     Z: Tensor,      # target, (n, f)
     W: Tensor,      # codes, (n, k)
@@ -187,7 +187,7 @@ def relaxed_cost(
     game: Game,     # prices, with a `gamma`
 ) -> Tensor:        # scalar
     "The objective (9) of the paper"
-    return learner_cost(X, W, H, H_adv, game) + game.gamma * _sq(reply_gap(Z, W, H, H_adv, game.lam))
+    return learner_cost(X, W, H, H_adv, game) + (game.gamma or 0.) * _sq(reply_gap(Z, W, H, H_adv, game.lam))
 
 # %% ../nbs/21_anmf.ipynb #9ba8ecb0
 def price_unit(
@@ -211,7 +211,7 @@ def set_scale(
     r = torch.where((r > 0) & torch.isfinite(r), r, torch.ones_like(r))    # an empty component has no scale
     return W / r, H * r[:, None]
 
-# %% ../nbs/21_anmf.ipynb #9f3193f5
+# %% ../nbs/21_anmf.ipynb #3f35a236
 @dataclass(frozen=True)
 class Slope:
     "Value and gradient of the game at one point"
@@ -220,6 +220,11 @@ class Slope:
     H: Tensor            # gradient in the components, (k, f)
     H_adv: Tensor | None # gradient in the attacked components, (k, f); None where they are the exact reply
     reply: Tensor        # the attacked components themselves, (k, f)
+
+def _given(H_adv: Tensor | None) -> Tensor:
+    "The attacked components, which the relaxed problem cannot do without"
+    if H_adv is None: raise ValueError("with gamma, the attacked components are variables: pass H_adv.")
+    return H_adv
 
 def slope_by_residuals(
     data: Data,                    # the problem; its mask is honoured
@@ -232,7 +237,7 @@ def slope_by_residuals(
     "Objective and gradients from n x f residuals"
     X, Z, M, (a, b, g) = data.X, target.Z, data.mask, (game.alpha, game.beta, game.gamma)
     over = (lambda R: R) if M is None else (lambda R: M * R)
-    if g is None: H_adv = best_response(Z, W, H, game.lam, M)
+    H_adv = best_response(Z, W, H, game.lam, M) if g is None else _given(H_adv)
     Ra, Rb, Rz = over(W @ H_adv - X), over(W @ H - X), over(W @ H_adv - Z)
     phi = game.lam * (H_adv - H) + W.T @ Rz
     Q = 2 * a * W.T @ Ra
@@ -243,7 +248,7 @@ def slope_by_residuals(
     return Slope(float(loss), 2 * a * Ra @ H_adv.T + 2 * b * Rb @ H.T - Rz @ L.T - WL @ H_adv.T,
                  2 * b * W.T @ Rb + game.lam * L, None if g is None else Q - game.lam * L - W.T @ WL, H_adv)
 
-# %% ../nbs/21_anmf.ipynb #00621497
+# %% ../nbs/21_anmf.ipynb #8e60c6b9
 def slope(
     data: Data,                    # the problem, dense or sparse
     target: Target,                # what the attacker wants
@@ -258,19 +263,17 @@ def slope(
     S, C, own = W.T @ W, data.T.mm(W).T, target.base is data
     CZ = C + target.shift * W.sum(0)[:, None] if own else target.back(W)
     G = S + lam * torch.eye(len(H), dtype=H.dtype, device=H.device)
-    if g is None:
-        chol = torch.linalg.cholesky(G)
-        H_adv = torch.cholesky_solve(lam * H + CZ, chol)
-    SA, SH = S @ H_adv, S @ H
-    Q, phi = 2 * a * (SA - C), None if g is None else SA + lam * H_adv - lam * H - CZ
-    L = torch.cholesky_solve(Q, chol) if phi is None else -2 * g * phi
-    loss = (a + b) * data.sq + float(a * (H_adv * (SA - 2*C)).sum() + b * (H * (SH - 2*C)).sum()) + (0 if phi is None else g * float(_sq(phi)))
-    AL, E = H_adv @ L.T, 2 * a * H_adv + 2 * b * H
+    A = _solve_spd(G, lam * H + CZ) if g is None else _given(H_adv)
+    SA, SH = S @ A, S @ H
+    Q, phi = 2 * a * (SA - C), SA - CZ + lam * (A - H)
+    L = _solve_spd(G, Q) if g is None else -2 * g * phi
+    loss = (a + b) * data.sq + float(a * (A * (SA - 2*C)).sum() + b * (H * (SH - 2*C)).sum() + (g or 0.) * _sq(phi))
+    AL, E = A @ L.T, 2 * a * A + 2 * b * H
     XE = data.mm((E - L).T) - target.shift * L.sum(1) if own else data.mm(E.T) - target.mm(L.T)
-    gW = W @ (2 * a * H_adv @ H_adv.T + 2 * b * H @ H.T - AL - AL.T) - XE
-    return Slope(loss, gW, 2 * b * (SH - C) + lam * L, None if phi is None else Q - G @ L, H_adv)
+    gW = W @ (2 * a * A @ A.T + 2 * b * H @ H.T - AL - AL.T) - XE
+    return Slope(loss, gW, 2 * b * (SH - C) + lam * L, None if g is None else Q - G @ L, A)
 
-# %% ../nbs/21_anmf.ipynb #1758b36e
+# %% ../nbs/21_anmf.ipynb #f065228a
 def stationarity(
     theta: Tensor,      # a block of variables
     grad: Tensor,       # its gradient
@@ -311,68 +314,75 @@ def game_residual(
     if scale == "components": gH = _tangential(H, gH, 1)
     r = [stationarity(W, gW, 2 * (a * A @ A.T + b * H @ H.T).diagonal()),
          stationarity(H, gH, (2 * b * S.diagonal() + pull)[:, None])]
-    if g is not None: r.append(stationarity(A, s.H_adv, (2 * a * S + 2 * g * G @ G).diagonal()[:, None]))
+    if g is not None: r.append(stationarity(A, _given(s.H_adv), (2 * a * S + 2 * g * G @ G).diagonal()[:, None]))
     return max(r)
 
-# %% ../nbs/21_anmf.ipynb #947f32c5
+# %% ../nbs/21_anmf.ipynb #29e8e406
 def _on_sphere(V: Tensor, dim: int, radius: float) -> Tensor:
     "Each column (dim 0) or row (dim 1) at length `radius`"
     return V * (radius / V.norm(dim=dim, keepdim=True).clamp_min(torch.finfo(V.dtype).tiny))
 
-class _Packed:
-    "The game as a function of one flat nonnegative vector, as SciPy wants it"
-    def __init__(self, data: Data, target: Target, W: Tensor, H: Tensor, game: Game, scale: str, H_adv: Tensor | None):
-        W, H = set_scale(W, H, scale)
-        self.data, self.target, self.game, self.scale = data, target, game, scale
-        self.blocks = [W, H] + ([] if game.gamma is None else [H.clone() if H_adv is None else H_adv])
-        self.radius, self.last = math.sqrt(len(W) / len(H)), None
+def _onto_sphere(V: Tensor, g: Tensor, dim: int, radius: float) -> Tensor:
+    "Gradient in `V` where `g` is the gradient in `_on_sphere(V, dim, radius)`"
+    return _tangential(V, g, dim) * (radius / V.norm(dim=dim, keepdim=True).clamp_min(torch.finfo(V.dtype).tiny))
 
-    def pack(self, blocks) -> np.ndarray: return np.concatenate([B.detach().cpu().numpy().ravel() for B in blocks]).astype(float)
+# %% ../nbs/21_anmf.ipynb #a2f601ba
+class _Objective:
+    "The game as a function of one flat nonnegative vector, as SciPy wants it, and the record of a run"
+    def __init__(self, data: Data, target: Target, start: list[Tensor], game: Game, scale: str):
+        self.data, self.target, self.like, self.game, self.scale = data, target, start, game, scale
+        self.radius, self.x = math.sqrt(data.n / len(start[1])), self.pack(start)
+        self.losses: list[float] = []
+        self.residuals: list[float] = []
+        self.n, self.status = 0, Status.max_iter
+
+    def pack(self, blocks) -> np.ndarray:
+        return np.concatenate([B.detach().cpu().numpy().ravel() for B in blocks]).astype(np.float64)
     def unpack(self, x: np.ndarray) -> list[Tensor]:
-        "Vector to raw blocks"
-        parts = torch.from_numpy(np.array(x)).split([B.numel() for B in self.blocks])
-        return [p.reshape(B.shape).to(B) for p, B in zip(parts, self.blocks)]
+        parts = torch.from_numpy(np.array(x)).split([B.numel() for B in self.like])
+        return [p.reshape(B.shape).to(B) for p, B in zip(parts, self.like, strict=True)]
     def factors(self, V: list[Tensor]) -> list[Tensor]:
         "Raw blocks to factors at the fixed scale"
-        W, H = V[0], V[1]
-        if self.scale == "codes": W = _on_sphere(W, 0, self.radius)
-        if self.scale == "components": H = _on_sphere(H, 1, 1.)
+        W = _on_sphere(V[0], 0, self.radius) if self.scale == "codes" else V[0]
+        H = _on_sphere(V[1], 1, 1.) if self.scale == "components" else V[1]
         return [W, H, *V[2:]]
     def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         "Objective and gradient"
         V = self.unpack(x)
         F = self.factors(V)
-        self.last = s = slope(self.data, self.target, F[0], F[1], self.game, *F[2:])
-        gW, gH = s.W, s.H
-        tiny = torch.finfo(gW.dtype).tiny
-        if self.scale == "codes": gW = _tangential(V[0], gW, 0) * (self.radius / V[0].norm(dim=0).clamp_min(tiny))
-        if self.scale == "components": gH = _tangential(V[1], gH, 1) / V[1].norm(dim=1, keepdim=True).clamp_min(tiny)
-        return s.loss, self.pack([gW, gH] + ([] if s.H_adv is None else [s.H_adv]))
-
-# %% ../nbs/21_anmf.ipynb #eb6b78ee
-class _Watch:
-    "SciPy's callback: keeps the history, tests the residual, obeys the user"
-    def __init__(self, fun: _Packed, x: np.ndarray, tol: float, every: int, callback: Callable | None, bar):
-        self.fun, self.tol, self.every, self.callback, self.bar = fun, tol, every, callback, bar
-        self.n, self.losses, self.residuals, self.x, self.status = 0, [], [], x, Status.max_iter
-        self.check(x)
-    def check(self, x: np.ndarray) -> bool:
-        "Record one point; True ends the run"
-        F = self.fun.factors(self.fun.unpack(x))
-        s = slope(self.fun.data, self.fun.target, F[0], F[1], self.fun.game, *F[2:])
-        if not math.isfinite(s.loss): self.status = Status.nonfinite; return True
-        self.x = np.array(x)
-        self.losses.append(s.loss)
-        self.residuals.append(game_residual(self.fun.data, self.fun.target, F[0], F[1], self.fun.game, *F[2:], scale=self.fun.scale, s=s))
-        if 0 < self.tol and self.residuals[-1] <= self.tol: self.status = Status.converged
-        elif self.callback is not None and self.callback(self.n, (F[0], F[1], s.reply), s.loss): self.status = Status.stopped
+        s = slope(self.data, self.target, F[0], F[1], self.game, *F[2:])
+        gW = _onto_sphere(V[0], s.W, 0, self.radius) if self.scale == "codes" else s.W
+        gH = _onto_sphere(V[1], s.H, 1, 1.) if self.scale == "components" else s.H
+        return s.loss, self.pack([gW, gH] if s.H_adv is None else [gW, gH, s.H_adv])
+    def check(self, x: np.ndarray, tol: float, callback: Callable | None) -> bool:
+        "Record a point; True ends the run"
+        F = self.factors(self.unpack(x))
+        s = slope(self.data, self.target, F[0], F[1], self.game, *F[2:])
+        r = game_residual(self.data, self.target, F[0], F[1], self.game, *F[2:], scale=self.scale, s=s)
+        if not math.isfinite(s.loss) or not math.isfinite(r): self.status = Status.nonfinite; return True
+        self.x = np.array(x); self.losses.append(s.loss); self.residuals.append(r)
+        if r <= tol and tol > 0: self.status = Status.converged
+        elif self.n and callback is not None and callback(self.n, (F[0], F[1], s.reply), s.loss): self.status = Status.stopped
         return self.status is not Status.max_iter
-    def __call__(self, x: np.ndarray) -> None:
-        self.n += 1
-        self.bar.update(1)
-        if self.n % self.every == 0 and self.check(x): raise StopIteration
 
-# %% ../nbs/21_anmf.ipynb #7fa0cfab
+# %% ../nbs/21_anmf.ipynb #d9e9980e
+def _lbfgs(fun: _Objective, max_iter: int, tol: float, every: int, callback: Callable | None, bar) -> None:
+    "Run SciPy's L-BFGS-B on `fun`, which keeps the record"
+    def watch(x: np.ndarray) -> None:
+        fun.n += 1
+        bar.update(1)
+        if fun.n % every == 0 and fun.check(x, tol, callback): raise StopIteration
+    try:
+        if fun.check(fun.x, tol, callback) or max_iter == 0: return
+        bounds = Bounds(np.zeros(len(fun.x)), np.full(len(fun.x), np.inf))
+        end = minimize(fun, fun.x, jac=True, method="L-BFGS-B", bounds=bounds, callback=watch,
+                       options=dict(maxiter=max_iter, maxfun=20 * max_iter, ftol=0., gtol=0., maxcor=20))
+        if fun.status is not Status.max_iter: return
+        if fun.n % every: fun.check(end.x, tol, callback)
+        if fun.status is Status.max_iter and fun.n < max_iter: fun.status = Status.stalled
+    except KeyboardInterrupt: fun.status = Status.interrupted
+
+# %% ../nbs/21_anmf.ipynb #d642948a
 def solve_bilevel(
     data: Data,                       # the problem: dense, sparse or masked
     target: Target,                   # what the attacker wants
@@ -389,18 +399,10 @@ def solve_bilevel(
     progress: bool = False,           # show a progress bar
 ) -> Run:                             # its state is (W, H, H_adv)
     "Minimise (6), or (9) where `gamma` is given, by L-BFGS-B from one start"
-    fun = _Packed(data, target, W, H, game, scale, H_adv)
-    x = fun.pack(fun.blocks)
+    W, H = set_scale(W, H, scale)
+    fun = _Objective(data, target, [W, H] if game.gamma is None else [W, H, H if H_adv is None else H_adv], game, scale)
     with tqdm(total=max_iter, desc="ANMF", disable=not progress, leave=False) as bar:
-        watch = _Watch(fun, x, tol, every, callback, bar)
-        try:
-            if watch.status is Status.max_iter and max_iter > 0:
-                end = minimize(fun, x, jac=True, method="L-BFGS-B", bounds=Bounds(np.zeros(len(x)), np.full(len(x), np.inf)),
-                               callback=watch, options=dict(maxiter=max_iter, maxfun=20*max_iter, ftol=0., gtol=0., maxcor=20))
-                if watch.status is Status.max_iter:
-                    if watch.n % every: watch.check(end.x)
-                    if watch.status is Status.max_iter and watch.n < max_iter: watch.status = Status.stalled
-        except KeyboardInterrupt: watch.status = Status.interrupted
-    F = fun.factors(fun.unpack(watch.x))
-    reply = F[2] if game.gamma is not None else slope(data, target, F[0], F[1], game).reply
-    return Run((F[0], F[1], reply), np.array(watch.losses), watch.n, watch.status, np.array(watch.residuals))
+        _lbfgs(fun, max_iter, tol, every, callback, bar)
+    F = fun.factors(fun.unpack(fun.x))
+    s = slope(data, target, F[0], F[1], game, *F[2:])
+    return Run((F[0], F[1], s.reply), np.array(fun.losses), fun.n, fun.status, np.array(fun.residuals))
