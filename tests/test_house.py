@@ -253,7 +253,7 @@ def test_documented_command_is_there(line):
         assert all((ROOT / f.split("::")[0]).exists() for f in files), line
         assert files or words[0] == "pytest" or words[1] == "-m", line
     elif words[0] == "anmf-lab":
-        done = subprocess.run([sys.executable, "-m", "anmf_lab.cli", *[w for w in words[1:2] if not w.startswith("-")], "--help"],
+        done = subprocess.run([sys.executable, "-m", "anmf_lab", *[w for w in words[1:2] if not w.startswith("-")], "--help"],
                               cwd=ROOT, text=True, capture_output=True)
         assert done.returncode == 0, done.stderr
     else:

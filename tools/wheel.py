@@ -31,8 +31,7 @@ def main():
     env = {**os.environ, "PYTHONPATH": str(TRY)}
     with tempfile.TemporaryDirectory(dir=ROOT / "build") as away:
         sh("-c", USE.format(where=str(TRY)), cwd=away, env=env)
-        if (TRY / "anmf_lab/cli.py").exists():
-            sh(str(TRY / "bin/anmf-lab"), "--version", cwd=away, env=env)
+        sh(str(TRY / "bin/anmf-lab"), "--version", cwd=away, env=env)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,40 @@
+"""The program as a user meets it: a process with an exit code, output and errors."""
+import subprocess
+import sys
+
+import pytest
+
+import anmf_lab
+from anmf_lab.cli import COMMANDS, build_parser
+
+
+def anmf(*args):
+    return subprocess.run([sys.executable, "-m", "anmf_lab", *args], text=True, capture_output=True)
+
+
+def test_version():
+    done = anmf("--version")
+    assert (done.returncode, done.stdout.strip()) == (0, f"anmf-lab {anmf_lab.__version__}")
+
+
+def test_help_does_not_load_torch():
+    code = "import sys; from anmf_lab.cli import build_parser; build_parser(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("args", [(), ("nonsense",), ("--nonsense",)])
+def test_a_wrong_line_is_exit_code_2(args):
+    done = anmf(*args)
+    assert done.returncode == 2 and "usage: anmf-lab" in done.stderr and not done.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_offered_command_has_help(name):
+    try:
+        _, module = build_parser(name)
+    except ModuleNotFoundError:
+        module = None
+    if module is None:
+        pytest.skip(f"{name} is not part of this version")
+    done = anmf(name, "--help")
+    assert done.returncode == 0 and f"anmf-lab {name}" in done.stdout
