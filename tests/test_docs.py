@@ -76,6 +76,6 @@ def test_sidebar_has_every_page_in_its_layer(docs, tmp_path):
         p.write_text("{}")
     contents = docs.sidebar(tmp_path)["website"]["sidebar"]["contents"]
     assert contents[0] == "index.ipynb"
-    assert [c["section"] for c in contents[1:]] == ["Tutorials", "The papers", "Foundations", "Solvers", "Models: NMF and robust",
-                                                    "Models: adversarial", "Attacks", "Laboratory"]
+    assert [c["section"] for c in contents[1:]] == ["Tutorials", "The papers", "Foundations", "Solvers", "NMF and robust NMF",
+                                                    "Adversarial models", "Attacks", "Laboratory"]
     assert contents[1]["contents"] == ["tutorials/quickstart.ipynb"]

@@ -17,7 +17,8 @@ print("wheel", anmf_lab.__version__, "imports:", len(anmf_lab.__all__), "names")
 
 
 def sh(*args, **kwargs):
-    subprocess.run([sys.executable, *args], check=True, **kwargs)
+    if subprocess.run([sys.executable, *args], **kwargs).returncode:
+        sys.exit("the wheel does not work away from the repository: see above")
 
 
 def main():
