@@ -46,7 +46,7 @@ def _random(X: np.ndarray, rng) -> np.ndarray:
     "(n, f) values, uniform between the smallest and the largest of `X`"
     return rng.uniform(np.nanmin(X), np.nanmax(X), X.shape)
 
-# %% ../nbs/05_noise.ipynb #3c1e6cfb
+# %% ../nbs/05_noise.ipynb #c5180ba4
 def salt_pepper(
     X,                  # (n, f) data
     p: float = .1,      # share of each sample's entries that are damaged
@@ -55,10 +55,10 @@ def salt_pepper(
 ) -> np.ndarray:        # damaged copy
     "Damaged entries become the largest or the smallest value of `X`, half and half"
     X, rng = _check(X, p), rng_of(random_state)
-    where = _choose(*X.shape, p, rng)
+    where = _choose(len(X), X.shape[1], p, rng)
     return _put(X, where, np.where(rng.uniform(size=X.shape) < .5, np.nanmin(X), np.nanmax(X)))
 
-# %% ../nbs/05_noise.ipynb #8c97b901
+# %% ../nbs/05_noise.ipynb #e73b4303
 def corrupt_pixels(
     X,                  # (n, f) data
     p: float = .2,      # share of each sample's entries that are damaged
@@ -67,7 +67,7 @@ def corrupt_pixels(
 ) -> np.ndarray:        # damaged copy
     "Damaged entries become uniform random values from the range of `X`"
     X, rng = _check(X, p), rng_of(random_state)
-    return _put(X, _choose(*X.shape, p, rng), _random(X, rng))
+    return _put(X, _choose(len(X), X.shape[1], p, rng), _random(X, rng))
 
 # %% ../nbs/05_noise.ipynb #9b2c8da8
 def _check_image(image_shape, f: int) -> tuple[int, int]:
