@@ -40,8 +40,8 @@ def _limb(name: str) -> np.ndarray:
     for image, (dr, dc) in zip(P, [(0, side), (out, 0), (1, side), (-1, side)], strict=True): image[r + t * dr, c + t * dc] = 1
     return P
 
-# %% ../nbs/04_data.ipynb #7084a929
-def make_swimmer() -> Bunch:  # data (256, 1024), parts (17, 1024), coef (256, 17), image_shape
+# %% ../nbs/04_data.ipynb #5a8538e8
+def make_swimmer() -> Bunch:  # data, parts (17, 1024), coef (256, 17), image_shape
     "The 256 swimmers and their exact parts: `coef @ parts == data`, torso first, limb positions in raster order"
     torso = np.zeros((32, 32))
     torso[9:22, 15] = torso[[9, 9, 21, 21], [14, 16, 14, 16]] = 1
@@ -52,12 +52,12 @@ def make_swimmer() -> Bunch:  # data (256, 1024), parts (17, 1024), coef (256, 1
     parts, coef = parts[order], coef[:, order]
     return Bunch(data=coef @ parts, parts=parts, coef=coef, image_shape=(32, 32), target=None)
 
-# %% ../nbs/04_data.ipynb #2e7af18d
+# %% ../nbs/04_data.ipynb #5f205375
 def make_lafa_synthetic(
     n_samples: int = 200,                                 # samples
     *,
     random_state=None,                                    # seed of the codes; the components are fixed
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:           # X (n, 103), W (n, 3), H (3, 103) with X = W @ H
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:           # X = W @ H, W (n, 3), H (3, 103)
     "LaFA's synthetic set: two bumps and their mixture, each with a spike"
     check_number(n_samples, "n_samples", low=1, integer=True)
     t = np.arange(103)
@@ -67,14 +67,14 @@ def make_lafa_synthetic(
     W = rng_of(random_state).uniform(size=(3, n_samples)).T
     return W @ H, W, H
 
-# %% ../nbs/04_data.ipynb #0a30e321
+# %% ../nbs/04_data.ipynb #7b67f976
 def make_atnmf_synthetic(
     n_samples: int = 50,                                  # samples
     n_features: int = 100,                                # features
     n_components: int = 5,                                # rank
     *,
     random_state=None,                                    # seed
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:           # X (n, f), W (n, k), H (k, f) with X = W @ H
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:           # X = W @ H, W (n, k), H (k, f)
     "AT-NMF's synthetic set: half-normal factors with inverse-gamma scales, no noise"
     for v, name in ((n_samples, "n_samples"), (n_features, "n_features"), (n_components, "n_components")):
         check_number(v, name, low=1, integer=True)
@@ -295,13 +295,13 @@ def _rcv1(*, data_home=None, row: Dataset) -> dict:
     return dict(data=X[:, np.flatnonzero(X.sum(0))], target=T[keep].argmax(1), target_names=np.array(names),
                 stand_in="tf-idf weights of the LYRL2004 training documents; the paper's 9625 documents are counts in RCV1_4Class.mat")
 
-# %% ../nbs/04_data.ipynb #f336f00d
+# %% ../nbs/04_data.ipynb #727ea1ff
 @dataclass(frozen=True)
 class File:
     "A file that may hold a data set"
     name: str                    # path below the data folder
     read: Callable               # (path, row) -> fields
-    sha256: str | None = None    # of the one known copy; None = any copy, judged by shape and fingerprint
+    sha256: str | None = None    # of the one known copy; None = any, judged by content
 
 @dataclass(frozen=True)
 class Dataset:
@@ -317,7 +317,7 @@ class Dataset:
     papers: dict = field(default_factory=dict)         # paper -> recipe of `PREPROCESS`
     image_shape: Any = None                            # (height, width), None where rows are not images
     source_shape: Any = None                           # as published, where a paper used smaller images
-    pixel_order: str = "C"                             # "F" where rows are kept column-major, as the source has them
+    pixel_order: str = "C"                             # "F": column-major, as the source has it
     target_names: Any = None                           # class names, where the file has none
     content: str | None = None                         # fingerprint of the data
     files: tuple[File, ...] = ()                       # tried first, in this order
@@ -363,12 +363,12 @@ def _largest(n: int, y: np.ndarray) -> np.ndarray:
     "The samples of the first n classes (Deng Cai sorts classes by size)"
     return np.flatnonzero(y < n)
 
-# %% ../nbs/04_data.ipynb #e2cb852e
+# %% ../nbs/04_data.ipynb #afb45e72
 _ROWS = [
     Dataset("swimmer", "Swimmer (Donoho & Stodden 2003): 256 stick figures", 256, 1024, 0, "image", "a geometric construction, free",
             "generated", {"lafa": "unit+.001"}, (32, 32), make=make_swimmer,
             content="dca972830be42b4c554f45ef2684da49072fa8c35ce666237171b701ddf5b32b"),
-    Dataset("wtsi", "21 breast-cancer genomes x 96 mutation types (Nik-Zainal et al. 2012, Alexandrov et al. 2013)", 21, 96, 0, "counts",
+    Dataset("wtsi", "21 breast-cancer genomes x 96 mutation types (Nik-Zainal et al. 2012)", 21, 96, 0, "counts",
             "distributed with BSD-2-Clause SigProfilerExtractor; cite the two papers", "bundled", {"lafa": "unit+.01"}, make=_wtsi,
             content="496e01974ebacbe6119852e933cb69f81413bca86f9a514fcfdafc2a50a2cd99"),
     Dataset("orl", "AT&T / ORL faces (Samaria & Harter 1994), 112 x 92 averaged to 28 x 23", 400, 644, 40, "image",
@@ -526,7 +526,7 @@ def _fields(row: Dataset, data_home, download: bool, verify: bool) -> dict:
     out["verified"] = out.get("verified", False) if row.of else row.content is not None and fingerprint(out["data"]) == row.content
     return out
 
-# %% ../nbs/04_data.ipynb #62c7971d
+# %% ../nbs/04_data.ipynb #e09c738c
 def load_dataset(
     name: str,
     *,
@@ -538,18 +538,20 @@ def load_dataset(
 ):
     """One of the papers' data sets, as samples x features.
 
+    The result holds `data` (n, f) in float64, an array or, for text, a SciPy CSR array; `target` (n,) or None; `target_names`, `feature_names`,
+    `image_shape`, `DESCR`; `source` and, for a file, its `sha256`; `verified`, whether the content is known to be the papers'; and `stand_in`,
+    None or how it differs from them. Swimmer also has `parts` and `coef`, `atnmf` has `masks` and `alpha`.
+
     Parameters
     ----------
     name
         One of `list_datasets()`.
     data_home
-        Folder with data files. Default: the environment variable `ANMF_LAB_DATA`, else `~/anmf_lab_data`.
-        An explicit folder is also where scikit-learn's fetchers keep their cache.
+        Folder of data files; None: $ANMF_LAB_DATA, else ~/anmf_lab_data.
     return_X_y
         Return `(data, target)` only.
     preprocess
-        None gives the published values (pixels 0 ... 255, counts). A recipe of `PREPROCESS`
-        (`"unit"`, `"l2"`, `"tfidf"`, ...), or a paper (`"anmf"`, `"atnmf"`, `"lafa"`) for what that paper does to this set.
+        None: as published. A key of `PREPROCESS`, or "anmf", "atnmf", "lafa".
     download
         Allow scikit-learn's fetchers to use the network.
     verify
@@ -558,9 +560,7 @@ def load_dataset(
     Returns
     -------
     sklearn.utils.Bunch
-        `data` (n, f) float64, a NumPy array or for text a SciPy CSR array; `target` (n,) int or None; `target_names`,
-        `feature_names`, `image_shape`, `DESCR`, `source`, `sha256` of the file, `verified` (the content is the papers'), `stand_in` (None,
-        or how it differs); Swimmer also has `parts` and `coef`, `atnmf` has `masks` and `alpha`.
+        The data and what is known about them.
 
     Raises
     ------

@@ -56,12 +56,12 @@ def clustering_accuracy(
     N = contingency_matrix(*_pair(y_true, y_pred))
     return float(N[linear_sum_assignment(N, maximize=True)].sum() / N.sum())
 
-# %% ../nbs/03_metrics.ipynb #fe8ac02e
+# %% ../nbs/03_metrics.ipynb #2b17c253
 def nmi(
     y_true,                       # (n,) classes
     y_pred,                       # (n,) clusters
     *,
-    average: str = "arithmetic",  # mean of the two entropies: "arithmetic", "geometric", "min" or "max"
+    average: str = "arithmetic",  # or "geometric", "min", "max": mean of the entropies
 ) -> float:                       # in [0, 1]
     "Normalized mutual information (scikit-learn's)"
     check_choice(average, "average", ["arithmetic", "geometric", "min", "max"])
@@ -82,11 +82,11 @@ def _dense(A, name: str) -> np.ndarray:
     if A.ndim != 2 or A.dtype.kind not in "biuf": raise ValueError(f"{name} must be a 2-dimensional array of numbers, got shape {A.shape}, dtype {A.dtype}.")
     return A if A.dtype.kind == "b" else A.astype(np.float64, copy=False)
 
-# %% ../nbs/03_metrics.ipynb #f98679f2
+# %% ../nbs/03_metrics.ipynb #4284ce97
 def masked_rmse(
     X,            # (n, f) truth; NaN = unknown, not counted
     Y,            # (n, f) reconstruction
-    mask=None,    # (n, f), True = counts; None = every entry. Held-out entries of a fit: `~mask`
+    mask=None,    # (n, f), True = counts (for a fit: `~mask`); None = every entry
 ) -> float:       # in the unit of X
     "Root mean squared error over the entries that `mask` selects, eq. (2)"
     X, Y = _dense(X, "X"), _dense(Y, "Y")

@@ -103,7 +103,7 @@ def _irregular(n: int, h: int, w: int, p: float, rng) -> np.ndarray:
     rank = (-field).argsort(axis=1, kind="stable").argsort(axis=1)
     return rank < round(p * h * w)
 
-# %% ../nbs/05_noise.ipynb #415d0c08
+# %% ../nbs/05_noise.ipynb #afbc715e
 def _patch(shape_of: Callable, X, p, image_shape, fill, random_state) -> np.ndarray:
     "Damage where `shape_of` says"
     X, rng = _check(X, p, fill), rng_of(random_state)
@@ -115,7 +115,7 @@ def regular_patch(
     p: float = .5,              # share of the image that is hidden
     *,
     image_shape,                # (height, width)
-    fill: float | None = None,  # what stands there afterwards; None = random values from the range of X
+    fill: float | None = None,  # what stands there; None = random values from X's range
     random_state=None,          # seed
 ) -> np.ndarray:                # damaged copy
     "A rectangle at a random place of each image is hidden"
@@ -126,7 +126,7 @@ def irregular_patch(
     p: float = .5,              # share of the image that is hidden
     *,
     image_shape,                # (height, width)
-    fill: float | None = None,  # what stands there afterwards; None = random values from the range of X
+    fill: float | None = None,  # what stands there; None = random values from X's range
     random_state=None,          # seed
 ) -> np.ndarray:                # damaged copy
     "A blob of random form in each image is hidden"
@@ -151,14 +151,14 @@ KINDS: dict[str, tuple[Callable, tuple[float, float, float]]] = {
     "deletion":        (deletion,        (.10, .10, .10)),
 }
 
-# %% ../nbs/05_noise.ipynb #3d4004eb
+# %% ../nbs/05_noise.ipynb #8b9612d2
 def corrupt(
     X,                           # (n, f) data
-    kind: str,                   # "salt_pepper", "pixel", "regular_patch", "irregular_patch" or "deletion"
+    kind: str,                   # a key of `KINDS`, such as "salt_pepper"
     p: float | None = None,      # share of the entries; None = the paper's first stage
     *,
     image_shape=None,            # (height, width), needed by patches
-    fill: float | None = None,   # patches: what stands there afterwards; None = random values
+    fill: float | None = None,   # patches: what stands there; None = random values
     random_state=None,           # seed
 ):                               # damaged copy
     "Damage `X` in the way that `kind` names"
@@ -174,7 +174,7 @@ class Stages(NamedTuple):
     Z: np.ndarray        # second stage: the attacker's target
     Z_noisy: np.ndarray  # third stage: shown, not used
 
-# %% ../nbs/05_noise.ipynb #28ef40fe
+# %% ../nbs/05_noise.ipynb #40568021
 def three_stages(
     X,                           # (n, f) clean data
     kind: str,                   # as in `corrupt`
@@ -183,7 +183,7 @@ def three_stages(
     image_shape=None,            # (height, width), needed by patches
     fill: float | None = None,   # as in `corrupt`
     random_state=None,           # seed
-) -> Stages:                     # (X_noisy, Z, Z_noisy), each a further damaged copy of the one before
+) -> Stages:                     # X_noisy, Z, Z_noisy: each damages the one before
     "The ANMF paper's successive corruptions of clean data"
     p = KINDS[check_choice(kind, "kind", list(KINDS))][1] if p is None else tuple(p)
     if len(p) != 3: raise ValueError(f"p must hold three shares, one a stage, got {len(p)}.")
