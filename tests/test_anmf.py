@@ -1,0 +1,426 @@
+"""ANMF: Theorem 1, the loophole, gradients, every ADMM update, the literal algorithm, convergence, bad input."""
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+from refs import anmf_printed
+from scipy import sparse
+
+from anmf_lab.anmf import (
+    PAPER, Game, Target, attacker_cost, best_response, game_residual, make_target, price_unit, relaxed_cost, reply_gap,
+    set_scale, slope, slope_by_residuals, solve_bilevel,
+)
+from anmf_lab.anmf_admm import (
+    State, admm_start, admm_step, codes_step, components_step, constraints, copies_step, fit_step, free_codes, kkt_15,
+    lagrangian, product_step, prox_codes, solve_admm,
+)
+from anmf_lab.core import as_data
+from anmf_lab.loop import Status
+
+N, F, K = 11, 8, 3
+GAME = Game(alpha=.6, beta=.2, lam=.3, gamma=.4)
+
+
+def draw(*shape, seed=0, low=0.):
+    return torch.from_numpy(np.random.default_rng(seed).uniform(low, 1, shape))
+
+
+def numeric(f, A, h=1e-5):
+    "Central differences"
+    g = []
+    for i in range(A.numel()):
+        e = torch.zeros(A.numel(), dtype=A.dtype)
+        e[i] = h
+        g.append(float(f(A + e.reshape(A.shape)) - f(A - e.reshape(A.shape))) / (2*h))
+    return torch.tensor(g, dtype=A.dtype).reshape(A.shape)
+
+
+def planted(n=40, f=30, k=4, seed=0, noise=.1):
+    rng = np.random.default_rng(seed)
+    X = rng.random((n, k)) @ rng.random((k, f)) + noise*rng.random((n, f))
+    return as_data(X), (torch.from_numpy(rng.random((n, k))), torch.from_numpy(rng.random((k, f))))
+
+
+# --- Theorem 1
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 9), st.integers(1, 7), st.integers(1, 5), st.floats(1e-3, 1e3), st.integers(0, 999))
+def test_theorem1_is_the_minimiser(n, f, k, lam, seed):
+    Z, W, H = draw(n, f, seed=seed), draw(n, k, seed=seed + 1), draw(k, f, seed=seed + 2)
+    A = best_response(Z, W, H, lam)
+    assert reply_gap(Z, W, H, A, lam).abs().max() < 1e-9*(1 + lam)
+    here = attacker_cost(Z, W, H, A, lam)
+    for s in range(3):
+        D = draw(k, f, seed=seed + 3 + s, low=-1.)
+        assert attacker_cost(Z, W, H, A + .1*D, lam) >= here - 1e-9*here.abs()
+    ridge = torch.linalg.lstsq(torch.cat([W, lam**.5*torch.eye(k, dtype=W.dtype)]), torch.cat([Z, lam**.5*H])).solution
+    assert_allclose(A, ridge, rtol=1e-7, atol=1e-8)
+
+
+def test_theorem1_by_finite_differences():
+    Z, W, H = draw(N, F), draw(N, K, seed=1), draw(K, F, seed=2)
+    for mask in (None, (draw(N, F, seed=3) < .6).double()):
+        A = best_response(Z, W, H, .3, mask)
+        M = torch.ones_like(Z) if mask is None else mask
+        assert numeric(lambda B, M=M: (M*(Z - W @ B)).square().sum() + .3*(B - H).square().sum(), A).abs().max() < 1e-8
+
+
+def test_masked_reply_ignores_what_is_missing():
+    Z, W, H = draw(N, F), draw(N, K, seed=1), draw(K, F, seed=2)
+    mask = (draw(N, F, seed=3) < .6).double()
+    assert_allclose(best_response(Z, W, H, .3, mask), best_response(Z + 100*(1 - mask), W, H, .3, mask), rtol=1e-12)
+    assert_allclose(best_response(Z, W, H, .3, torch.ones_like(Z)), best_response(Z, W, H, .3), rtol=1e-12)
+
+
+# --- the loophole
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(1e-4, 10), st.floats(1e-3, 10), st.floats(1e-3, 10), st.sampled_from(["shift", "random", "zero"]), st.integers(0, 99))
+def test_loophole_excess(c, gamma, lam, kind, seed):
+    X, W, H = draw(N, F, seed=seed), draw(N, K, seed=seed + 1), draw(K, F, seed=seed + 2)
+    Z = {"shift": X + 1, "random": draw(N, F, seed=seed + 3), "zero": torch.zeros_like(X)}[kind]
+    game = Game(.6, .1, lam, gamma)
+    excess = relaxed_cost(X, Z, c*W, H/c, H/c, game) - .7*(X - W @ H).square().sum()
+    expected = gamma*c**2*(W.T @ (W @ H - Z)).square().sum()
+    assert_allclose(excess, expected, rtol=1e-8, atol=1e-12*float((X - W @ H).square().sum()))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(1e-6, 1e6), st.sampled_from(["codes", "components"]), st.integers(0, 99))
+def test_fixed_scale_closes_it(c, scale, seed):
+    W, H = draw(N, K, seed=seed), draw(K, F, seed=seed + 1)
+    once, again = set_scale(W, H, scale), set_scale(c*W, H/c, scale)
+    for A, B in zip(once, again, strict=True): assert_allclose(A, B, rtol=1e-10)
+    assert_allclose(once[0] @ once[1], W @ H, rtol=1e-10)
+
+
+def test_empty_component_keeps_its_scale():
+    W, H = draw(N, K), draw(K, F)
+    W[:, 0], H[1] = 0, 0
+    for scale in ("codes", "components"):
+        assert all(torch.isfinite(T).all() for T in set_scale(W, H, scale))
+
+
+# --- gradients
+
+@pytest.mark.parametrize("gamma", [None, .1])
+@pytest.mark.parametrize("masked", [False, True])
+def test_slopes_by_finite_differences(gamma, masked):
+    X, W, H, A = draw(N, F), draw(N, K, seed=1), draw(K, F, seed=2), draw(K, F, seed=3)
+    M = (draw(N, F, seed=4) < .7).double() if masked else torch.ones_like(X)
+    data = as_data(torch.where(M > 0, X, torch.nan)) if masked else as_data(X)
+    target, game = Target(data, .8), Game(.6, .1, .3, gamma)
+
+    def cost(W, H, A):
+        Z = data.X + .8
+        if gamma is None: A = best_response(Z, W, H, .3, M)
+        c = .6*(M*(X - W @ A)).square().sum() + .1*(M*(X - W @ H)).square().sum()
+        return c if gamma is None else c + gamma*reply_gap(Z, W, H, A, .3, M).square().sum()
+
+    for route in (slope, slope_by_residuals):
+        s = route(data, target, W, H, game, A)
+        assert_allclose(s.loss, cost(W, H, A), rtol=1e-12)
+        assert_allclose(s.W, numeric(lambda B: cost(B, H, A), W), rtol=1e-6, atol=1e-7)
+        assert_allclose(s.H, numeric(lambda B: cost(W, B, A), H), rtol=1e-6, atol=1e-7)
+        if gamma: assert_allclose(s.H_adv, numeric(lambda B: cost(W, H, B), A), rtol=1e-6, atol=1e-7)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 20), st.integers(1, 15), st.integers(1, 5), st.floats(.01, 10), st.floats(0, 3), st.booleans(), st.booleans(), st.integers(0, 99))
+def test_gram_form_is_the_residual_form(n, f, k, lam, t, relaxed, own, seed):
+    X = sparse.random(n, f, .5, format="csr", random_state=seed)
+    dense, thin = as_data(X.toarray()), as_data(X)
+    W, H, A = draw(n, k, seed=seed), draw(k, f, seed=seed + 1), draw(k, f, seed=seed + 2)
+    game = Game(.6, .1, lam, .1 if relaxed else None)
+    other = None if own else as_data(draw(n, f, seed=seed + 3).numpy())
+    slow = slope_by_residuals(dense, Target(other or dense, t), W, H, game, A)
+    for data in (dense, thin):
+        fast = slope(data, Target(other or data, t), W, H, game, A)
+        assert_allclose(fast.loss, slow.loss, rtol=1e-10, atol=1e-10*dense.sq)
+        for name in ("W", "H", "reply") + (("H_adv",) if relaxed else ()):
+            a, b = getattr(fast, name), getattr(slow, name)
+            assert_allclose(a, b, rtol=1e-10, atol=1e-10*(1 + float(b.abs().max())))
+
+
+def test_residual_is_zero_at_a_solution_and_has_no_unit():
+    data, start = planted()
+    game = Game(lam=10*price_unit(data, 4, "codes"))
+    target = Target(data, .5)
+    run = solve_bilevel(data, target, *start, game, tol=1e-7, max_iter=5000)
+    assert run.status is Status.converged and run.residuals[-1] <= 1e-7 < run.residuals[0]
+    W, H, A = run.state
+    big = as_data(1000*data.X)
+    # in other units the same point, with the components in those units, is as good
+    assert game_residual(big, Target(big, 500.), W, 1000*H, game, scale="codes") == pytest.approx(run.residuals[-1], rel=1e-2)
+    assert game_residual(data, target, W + .1, H, game, scale="codes") > 1e-2
+
+
+@pytest.mark.parametrize("scale", ["codes", "components", "free"])
+@pytest.mark.parametrize("gamma", [None, 1e-2])
+def test_bilevel_solver(scale, gamma):
+    data, start = planted()
+    kept = [T.clone() for T in start]
+    game = Game(lam=10*price_unit(data, 4, scale), gamma=gamma)
+    run = solve_bilevel(data, Target(data, .5), *start, game, scale=scale, max_iter=300, tol=0)
+    W, H, A = run.state
+    assert min(W.min(), H.min()) >= 0
+    assert (np.diff(run.losses) <= 1e-12*run.losses[0]).all() and run.losses[-1] < .9*run.losses[0]
+    if scale == "codes": assert_allclose(W.square().sum(0), 10.)
+    if scale == "components": assert_allclose(H.norm(dim=1), 1.)
+    if gamma is None: assert_allclose(A, best_response(data.X + .5, W, H, game.lam), rtol=1e-9, atol=1e-9)
+    else: assert A.min() >= 0 and run.loss == pytest.approx(float(relaxed_cost(data.X, data.X + .5, W, H, A, game)))
+    assert all(torch.equal(a, b) for a, b in zip(start, kept, strict=True))
+
+
+def test_bilevel_solver_on_sparse_masked_and_single_precision():
+    data, start = planted(noise=0.)
+    thin = as_data(sparse.csr_array(data.X.numpy()))
+    game = Game(lam=100.)
+    runs = [solve_bilevel(d, Target(d, .5), *start, game, max_iter=20, tol=0) for d in (data, thin)]
+    assert_allclose(runs[0].state[1], runs[1].state[1], rtol=1e-6, atol=1e-8)
+    single = as_data(data.X.float())
+    run = solve_bilevel(single, Target(single, .5), *(T.float() for T in start), game, max_iter=20, tol=0)
+    assert all(T.dtype == torch.float32 for T in run.state) and run.loss == pytest.approx(runs[0].loss, rel=1e-2)
+    X = data.X.clone()
+    X[draw(40, 30, seed=5) < .3] = torch.nan
+    holes = as_data(X)
+    spoilt = as_data(torch.where(torch.isnan(X), 1e6, X), mask=~torch.isnan(X).numpy())
+    a, b = (solve_bilevel(d, Target(d, .5), *start, game, max_iter=20, tol=0) for d in (holes, spoilt))
+    assert torch.equal(a.state[0], b.state[0])
+
+
+def test_solvers_stop_for_every_reason():
+    data, start = planted()
+    game = Game(lam=100.)
+    assert solve_bilevel(data, Target(data), *start, game, max_iter=5).status is Status.max_iter
+    assert solve_bilevel(data, Target(data), *start, game, callback=lambda n, s, loss: n >= 20).n_iter == 20
+
+    def ctrl_c(n, s, loss):
+        if n >= 20: raise KeyboardInterrupt
+    cut = solve_bilevel(data, Target(data), *start, game, callback=ctrl_c, tol=0)
+    assert cut.status is Status.interrupted and cut.loss < cut.losses[0]
+
+
+# --- ADMM: every update against the augmented Lagrangian
+
+SHAPES = dict(W=(N, K), H=(K, F), H_adv=(K, F), P=(N, F), Q=(N, F), U=(N, K), B=(K, F), B_adv=(K, F),
+              M1=(K, F), M2=(K, F), M3=(N, F), M4=(N, F), M5=(N, K))
+X0 = draw(N, F, seed=50)
+Z0 = X0 + draw(N, F, seed=51)
+
+
+def state(rho, seed=0):
+    return State(**{name: draw(*shape, seed=seed + i, low=-1. if name[0] == "M" else 0.) for i, (name, shape) in enumerate(SHAPES.items())}, rho=rho)
+
+
+def gradient(s, block):
+    return numeric(lambda A: lagrangian(X0, Z0, s._replace(**{block: A}), GAME), getattr(s, block))
+
+
+@pytest.mark.parametrize("rho", [1., 2.7])
+@pytest.mark.parametrize("seed", [0, 100])
+def test_every_block_is_a_minimiser(rho, seed):
+    s = state(rho, seed)
+    H, H_adv = components_step(Z0, s, GAME)
+    updates = {"P": s._replace(P=product_step(X0, Z0, s, GAME)), "Q": s._replace(Q=fit_step(X0, s, GAME)),
+               "U": s._replace(U=free_codes(Z0, s, GAME)), "H": s._replace(H=H), "H_adv": s._replace(H=H, H_adv=H_adv),
+               "W": s._replace(W=codes_step(s))}
+    for block, after in updates.items():
+        assert gradient(s, block).abs().max() > .1, f"{block} was solved already"
+        assert gradient(after, block).abs().max() <= 1e-7, block
+    B, B_adv = copies_step(s)
+    bounded = {"B": s._replace(B=B), "B_adv": s._replace(B_adv=B_adv), "U": s._replace(U=prox_codes(Z0, s, GAME, inner=2000))}
+    for block, after in bounded.items():
+        A, g = getattr(after, block), gradient(after, block)
+        assert A.min() >= 0 and (A - (A - g).clamp_min(0)).abs().max() <= 1e-7, block
+    split = s._replace(S=draw(N, K, seed=7), M6=draw(N, K, seed=8, low=-1.))
+    assert gradient(split._replace(W=codes_step(split)), "W").abs().max() <= 1e-7
+
+
+def test_wide_and_tall_codes_agree_with_the_normal_equations():
+    for n in (4, 20):
+        s = State(**{name: draw(*(n if d == N else d for d in shape), seed=i) for i, (name, shape) in enumerate(SHAPES.items())}, rho=1.3)
+        Z = draw(n, F, seed=77) + 1
+        D, E, V = s.P - Z, GAME.lam*(s.H - s.H_adv), s.W + s.M5/s.rho
+        expected = torch.linalg.solve(2*GAME.gamma*D @ D.T + s.rho*torch.eye(n, dtype=D.dtype), s.rho*V + 2*GAME.gamma*D @ E.T)
+        assert_allclose(free_codes(Z, s, GAME), expected, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("rho", [1., 2.7])
+def test_prox_never_raises_the_lagrangian(rho):
+    s = state(rho)
+    values = [float(lagrangian(X0, Z0, s._replace(U=prox_codes(Z0, s, GAME, inner=i)), GAME)) for i in range(12)]
+    assert (np.diff(values) <= 1e-12*abs(values[0])).all() and values[-1] < values[0]
+    still = s._replace(P=Z0.clone())   # D = 0: the minimiser is V, clipped
+    assert_allclose(prox_codes(Z0, still, GAME), (s.W + s.M5/rho).clamp_min(0), rtol=1e-12)
+
+
+def test_admm_step_does_not_touch_its_state():
+    s = state(1.)
+    kept = {name: getattr(s, name).clone() for name in SHAPES}
+    for u_step in ("prox", "split", "clip"):
+        split = s._replace(S=s.U.clone(), M6=torch.zeros_like(s.U)) if u_step == "split" else s
+        assert min(float(A.min()) for A in admm_step(X0, Z0, split, GAME, u_step=u_step).factors) >= 0
+    assert all(torch.equal(getattr(s, name), T) for name, T in kept.items())
+
+
+# --- the literal algorithm
+
+LETTERS = dict(H="P", J="Q", U="U", X="W", A="H", At="H_adv", B="B", Bt="B_adv", M1="M1", M2="M2", M3="M3", M4="M4", M5="M5")
+
+
+@pytest.mark.parametrize("rho", [1., 2.7])
+@pytest.mark.parametrize("shape", [(12, 9, 3), (7, 15, 2)])
+def test_fast_iterates_are_the_printed_ones(rho, shape):
+    n, f, k = shape
+    rng = np.random.default_rng(0)
+    X, W, H = rng.random((n, f)), rng.random((n, k)), rng.random((k, f))
+    Z, game = X + .5, Game(.6, .1, .2, .3)
+    slow = anmf_printed.start(H.T, W.T)
+    fast = admm_start(torch.from_numpy(X), torch.from_numpy(W), torch.from_numpy(H), rho=rho, scaled=False)
+    for _ in range(6):
+        slow = anmf_printed.iterate(slow, X.T, Z.T, game.alpha, game.beta, game.gamma, game.lam, rho)
+        fast = admm_step(torch.from_numpy(X), torch.from_numpy(Z), fast, game, u_step="clip")
+    for theirs, ours in LETTERS.items():
+        expected = slow[theirs] if theirs in ("U", "M5") else slow[theirs].T
+        assert_allclose(getattr(fast, ours), expected, rtol=1e-8, atol=1e-8*np.abs(expected).max(), err_msg=theirs)
+
+
+def test_printed_order_of_multipliers_cannot_run():
+    X = np.random.default_rng(0).random((9, 12))
+    s = anmf_printed.start(np.ones((9, 3)), np.ones((3, 12)))
+    with pytest.raises(ValueError, match="operands could not be broadcast|matmul"):
+        for _ in range(2): s = anmf_printed.iterate(s, X, X, .6, .1, .1, .1, 1., correct={"R2", "B", "mu"})
+
+
+def test_each_misprint_changes_the_iterates():
+    rng = np.random.default_rng(0)
+    X, A, C = rng.random((9, 12)), rng.random((9, 3)), rng.random((3, 12))
+    def run(correct, mu=2.7):
+        s = anmf_printed.start(A, C)
+        for _ in range(3): s = anmf_printed.iterate(s, X, X + .5, .6, .1, .1, .1, mu, correct)
+        return s
+    right = run(anmf_printed.ALL)
+    for name in ("R2", "B", "mu"):
+        assert np.abs(run(anmf_printed.ALL - {name})["A"] - right["A"]).max() > 1e-3, name
+    assert_allclose(run(anmf_printed.ALL - {"mu"}, mu=1.)["A"], run(anmf_printed.ALL, mu=1.)["A"])   # invisible at mu = 1
+
+
+def test_the_literal_algorithm_does_not_converge():
+    data, (W, H) = planted()
+    X = data.X.numpy().T
+    def gap(correct):
+        s = anmf_printed.start(H.numpy().T, W.numpy().T)
+        for _ in range(1000): s = anmf_printed.iterate(s, X, X + .5, .6, .1, .1, .1, 1., correct)
+        return anmf_printed.primal(s)
+    assert gap(anmf_printed.ALL) < .1 < 1 < gap({"M"})
+
+
+# --- convergence, as the issue asks
+
+TENTH = Game(alpha=.6, beta=.1, lam=.1, gamma=.1)
+
+
+@pytest.mark.parametrize("u_step", ["prox", "split"])
+def test_exact_admm_solves_the_small_problem(u_step):
+    data, start = planted(40, 30, 4)
+    s = solve_admm(data, Target(data), *start, TENTH, u_step=u_step, rho=1., ramp=1., tol=0, max_iter=1000).state
+    r = kkt_15(data.X, data.X, s, TENTH)
+    assert r.primal <= 1e-4 and r.dual <= 5e-3
+    assert game_residual(data, Target(data), s.factors[0], s.factors[1], TENTH, s.factors[2]) < 5e-3
+
+
+def test_clipping_stalls():
+    data, start = planted(40, 30, 4)
+    target = Target(data, .5)
+    seen = []
+    solve_admm(data, target, *start, TENTH, u_step="clip", rho=1., ramp=1., tol=0, max_iter=3000, every=500,
+               callback=lambda i, s, loss: seen.append(kkt_15(data.X, target.Z, s, TENTH)))
+    assert all(r.blocks["U"] >= .5 for r in seen)
+    assert seen[-1].primal < 1e-2, "it is at rest, and not at a solution"
+
+
+def test_kkt_15_notices_every_block():
+    data, start = planted()
+    s = solve_admm(data, Target(data), *start, TENTH, u_step="split", rho=1., ramp=1., tol=0, max_iter=1500).state
+    base = kkt_15(data.X, data.X, s, TENTH)
+    for name in ("W", "H", "H_adv", "P", "Q", "U", "B", "B_adv", "M1", "M2", "M3", "M4", "M5", "S", "M6"):
+        r = kkt_15(data.X, data.X, s._replace(**{name: getattr(s, name) + .3}), TENTH)
+        assert max(r.primal, r.dual) > 100*max(base.primal, base.dual), name
+    assert len(constraints(s)) == 6
+
+
+def test_admm_stops_on_its_residual():
+    data, start = planted()
+    run = solve_admm(data, Target(data), *start, TENTH, ramp=1., tol=1e-3, max_iter=3000)
+    assert run.status is Status.converged and run.residuals[-1] <= 1e-3 < run.residuals[-2]
+
+
+# --- targets
+
+def test_targets_are_what_remark_1_says():
+    data, _ = planted()
+    X = data.X
+    t = make_target(data, "shift", strength=2.)
+    assert t.shift == pytest.approx(2*float(X.std(unbiased=False)))
+    drawn = [make_target(data, rng=s).shift/float(X.std(unbiased=False)) for s in range(200)]
+    assert 0 <= min(drawn) < .3 and 4.7 < max(drawn) <= 5
+    assert make_target(data, rng=3).shift == make_target(data, rng=3).shift
+    salt = make_target(data, "noise", strength=.2, rng=0).Z
+    hit = salt != X
+    assert .1 < hit.double().mean() < .3 and set(salt[hit].unique().tolist()) <= {0., float(X.max())}
+    occluded = make_target(data, "occlusion", strength=.5, rng=0).Z
+    assert ((occluded == 0).sum(1) == 15).all()
+    lit = make_target(data, "illumination", strength=.5, rng=0).Z/X
+    assert lit.min() >= .5 and lit.max() <= 1.5
+    own = make_target(data, lambda X, rng: 2*X)
+    assert torch.equal(own.Z, 2*X) and torch.equal(make_target(data, 2*X).Z, 2*X)
+
+
+@pytest.mark.parametrize("kind", ["shift", "noise", "occlusion", "illumination"])
+def test_targets_leave_the_data_alone(kind):
+    data, _ = planted()
+    kept = data.X.clone()
+    make_target(data, kind, rng=0)
+
+    def vandal(X, rng):
+        X[:] = 7.
+        return X
+    make_target(data, vandal)
+    assert torch.equal(data.X, kept)
+
+
+def test_callable_gets_what_its_owner_handed_in():
+    got = []
+    X = sparse.random(6, 5, .5, format="csr", random_state=0)
+    make_target(as_data(X), lambda A, rng: got.append(A) or A)
+    make_target(as_data(X.toarray()), lambda A, rng: got.append(A) or A)
+    make_target(as_data(torch.ones(2, 3)), lambda A, rng: got.append(A) or A)
+    assert sparse.issparse(got[0]) and isinstance(got[1], np.ndarray) and isinstance(got[2], torch.Tensor)
+    assert_allclose(got[0].toarray(), X.toarray())
+
+
+@pytest.mark.parametrize("target, strength, message", [
+    (np.ones((3, 3)), None, "target must have the shape of X"), (-np.ones((40, 30)), None, "Negative values"),
+    (np.full((40, 30), np.nan), None, "NaN"), (np.full((40, 30), np.inf), None, "infinity"),
+    (lambda X, rng: None, None, "target is not usable"), (lambda X, rng: X[0], None, "target"),
+    ("blur", None, "target must be one of"), ("noise", 1.5, "strength"), ("shift", -1, "strength"), (3, None, "target"),
+])
+def test_bad_targets(target, strength, message):
+    with pytest.raises(ValueError, match=message): make_target(planted()[0], target, strength=strength)
+
+
+def test_other_bad_input():
+    data, start = planted()
+    with pytest.raises(ValueError, match="X is constant"): make_target(as_data(np.full((4, 3), 2.)))
+    with pytest.raises(ValueError, match="lam must be a number > 0"): best_response(data.X, *start, 0.)
+    with pytest.raises(ValueError, match="pass H_adv"): slope(data, Target(data), *start, PAPER)
+    with pytest.raises(ValueError, match="scale must be one of"): set_scale(*start, "unit")
+    with pytest.raises(ValueError, match="use solver='bilevel'"): solve_admm(as_data(sparse.csr_array(data.X.numpy())), Target(data), *start, PAPER)
+    with pytest.raises(ValueError, match="gamma is needed"): solve_admm(data, Target(data), *start, replace(PAPER, gamma=None))
+    with pytest.raises(ValueError, match="ramp must be a number >= 1"): solve_admm(data, Target(data), *start, PAPER, ramp=.5)
+    with pytest.raises(ValueError, match="rho must be a number > 0"): solve_admm(data, Target(data), *start, PAPER, rho=0)
