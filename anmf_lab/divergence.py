@@ -12,7 +12,7 @@ from .core import Data
 
 # %% auto #0
 __all__ = ['LOSSES', 'beta_of', 'floor_of', 'entries', 'power', 'slope', 'curvature', 'cross', 'divergence', 'parts', 'grad',
-           'Hessian', 'hessian', 'hvp']
+           'Hessian', 'newton_curvature', 'hessian', 'hvp']
 
 # %% ../nbs/10_divergence.ipynb #ac9f3a17
 LOSSES = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
@@ -194,7 +194,18 @@ class Hessian:
         Dt = D.t().to_sparse_csr() if self.data.is_sparse else D.T
         return (D @ HH.T).reshape(-1, k, k), (Dt @ WW).reshape(-1, k, k)
 
-# %% ../nbs/10_divergence.ipynb #3a2b77b4
+# %% ../nbs/10_divergence.ipynb #73dc9ad1
+def newton_curvature(
+    X: Tensor,       # data
+    Y: Tensor,       # reconstruction
+    beta: float,     # β
+    level,           # mean of the data: a number, or a tensor that broadcasts
+) -> Tensor:         # curvature, finite for 1 <= β <= 2
+    "`curvature`, for 1 < β < 2 taken at a millionth of `level` where `Y` is smaller"
+    if 1 < beta < 2: Y = torch.maximum(Y, torch.as_tensor(1e-6 * level, dtype=Y.dtype, device=Y.device))
+    return curvature(X, Y, beta)
+
+# %% ../nbs/10_divergence.ipynb #9a26ce8b
 def hessian(
     data: Data,        # the problem
     W: Tensor,         # codes, (n, k)
@@ -209,7 +220,7 @@ def hessian(
         x, y = data.X.values(), _at_nonzeros(data, W, H).clamp(min=floor_of(W.dtype))
         return Hessian(data, W, H, x / y / y, x / y)
     Y = W @ H
-    D = curvature(data.X, Y.clamp(min=1e-6 * data.level) if 1 < beta < 2 else Y, beta)
+    D = newton_curvature(data.X, Y, beta, data.level)
     R = slope(data.X, Y, beta)
     return Hessian(data, W, H, D, R) if data.mask is None else Hessian(data, W, H, data.mask * D, data.mask * R)
 

@@ -160,22 +160,26 @@ def pcg(
         alphas.append(a); betas.append(rz / old)
     return x, CGInfo(n, res if size > 0 else 0., neg, alphas, betas)
 
-# %% ../nbs/12_polish.ipynb #f0fa0436
+# %% ../nbs/12_polish.ipynb #4906d504
 @dataclass(frozen=True)
 class Polished(Run):
     "A `Run` of Newton steps"
     n_hvp: int = 0       # products with the Hessian: the cost
 
 
-def _safe_loss(obj: Objective, W: Tensor, H: Tensor) -> float:
-    "The objective, infinite where a positive entry is reconstructed as zero (β <= 1)"
-    if obj.beta <= 1:
-        data = obj.data
-        low = (_at_nonzeros(data, W, H) if data.is_sparse else torch.where(data.X > 0, W @ H, data.level + 1)).min()
-        if low <= 1e-14 * data.level: return math.inf
-    return obj.loss(W, H)
+def _lost(obj: Objective, W: Tensor, H: Tensor) -> bool:
+    "Is a positive entry reconstructed as zero? (β < 2: the slope is infinite there)"
+    data = obj.data
+    if obj.beta >= 2: return False
+    low = (_at_nonzeros(data, W, H) if data.is_sparse else torch.where(data.X > 0, W @ H, data.level + 1)).min()
+    return bool(low <= 1e-14 * data.level)
 
-# %% ../nbs/12_polish.ipynb #650912f2
+
+def _safe_loss(obj: Objective, W: Tensor, H: Tensor, barrier: bool) -> float:
+    "The objective, infinite beyond the barrier"
+    return math.inf if barrier and _lost(obj, W, H) else obj.loss(W, H)
+
+# %% ../nbs/12_polish.ipynb #52b96b81
 def newton_direction(
     obj: Objective,         # what is minimised
     W: Tensor,              # codes
@@ -199,21 +203,21 @@ def newton_direction(
     return (torch.where(free[0], p[0], -W), torch.where(free[1], p[1], -H)), info
 
 
-def projected_search(obj: Objective, W: Tensor, H: Tensor, f: float, g: Pair, p: Pair) -> tuple[Tensor, Tensor, float] | None:
+def projected_search(obj: Objective, W: Tensor, H: Tensor, f: float, g: Pair, p: Pair, barrier: bool = False) -> tuple[Tensor, Tensor, float] | None:
     "First of the steps 1, 1/2, ... along max(0, theta + s p) that satisfies Armijo's condition; None if none does"
     s = 1.
     for _ in range(30):
         W2, H2 = (W + s * p[0]).clamp(min=0), (H + s * p[1]).clamp(min=0)
-        f2 = _safe_loss(obj, W2, H2)
+        f2 = _safe_loss(obj, W2, H2, barrier)
         if f2 <= f + 1e-4 * dot(g, (W2 - W, H2 - H)) + 1e-14 * abs(f): return W2, H2, f2
         s /= 2
     return None
 
-# %% ../nbs/12_polish.ipynb #1e906054
-def _fallback(obj: Objective, W: Tensor, H: Tensor, f: float) -> tuple[Tensor, Tensor, float] | None:
+# %% ../nbs/12_polish.ipynb #cbbfa950
+def _fallback(obj: Objective, W: Tensor, H: Tensor, f: float, barrier: bool) -> tuple[Tensor, Tensor, float] | None:
     "Ten multiplicative updates, if they help"
     for _ in range(10): W, H = mu_step(obj.data, (W, H), obj.beta, l1=obj.l1, l2=obj.l2)
-    f2 = _safe_loss(obj, W, H)
+    f2 = _safe_loss(obj, W, H, barrier)
     return (W, H, f2) if f2 < f else None
 
 
@@ -240,6 +244,7 @@ def polish(
     obj, dtype = Objective(_double(data), beta, l1, l2), data.dtype
     W, H = W.double(), H.double()
     f, gn, hvps, losses, ress, status = obj.loss(W, H), 0, 0, [], [], Status.max_iter
+    barrier = not _lost(obj, W, H)
     try:
         for it in range(max_iter + 1):
             if not obj.penalised: W, H = balance(W, H)
@@ -251,7 +256,7 @@ def polish(
             if it == max_iter: break
             p, info = newton_direction(obj, W, H, g, res, gauss_newton=gn > 0)
             gn, hvps = 3 if info.negative_curvature and it < 10 else max(gn - 1, 0), hvps + info.n_iter
-            step = projected_search(obj, W, H, f, g, p) or _fallback(obj, W, H, f)
+            step = projected_search(obj, W, H, f, g, p, barrier) or _fallback(obj, W, H, f, barrier)
             if step is None: status = Status.stalled; break
             W, H, f = step
     except KeyboardInterrupt: status = Status.interrupted
