@@ -266,7 +266,11 @@ def slope(
     gW = W @ (2 * a * A @ A.T + 2 * b * H @ H.T - AL - AL.T) - XE
     return Slope(loss, gW, 2 * b * (SH - C) + lam * L, None if g is None else Q - G @ L, A)
 
-# %% ../nbs/21_anmf.ipynb #f065228a
+# %% ../nbs/21_anmf.ipynb #f1b90275
+def _floor(T: Tensor) -> float:
+    "A length below which a column counts as empty: its square and its inverse are still finite"
+    return math.sqrt(torch.finfo(T.dtype).tiny) * 10
+
 def stationarity(
     theta: Tensor,      # a block of variables
     grad: Tensor,       # its gradient
@@ -275,14 +279,14 @@ def stationarity(
     signed: bool = False,  # the block may be negative
 ) -> float:             # 0 at a solution, dimensionless
     "Relative length of a projected Jacobi-Newton step"
-    step = grad / curvature.clamp_min(torch.finfo(theta.dtype).tiny)
+    step = grad / curvature.clamp_min(_floor(theta))
     moved = theta - step if signed else (theta - step).clamp_min(0)
     size = float(theta.norm())
     return float((theta - moved).norm()) / size if size else 0.
 
 def _tangential(V: Tensor, g: Tensor, dim: int) -> Tensor:
     "`g` without its component along each column (dim 0) or row (dim 1) of `V`"
-    sq = (V * V).sum(dim, keepdim=True).clamp_min(torch.finfo(V.dtype).tiny)
+    sq = (V * V).sum(dim, keepdim=True).clamp_min(_floor(V)**2)
     return g - V * ((V * g).sum(dim, keepdim=True) / sq)
 
 def game_residual(
@@ -310,14 +314,14 @@ def game_residual(
     if g is not None: r.append(stationarity(A, _given(s.H_adv), (2 * a * S + 2 * g * G @ G).diagonal()[:, None]))
     return max(r)
 
-# %% ../nbs/21_anmf.ipynb #29e8e406
+# %% ../nbs/21_anmf.ipynb #9ca408dd
 def _on_sphere(V: Tensor, dim: int, radius: float) -> Tensor:
     "Each column (dim 0) or row (dim 1) at length `radius`"
-    return V * (radius / V.norm(dim=dim, keepdim=True).clamp_min(torch.finfo(V.dtype).tiny))
+    return V * (radius / V.norm(dim=dim, keepdim=True).clamp_min(_floor(V)))
 
 def _onto_sphere(V: Tensor, g: Tensor, dim: int, radius: float) -> Tensor:
     "Gradient in `V` where `g` is the gradient in `_on_sphere(V, dim, radius)`"
-    return _tangential(V, g, dim) * (radius / V.norm(dim=dim, keepdim=True).clamp_min(torch.finfo(V.dtype).tiny))
+    return _tangential(V, g, dim) * (radius / V.norm(dim=dim, keepdim=True).clamp_min(_floor(V)))
 
 # %% ../nbs/21_anmf.ipynb #a2f601ba
 class _Objective:

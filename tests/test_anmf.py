@@ -1,4 +1,5 @@
 """ANMF: Theorem 1, the loophole, gradients, every ADMM update, the literal algorithm, convergence, bad input."""
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from refs import anmf_printed
 from scipy import sparse
+from sklearn.utils.estimator_checks import check_estimator
 
 from anmf_lab.anmf import (
     PAPER, Game, Target, attacker_cost, best_response, game_residual, make_target, price_unit, relaxed_cost, reply_gap,
@@ -18,6 +20,7 @@ from anmf_lab.anmf_admm import (
     State, admm_start, admm_step, codes_step, components_step, constraints, copies_step, fit_step, free_codes, kkt_15,
     lagrangian, product_step, prox_codes, solve_admm,
 )
+from anmf_lab.anmf_model import ANMF
 from anmf_lab.core import as_data
 from anmf_lab.loop import Status
 
@@ -424,3 +427,142 @@ def test_other_bad_input():
     with pytest.raises(ValueError, match="gamma is needed"): solve_admm(data, Target(data), *start, replace(PAPER, gamma=None))
     with pytest.raises(ValueError, match="ramp must be a number >= 1"): solve_admm(data, Target(data), *start, PAPER, ramp=.5)
     with pytest.raises(ValueError, match="rho must be a number > 0"): solve_admm(data, Target(data), *start, PAPER, rho=0)
+
+
+@pytest.mark.parametrize("block", ["P", "Q", "W", "H", "H_adv", "U", "B", "B_adv", "S"])
+def test_kkt_15_is_the_gradient_of_the_lagrangian(block):
+    s = state(0., 20)
+    if block == "S": s = s._replace(S=draw(N, K, seed=7), M6=draw(N, K, seed=8, low=-1.))
+    A, g = getattr(s, block), gradient(s, block)
+    expected = (A - (A - g).clamp_min(0) if block in ("U", "B", "B_adv", "S") else g).norm()
+    assert kkt_15(X0, Z0, s, GAME).blocks[block] == pytest.approx(float(expected), abs=1e-7)
+
+
+# --- the estimator
+
+@pytest.mark.parametrize("model", [ANMF(), ANMF(solver="admm", max_iter=20), ANMF(gamma=1e-3, scale="components", features="refit", max_iter=15)],
+                         ids=["default", "admm", "relaxed"])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning", "ignore::sklearn.exceptions.SkipTestWarning")
+def test_conforms_to_scikit_learn(model):
+    check_estimator(model)
+
+
+@pytest.mark.parametrize("param, value, message", [
+    ("n_components", 0, "n_components"), ("alpha", 0, "alpha must be a number > 0"), ("beta", -1, "beta must be a number > 0"),
+    ("lam", 0, "lam must be a number > 0"), ("gamma", 0, "gamma must be a number > 0"), ("gamma", "auto", "gamma must be"),
+    ("solver", "mu", "solver must be one of"), ("features", "both", "features must be one of"), ("scale", "unit", "scale must be one of"),
+    ("u_step", "nnls", "u_step must be one of"), ("target", "blur", "target must be one of"), ("target", -np.ones((9, 7)), "Negative values"),
+    ("target", np.ones((7, 9)), "target must have the shape of X"), ("target", lambda X, rng: "nonsense", "target is not usable"),
+    ("strength", -1, "strength"), ("tol", -1, "tol"), ("max_iter", 0, "max_iter"),
+])
+def test_bad_parameters(param, value, message):
+    with pytest.raises(ValueError, match=message): ANMF(**{param: value}).fit(np.random.default_rng(0).random((9, 7)))
+
+
+def test_bad_data():
+    X = np.random.default_rng(0).random((9, 7))
+    for bad, message in ((np.ones((9, 7)), "X is constant"), (-X, "Negative values"), (np.full((9, 7), np.inf), "infinity")):
+        with pytest.raises(ValueError, match=message): ANMF().fit(bad)
+    with pytest.raises(ValueError, match="cannot keep a scale fixed"): ANMF(solver="admm", scale="components").fit(X)
+    with pytest.raises(ValueError, match="NaN"): ANMF(solver="admm").fit(np.where(X < .2, np.nan, X))
+    with pytest.raises(TypeError, match="dense"): ANMF(solver="admm").fit(sparse.csr_array(X))
+
+
+def test_every_argument_arrives(monkeypatch):
+    import anmf_lab.anmf_model as module
+    seen = {}
+    def spy(name):
+        real = getattr(module, name)
+        def wrapped(*args, **kwargs):
+            seen[name] = (args, kwargs)
+            return real(*args, **kwargs)
+        monkeypatch.setattr(module, name, wrapped)
+    for name in ("make_target", "solve_bilevel", "solve_admm"): spy(name)
+    X = np.random.default_rng(0).random((12, 8))
+    ANMF(3, target="noise", strength=.3, alpha=.5, beta=.4, lam=2., gamma=.01, scale="components", max_iter=7, tol=0, random_state=1).fit(X)
+    assert seen["make_target"][0][1] == "noise" and seen["make_target"][1]["strength"] == .3
+    args, kwargs = seen["solve_bilevel"]
+    assert args[4] == Game(.5, .4, 2*price_unit(as_data(X), 3, "components"), .01)
+    assert (kwargs["scale"], kwargs["max_iter"], kwargs["tol"]) == ("components", 7, 0)
+    ANMF(3, solver="admm", u_step="prox", lam=2., max_iter=7, tol=0, random_state=1).fit(X)
+    args, kwargs = seen["solve_admm"]
+    assert args[4] == Game(.6, .1, 2., 1e-3) and kwargs["u_step"] == "prox"
+
+
+@pytest.mark.parametrize("solver", ["bilevel", "admm"])
+def test_fitted_model(solver):
+    X = planted()[0].X.numpy()
+    m = ANMF(4, solver=solver, strength=1., max_iter=60, tol=0, random_state=0)
+    kept = X.copy()
+    codes = m.fit_transform(X)
+    assert np.array_equal(X, kept)
+    assert_allclose(codes, m.transform(X), strict=True)
+    assert min(codes.min(), m.components_.min(), m.codes_.min(), m.learner_components_.min()) >= 0
+    assert m.adv_components_.shape == m.components_.shape == (4, 30) and m.codes_.shape == (40, 4)
+    assert m.target_.shift == pytest.approx(X.std()) and len(m.loss_curve_) == 7
+    assert_allclose(m.reconstruction_err_, np.linalg.norm(X - codes @ m.components_), rtol=1e-9)
+    again = ANMF(4, solver=solver, strength=1., max_iter=60, tol=0, random_state=0).fit(X)
+    assert np.array_equal(again.components_, m.components_) and np.array_equal(again.adv_components_, m.adv_components_)
+    # the recorded loss is the objective at what is returned
+    W, H, A = (torch.from_numpy(T) for T in (m.codes_, m.learner_components_, m.adv_components_))
+    loss = .6*(planted()[0].X - W @ A).square().sum() + .1*(planted()[0].X - W @ H).square().sum()
+    if solver == "admm": loss = loss + 1e-3*reply_gap(m.target_.Z, W, H, A, m.lam_).square().sum()
+    assert m.loss_curve_[-1] == pytest.approx(float(loss), rel=1e-8)
+    if solver == "bilevel": assert_allclose(A, best_response(m.target_.Z, W, H, m.lam_), rtol=1e-8, atol=1e-9)
+
+
+def test_features_choose_the_components():
+    X = planted()[0].X.numpy()
+    made = {f: ANMF(4, strength=1., features=f, max_iter=60, tol=0, random_state=0).fit(X) for f in ("learner", "attacked", "refit")}
+    assert np.array_equal(made["learner"].components_, made["learner"].learner_components_)
+    assert np.array_equal(made["attacked"].components_, made["attacked"].adv_components_.clip(0))
+    refit = made["refit"]
+    W = refit.codes_
+    better = np.linalg.norm(X - W @ refit.components_)
+    assert better <= min(np.linalg.norm(X - W @ H) for H in (refit.learner_components_, refit.adv_components_.clip(0))) + 1e-9
+
+
+def test_units_and_permutations():
+    X = planted()[0].X.numpy()
+    how = dict(n_components=4, strength=1., max_iter=200, tol=1e-6, init="nndsvda")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        a, b = ANMF(**how).fit(X), ANMF(**how).fit(1000*X)
+        c = ANMF(**{**how, "init": "custom"}).fit(X[::-1].copy(), W=a.codes_[::-1].copy(), H=a.learner_components_)
+    assert_allclose(b.loss_curve_[-1], 1e6*a.loss_curve_[-1], rtol=1e-3)
+    assert_allclose(c.loss_curve_[0], a.loss_curve_[-1], rtol=1e-9)
+
+
+def test_more_starts_are_not_worse():
+    X = planted(noise=.5)[0].X.numpy()
+    how = dict(n_components=4, strength=1., init="random", max_iter=60, tol=0, random_state=0)
+    assert ANMF(n_init=4, **how).fit(X).loss_curve_[-1] <= ANMF(n_init=1, **how).fit(X).loss_curve_[-1] + 1e-9
+
+
+def test_torch_in_torch_out():
+    X = planted()[0].X
+    m = ANMF(3, strength=1., max_iter=20, tol=0, random_state=0)
+    codes = m.fit_transform(X.float())
+    assert isinstance(codes, torch.Tensor) and codes.dtype == torch.float32 and isinstance(m.adv_components_, torch.Tensor)
+    assert_allclose(m.components_.double(), ANMF(3, strength=1., max_iter=20, tol=0, random_state=0).fit(X.numpy()).components_, rtol=.05, atol=.05)
+
+
+def test_zero_rows_and_columns_are_legal():
+    X = planted()[0].X.numpy().copy()
+    X[3], X[:, 5] = 0, 0
+    for model in (ANMF(4, max_iter=50, tol=0, random_state=0), ANMF(4, solver="admm", max_iter=50, tol=0, random_state=0)):
+        assert np.isfinite(model.fit_transform(X)).all() and np.isfinite(model.components_).all()
+
+
+# --- the bounds
+
+def test_bounds_by_brute_formula():
+    from anmf_lab.bounds import samples_needed, theorem2, theorem3
+    n, f, k, d = 400, 644, 40, .05
+    first = 14*k*k**.5/n**.5 + (k**2*np.log(16*n*k)/(4*n))**.5 + (np.log(2/d)/(2*n))**.5
+    second = 2/n + ((f*k*np.log(4*(1 + k)*(f*k)**.5*n) - np.log(d/2))/(2*n))**.5
+    assert_allclose(theorem2(n, f, k, d), (first, second), rtol=1e-12)
+    assert_allclose(theorem3(n, k, d), 6*k*(np.pi/n)**.5 + (np.log(2/d)/(2*n))**.5, rtol=1e-12)
+    m = samples_needed(k)
+    assert theorem3(m, k) < 1 <= theorem3(m - 1, k)
+
