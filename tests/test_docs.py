@@ -69,6 +69,13 @@ def test_formulas(tmp_path, tex, good):
     assert (run.returncode == 0) == good
 
 
+@pytest.mark.skipif(not (shutil.which("node") and KATEX.exists()), reason="formulas are checked with Node and KaTeX")
+def test_code_is_not_a_formula(tmp_path):
+    (tmp_path / "a.html").write_text(r"<p>\(x\)</p><pre><code>re.match(r'\(\s*\)')</code></pre>")
+    run = subprocess.run(["node", str(ROOT / "tools/texcheck.cjs"), str(KATEX), str(tmp_path)], capture_output=True, text=True)
+    assert run.returncode == 0 and run.stdout == "1 formulas, 0 bad\n"
+
+
 def test_sidebar_has_every_page_in_its_layer(docs, tmp_path):
     for name in ("index", "00_core", "11_solvers", "13_nmf", "21_anmf", "32_lafa", "43_cli", "tutorials/quickstart", "papers/anmf", "_draft"):
         p = tmp_path / f"{name}.ipynb"
