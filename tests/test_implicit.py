@@ -55,9 +55,9 @@ def test_gradient_against_central_differences(beta, penalties, holes):
     assert cert.trusted and cert.kkt < 1e-10 and cert.residual < 1e-10
     adj, rng, done = Adjoint(data, W, H, beta, **penalties), np.random.default_rng(2), 0
     def fe_at(X):
-        near = polish(Data(X, data.mask), W, H, beta, tol=1e-13, max_iter=60, **penalties).state
-        return feature_error(*near, *ref)
-    for _ in range(6):
+        near = polish(Data(X, data.mask), W, H, beta, tol=1e-13, max_iter=60, **penalties)
+        return feature_error(*near.state, *ref) if near.residuals[-1] < 1e-12 else np.nan
+    for _ in range(12):
         D = torch.from_numpy(rng.standard_normal(data.shape))
         if data.mask is not None:
             D = D * data.mask
@@ -65,10 +65,14 @@ def test_gradient_against_central_differences(beta, penalties, holes):
         if h < 2e-7:
             continue   # a zero is about to move: the function has a kink there
         slope = (fe_at(data.X + h * D) - fe_at(data.X - h * D)) / (2 * h)
+        if np.isnan(slope):
+            continue   # solved to less than the difference needs
         exact, typical = float((G * D).sum()), float(G.norm() * D.norm()) / D.numel() ** .5
         assert abs(slope - exact) <= 1e-6 * max(abs(exact), typical)
         done += 1
-    assert done >= 3
+        if done == 3:
+            break
+    assert done == 3
 
 
 def test_gradient_against_the_papers_equation_6():
@@ -220,7 +224,7 @@ def test_memory_is_a_few_arrays_like_the_data():
     n, f, k = 300, 250, 3
     data = planted(n, f, k, noise=.01)
     state = solved(data, k, tol=1e-6)
-    ref, tops = reference(*state), []
+    ref = reference(*state)
     with Count() as count:
         feature_gradient(data, *state, *ref, 1., tol=1e-6)
     allowed = 8 * n * f * 8 + 12 * (n + f) * k * k * 8 + 20 * (n + f) * k * 8
