@@ -323,12 +323,14 @@ def _onto_sphere(V: Tensor, g: Tensor, dim: int, radius: float) -> Tensor:
     "Gradient in `V` where `g` is the gradient in `_on_sphere(V, dim, radius)`"
     return _tangential(V, g, dim) * (radius / V.norm(dim=dim, keepdim=True).clamp_min(_floor(V)))
 
-# %% ../nbs/21_anmf.ipynb #a2f601ba
+# %% ../nbs/21_anmf.ipynb #3afba3e4
 class _Objective:
-    "The game as a function of one flat nonnegative vector, as SciPy wants it, and the record of a run"
+    "The game as a function of one flat nonnegative vector in the units of the start, as SciPy wants it, and the record of a run"
     def __init__(self, data: Data, target: Target, start: list[Tensor], game: Game, scale: str):
         self.data, self.target, self.like, self.game, self.scale = data, target, start, game, scale
-        self.radius, self.x = math.sqrt(data.n / len(start[1])), self.pack(start)
+        self.radius, self.loss_unit = math.sqrt(data.n / len(start[1])), max(data.sq, 1e-300)
+        self.units = [float(B.square().mean().sqrt()) or 1. for B in start]
+        self.x = self.pack(B / u for B, u in zip(start, self.units, strict=True))
         self.losses: list[float] = []
         self.residuals: list[float] = []
         self.n, self.status = 0, Status.max_iter
@@ -337,7 +339,7 @@ class _Objective:
         return np.concatenate([B.detach().cpu().numpy().ravel() for B in blocks]).astype(np.float64)
     def unpack(self, x: np.ndarray) -> list[Tensor]:
         parts = torch.from_numpy(np.array(x)).split([B.numel() for B in self.like])
-        return [p.reshape(B.shape).to(B) for p, B in zip(parts, self.like, strict=True)]
+        return [u * p.reshape(B.shape).to(B) for u, p, B in zip(self.units, parts, self.like, strict=True)]
     def factors(self, V: list[Tensor]) -> list[Tensor]:
         "Raw blocks to factors at the fixed scale"
         W = _on_sphere(V[0], 0, self.radius) if self.scale == "codes" else V[0]
@@ -350,7 +352,8 @@ class _Objective:
         s = slope(self.data, self.target, F[0], F[1], self.game, *F[2:])
         gW = _onto_sphere(V[0], s.W, 0, self.radius) if self.scale == "codes" else s.W
         gH = _onto_sphere(V[1], s.H, 1, 1.) if self.scale == "components" else s.H
-        return s.loss, self.pack([gW, gH] if s.H_adv is None else [gW, gH, s.H_adv])
+        grads = [gW, gH] if s.H_adv is None else [gW, gH, s.H_adv]
+        return s.loss / self.loss_unit, self.pack(g * (u / self.loss_unit) for g, u in zip(grads, self.units, strict=True))
     def check(self, x: np.ndarray, tol: float, callback: Callable | None) -> bool:
         "Record a point; True ends the run"
         F = self.factors(self.unpack(x))
