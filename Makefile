@@ -25,6 +25,7 @@ export PATH := $(BIN):$(PATH)
 export IPYTHONDIR := $(CACHE)/ipython
 export MPLCONFIGDIR := $(CACHE)/matplotlib
 export JUPYTER_DATA_DIR := $(CACHE)/jupyter
+export npm_config_cache := $(CACHE)/npm
 export MPLBACKEND := agg
 export OMP_NUM_THREADS ?= 1
 unexport PYTHONPATH

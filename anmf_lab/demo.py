@@ -124,7 +124,13 @@ class Result:
     seconds: float
     image_shape: tuple | None  # where the features are pictures
 
-# %% ../nbs/44_demo.ipynb #69d21866
+# %% ../nbs/44_demo.ipynb #10a1be91
+def _go_on(value, status: Status):
+    "`value`, unless Ctrl-C ended the fit that made it: a fit then keeps its best, a study of fits stops"
+    if status == Status.interrupted: raise KeyboardInterrupt
+    return value
+
+
 def study(
     case: Case,               # the data set
     *,
@@ -141,14 +147,14 @@ def study(
         model = NMF(case.rank, loss=case.loss, init="random", random_state=seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # the residual in the table says it
-            W, H = model.fit_transform(data.X), model.components_
+            W, H = _go_on(model.fit_transform(data.X), model.status_), model.components_
             fitted.append((W, H))
             bar.update()
             model.set_params(max_iter=500, tol=1e-7)             # closer first: Newton's method is for the last mile
-            W, H = model.fit_transform(data.X, W=W, H=H), model.components_
+            W, H = _go_on(model.fit_transform(data.X, W=W, H=H), model.status_), model.components_
         run = polish(data, W, H, beta, max_iter=newton)
-        polished.append((run.state[0], run.state[1]))
-        if Status.interrupted in (model.status_, run.status): raise KeyboardInterrupt  # a fit keeps its best; the demo stops
+        W, H = _go_on(run.state, run.status)
+        polished.append((W, H))
         bar.update()
     bar.close()
     before, after = (compare(data, pairs, beta) for pairs in (fitted, polished))

@@ -33,8 +33,9 @@ def test_bad_arguments(args, says):
 
 
 def test_ctrl_c_is_clean(tmp_path):
-    p = subprocess.Popen([sys.executable, "-m", "anmf_lab", "demo", "--out", str(tmp_path)], text=True,
-                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    code = ("import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "  # a background job starts with it ignored
+            f"from anmf_lab.cli import main; sys.exit(main(['demo', '--out', {str(tmp_path)!r}]))")
+    p = subprocess.Popen([sys.executable, "-c", code], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert p.stdout.readline().startswith("Would another seed")
     time.sleep(.5)
     p.send_signal(signal.SIGINT)
