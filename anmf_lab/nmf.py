@@ -225,11 +225,18 @@ def _best(obj: Objective, W: Tensor, H: Tensor) -> tuple[Tensor, Tensor]:
     i = int(torch.where(torch.isfinite(f), f, torch.inf).argmin())
     return W[i], H[i]
 
-# %% ../nbs/13_nmf.ipynb #45d66301
+# %% ../nbs/13_nmf.ipynb #4b0b7b45
+def _prune(obj: Objective, W: Tensor, H: Tensor) -> tuple[Tensor, Tensor]:
+    "Entries that multiplicative updates only kept above their bound, as zeros, unless that costs anything"
+    scale = math.sqrt(obj.data.level / H.shape[0])
+    w, h = (torch.where(T <= 1e-7 * scale, torch.zeros_like(T), T) for T in (W, H))
+    return (w, h) if obj.loss(w, h) <= obj.loss(W, H) * (1 + 1e-6) else (W, H)
+
+# %% ../nbs/13_nmf.ipynb #d58e0dd7
 class NMF(FactorModel):
     "Nonnegative matrix factorization under a β-divergence, with missing entries, penalties and an optimality certificate"
     def __init__(self, n_components=2, *, loss="frobenius", solver="auto", init=None, n_init=1, l1=0., l2=0.,
-                 max_iter=1000, tol=1e-3, polish=False, random_state=None, device="auto", verbose=False):
+                 max_iter=2000, tol=1e-4, polish=False, random_state=None, device="auto", verbose=False):
         """
         Parameters
         ----------
@@ -247,9 +254,9 @@ class NMF(FactorModel):
             Number of starts, run together; the best is kept.
         l1, l2 : float >= 0, default=0
             Penalties on both factors. Pure numbers: they mean the same for any unit and any size of the data.
-        max_iter : int, default=1000
+        max_iter : int, default=2000
             Most iterations; in each, both factors are updated once.
-        tol : float >= 0, default=1e-3
+        tol : float >= 0, default=1e-4
             KKT residual (dimensionless) to stop at.
         polish : bool or float, default=False
             Finish with Newton's method to this KKT residual; True means 1e-8.
@@ -297,12 +304,12 @@ class NMF(FactorModel):
     def _step(self, data: Data):
         "The update that `solver` names, as a pure function of the state"
         beta, (l1, l2) = self._beta(), self.penalties_
-        off = 1e-10 * data.level * math.sqrt(data.n * data.f)
+        off, least = 1e-10 * data.level * math.sqrt(data.n * data.f), 1e-8 * math.sqrt(data.level / self.n_components)
         name = self.solver if self.solver != "auto" else "hals" if beta == 2 else "mue" if 1 <= beta < 2 else "mu"
         def step(state):
             if name == "hals": state = hals_step(data, state, l1=l1, l2=l2)
-            elif name == "mu": state = mu_step(data, state, beta, l1=l1, l2=l2)
-            else: return mue_step(data, state, beta, l1=l1, l2=l2)
+            elif name == "mu": state = mu_step(data, state, beta, l1=l1, l2=l2, least=least)
+            else: return mue_step(data, state, beta, l1=l1, l2=l2, least=least)
             return best_scale(*state, l1, l2, off) if l1 or l2 else state
         return step
 
@@ -312,6 +319,7 @@ class NMF(FactorModel):
         run = iterate(self._step(data), state, lambda s: measure(obj, *_best(obj, s[0], s[1])), max_iter=self.max_iter,
                       tol=self.tol, callback=watch, progress=self.verbose, desc=type(self).__name__)
         W, H = _best(obj, *run.state[:2])
+        W, H = _prune(obj, W, H)
         W, H = best_scale(W, H, obj.l1, obj.l2) if obj.penalised else balance(W, H)
         if self.polish is False or run.status in (Status.interrupted, Status.nonfinite):
             return Run((W, H), run.losses, run.n_iter, run.status, run.residuals)

@@ -155,7 +155,7 @@ def hals_step(data: Data, state: tuple, *, l1: float = 0., l2: float = 0., sweep
     W = hals_codes(data, W, H, l1=l1, l2=l2, sweeps=sweeps)
     return W, hals_codes(data.T, H.mT, W.mT, l1=l1, l2=l2, sweeps=sweeps).mT
 
-# %% ../nbs/11_solvers.ipynb #d546b361
+# %% ../nbs/11_solvers.ipynb #32f473b2
 def mu_exponent(beta: float) -> float:
     "The exponent of @eq-mu: the largest for which descent is proved"
     return 1 / (2 - beta) if beta < 1 else 1 / (beta - 1) if beta > 2 else 1.
@@ -169,19 +169,21 @@ def mu_update(
     *,
     l1: float = 0.,      # weight of the sum of the codes
     l2: float = 0.,      # weight of half their squares
+    least: float = 0.,   # entries are kept at least this large (see below)
 ) -> Tensor:             # updated codes
     "One multiplicative update of the codes, @eq-mu"
     N, P = parts(data, W, H, beta)
     if l1 or l2: P = P + (l1 + l2 * W)
     ratio = N / P.clamp(min=floor_of(W.dtype))
-    return W * power(ratio, mu_exponent(beta))
+    W = W * power(ratio, mu_exponent(beta))
+    return W.clamp_(min=least) if least else W
 
 
-def mu_step(data: Data, state: tuple, beta: float = 2., *, l1: float = 0., l2: float = 0.) -> tuple:
-    "`(W, H)` after a multiplicative update of the codes, then of the components"
+def mu_step(data: Data, state: tuple, beta: float = 2., **how) -> tuple:
+    "`(W, H)` after a multiplicative update of the codes, then of the components; `how` as in `mu_update`"
     W, H = state
-    W = mu_update(data, W, H, beta, l1=l1, l2=l2)
-    return W, mu_update(data.T, H.mT, W.mT, beta, l1=l1, l2=l2).mT
+    W = mu_update(data, W, H, beta, **how)
+    return W, mu_update(data.T, H.mT, W.mT, beta, **how).mT
 
 # %% ../nbs/11_solvers.ipynb #acd4ef53
 class Momentum(NamedTuple):
@@ -193,7 +195,7 @@ class Momentum(NamedTuple):
     eta: float = 1.
     t: int = 0
 
-# %% ../nbs/11_solvers.ipynb #cb8bfcbe
+# %% ../nbs/11_solvers.ipynb #7e8f3035
 def _ahead(T: Tensor, prev: Tensor, alpha: float, t: int) -> Tensor:
     "`T` moved on along its growth, @eq-mue; relative lengths are kept summable (at most 100 / t^1.2)"
     move = (T - prev).clamp_(min=0)
@@ -202,13 +204,13 @@ def _ahead(T: Tensor, prev: Tensor, alpha: float, t: int) -> Tensor:
     return T.add(move, alpha=min(alpha, 100 / max(t, 1) ** 1.2 / max(size, 1e-300)))
 
 
-def mue_step(data: Data, state: tuple, beta: float = 1., *, l1: float = 0., l2: float = 0.) -> Momentum:
-    "`Momentum` after an extrapolated update of the codes, then of the components"
+def mue_step(data: Data, state: tuple, beta: float = 1., **how) -> Momentum:
+    "`Momentum` after an extrapolated update of the codes, then of the components; `how` as in `mu_update`"
     W, H, W_prev, H_prev, eta, t = state if len(state) == 6 else Momentum(*state, *state)
     new = (1 + math.sqrt(1 + 4 * eta * eta)) / 2
     alpha = (eta - 1) / new
-    W_new = mu_update(data, _ahead(W, W_prev, alpha, t), H, beta, l1=l1, l2=l2)
-    H_new = mu_update(data.T, _ahead(H, H_prev, alpha, t).mT, W_new.mT, beta, l1=l1, l2=l2).mT
+    W_new = mu_update(data, _ahead(W, W_prev, alpha, t), H, beta, **how)
+    H_new = mu_update(data.T, _ahead(H, H_prev, alpha, t).mT, W_new.mT, beta, **how).mT
     return Momentum(W_new, H_new, W, H, new, t + 1)
 
 # %% ../nbs/11_solvers.ipynb #bf721d6e
