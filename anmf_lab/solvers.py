@@ -213,17 +213,18 @@ def mue_step(data: Data, state: tuple, beta: float = 1., **how) -> Momentum:
     H_new = mu_update(data.T, _ahead(H, H_prev, alpha, t).mT, W_new.mT, beta, **how).mT
     return Momentum(W_new, H_new, W, H, new, t + 1)
 
-# %% ../nbs/11_solvers.ipynb #bf721d6e
-def _newton_direction(g: Tensor, hess: Tensor, w: Tensor) -> Tensor:
-    "Newton direction on the free entries of each row, the held entries pinned; (m, k)"
-    held = (w <= 0) & (g >= 0)
+# %% ../nbs/11_solvers.ipynb #1c46382d
+def _newton_direction(g: Tensor, hess: Tensor, w: Tensor, margin: Tensor) -> Tensor:
+    "Newton direction on the free entries of each row; the held ones go to zero; (m, k)"
+    held = (w <= margin) & (g >= 0)
     free = (~held).to(g.dtype)
     d = hess.diagonal(dim1=-2, dim2=-1)
     A = hess * free[:, :, None] * free[:, None, :]
     A = A + torch.diag_embed(torch.where(held, torch.ones_like(d), 1e-13 * d.amax(-1, keepdim=True) + floor_of(g.dtype)))
     L, info = torch.linalg.cholesky_ex(A)
     p = torch.cholesky_solve((g * free).unsqueeze(-1), L).squeeze(-1)
-    return torch.where((info == 0).unsqueeze(-1) & torch.isfinite(p), p, g * free / (d + floor_of(g.dtype)))
+    p = torch.where((info == 0).unsqueeze(-1) & torch.isfinite(p), p, g * free / (d + floor_of(g.dtype)))
+    return torch.where(held, w, p)
 
 # %% ../nbs/11_solvers.ipynb #492b0add
 class _Rows:
@@ -247,10 +248,10 @@ class _Rows:
         HH = (self.H[:, None] * self.H[None]).reshape(k * k, -1)
         return (self._masked(D) @ HH.T).reshape(-1, k, k) + self.l2 * torch.eye(k, dtype=w.dtype, device=w.device)
 
-# %% ../nbs/11_solvers.ipynb #757b3beb
+# %% ../nbs/11_solvers.ipynb #2b6bd009
 class _GramRows(_Rows):
     "The same for least squares without holes: all samples share one Gram matrix, and only `X @ H.T` is needed of them"
-    def __init__(self, B, G, l1, l2): self.B, self.G, self.l1, self.l2 = B, G, l1, l2
+    def __init__(self, B, G, l1, l2): self.B, self.G, self.l1, self.l2, self.beta = B, G, l1, l2, 2.
     def take(self, rows): return _GramRows(self.B[rows], self.G, self.l1, self.l2)
     def loss(self, w): return ((w @ self.G / 2 - self.B) * w).sum(1) + (self.l1 * w + self.l2 / 2 * w * w).sum(1)
     def parts(self, w): return self.B, w @ self.G + self.l1 + self.l2 * w
@@ -270,7 +271,17 @@ def _descend(rows: _Rows, w: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
         bad = ~(rows.loss(new) <= f0)
     return torch.where(bad[:, None], w, new), ~bad & (new != w).any(1)
 
-# %% ../nbs/11_solvers.ipynb #59a49e5a
+# %% ../nbs/11_solvers.ipynb #293b8271
+def _multiply(rows: _Rows, w: Tensor) -> tuple[Tensor, Tensor]:
+    "Ten multiplicative updates of each row: what is left when Newton's step does not descend; (codes, moved)"
+    new, f0 = w, rows.loss(w)
+    for _ in range(10):
+        N, P = rows.parts(new)
+        new = new * power(N / P.clamp(min=floor_of(w.dtype)), mu_exponent(rows.beta))
+    ok = rows.loss(new) < f0
+    return torch.where(ok[:, None], new, w), ok
+
+
 def _solve_rows(rows: _Rows, w: Tensor, max_iter: int, tol: float) -> Tensor:
     "Projected Newton on every row until its residual is at most `tol` or it can't move"
     w, at = w.clone(), torch.arange(len(w), device=w.device)
@@ -280,8 +291,10 @@ def _solve_rows(rows: _Rows, w: Tensor, max_iter: int, tol: float) -> Tensor:
         res = torch.minimum(w[at] / top, 1 - N / P.clamp(min=floor_of(w.dtype))).abs().amax(1)
         go = torch.nonzero(res > tol).flatten()
         if not len(go): break
-        rows, at, g = rows.take(go), at[go], (P - N)[go]
-        new, moved = _descend(rows, w[at], _newton_direction(g, rows.hess(w[at]), w[at]))
+        rows, at, g, margin = rows.take(go), at[go], (P - N)[go], (res.clamp(max=1e-3)[:, None] * top)[go]
+        new, moved = _descend(rows, w[at], _newton_direction(g, rows.hess(w[at]), w[at], margin))
+        stuck = torch.nonzero(~moved).flatten()
+        if len(stuck): new[stuck], moved[stuck] = _multiply(rows.take(stuck), w[at][stuck])
         w[at] = new
         if not moved.all(): rows, at = rows.take(moved), at[moved]
         if not len(at): break
