@@ -64,7 +64,7 @@ def tempered(
     if beta <= 1: return ratio**(1 / omega)
     return (ratio**(beta - 1) / omega + 1 / lam)**(1 / (beta - 1))
 
-# %% ../nbs/17_bregman.ipynb #82dbc922
+# %% ../nbs/17_bregman.ipynb #c8087c04
 def kl_quadratic_reply(X: Tensor, Y: Tensor, lam: float) -> Tensor:
     "The attacked data that maximises KL at a quadratic price `lam` > 0, @eq-lambert"
     if not lam > 0: raise ValueError(f"lam must be > 0 for a quadratic price on KL, got {lam}")
@@ -72,7 +72,7 @@ def kl_quadratic_reply(X: Tensor, Y: Tensor, lam: float) -> Tensor:
     c = 2 * lam * X - torch.log(2 * lam * Y)
     d = c.clamp_min(1.)
     w = d + torch.log1p((d - 1) + (2 * (d - 1)).sqrt())  # at least the root, so that Newton falls monotonically
-    for _ in range(30): w = (w - (w - torch.log(w) - d) / (1 - 1 / w).clamp_min(1e-9)).clamp_min(1.)
+    for _ in range(6): w = (w - (w - torch.log(w) - d) / (1 - 1 / w).clamp_min(1e-9)).clamp_min(1.)
     u = torch.where(c >= 1, w / (2 * lam), 0.)
     return torch.where(_kl_payoff(u, X, Y, lam) > _kl_payoff(torch.zeros_like(u), X, Y, lam), u, 0.)
 
