@@ -6,6 +6,7 @@ from importlib import import_module
 # What `import anmf_lab as al` offers, and the module each name lives in. Modules are loaded on first use.
 _WHERE = {
     "ANMF": "anmf_model",
+    "ATNMF": "atnmf",
     "NMF": "nmf",
     "feature_error": "align",
     "load_dataset": "data",

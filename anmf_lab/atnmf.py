@@ -6,13 +6,14 @@
 __all__ = ['NORMS', 'Adversary', 'Price', 'Ball', 'Box', 'Multiplicative', 'Bregman', 'QuadraticKL', 'LogBall', 'worst_codes',
            'half_step', 'online_update', 'opponent', 'ATNMF']
 
-# %% ../nbs/20_atnmf.ipynb #ae64504b
+# %% ../nbs/20_atnmf.ipynb #b9b5e3d2
 from dataclasses import dataclass
+from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
 from sklearn.utils.validation import check_is_fitted
-from .adversary import ball_delta, box_delta, check_lam, robust_loss, worst_delta
+from .adversary import ball_delta, box_delta, robust_loss, worst_delta
 from .bregman import bregman_loss, bregman_reply, kl_quadratic_loss, kl_quadratic_reply, log_ball_loss, log_ball_reply, lowest, tempered
 from .align import balance
 from .core import Data, check_choice, check_number, give_back
@@ -342,7 +343,7 @@ def opponent(
     if beta > 2: raise ValueError(f"loss with beta={beta:g} > 2 has no monotone step here. Use 1 <= beta <= 2.")
     return Bregman(lam=lam, beta=beta)
 
-# %% ../nbs/20_atnmf.ipynb #861bc475
+# %% ../nbs/20_atnmf.ipynb #6af38f82
 class ATNMF(FactorModel):
     "NMF trained against an adversary who may move the data, at a price or within a budget"
     def __init__(self, n_components=2, *, lam=None, eps=None, loss="frobenius", norm="auto", missing="mask", solver="auto", bound="tight",
@@ -420,24 +421,27 @@ class ATNMF(FactorModel):
             raise ValueError(f"sparse X needs loss='frobenius' with norm='l2', or loss='kullback-leibler' without l2; got loss={self.loss!r}, "
                              f"norm={self.norm!r}, l2={self.l2}. Pass X.toarray() for the others.")
         adv.check(data)
-        omega = adv.lam / (adv.lam - 1) if isinstance(adv, (Price, Bregman)) else 1.
-        self._adversary, self.penalties_ = adv, tuple(omega * p for p in penalty_weights(data, adv.beta, self.l1, self.l2))
+        omega = float(adv.lam / (adv.lam - 1)) if isinstance(adv, (Price, Bregman)) else 1.
+        l1, l2 = penalty_weights(data, adv.beta, self.l1, self.l2)
+        self._adversary, self.penalties_ = adv, (omega * l1, omega * l2)
 
     def _start(self, data: Data, W, H):
         Ws, Hs = super()._start(data, W, H)
-        if not (isinstance(self._adversary, Bregman) and self._adversary.beta < 1): return Ws, Hs
-        low = lowest(data.X, self.lam if self.lam is not None else 2., self._adversary.beta)
+        adv = self._adversary
+        if not (isinstance(adv, Bregman) and adv.beta < 1): return Ws, Hs
+        low = lowest(data.X, adv.lam, adv.beta)
         if data.mask is not None: low = low * data.mask
         short = (low / (Ws @ Hs).clamp_min(floor_of(data.dtype))).amax((1, 2), keepdim=True)
         if W is not None and bool((short >= 1).any()):
             raise ValueError(f"the start W @ H must exceed X * {float(low.max() / data.X.max()):.3g} in every observed entry: below this barrier the "
-                             f"adversary of price lam={self._adversary.lam:g} gains without limit. Multiply W by {1.1 * float(short.max()):.3g}, or raise lam.")
+                             f"adversary of price lam={adv.lam:g} gains without limit. Multiply W by {1.1 * float(short.max()):.3g}, or raise lam.")
         if bool(short.isinf().any() | (short > 1e30).any()): Ws, Hs = (T + .1 * T.mean() + floor_of(data.dtype) for T in (Ws, Hs))
         short = (low / (Ws @ Hs)).amax((1, 2), keepdim=True)
         return Ws * (1.1 * short).clamp_min(1.), Hs
 
     def _solve(self, data: Data, W: Tensor, H: Tensor, watch) -> Run:
-        adv, (l1, l2) = self._adversary, self.penalties_
+        adv: Any = self._adversary
+        l1, l2 = self.penalties_
         if self.solver == "alternating": return alternating(data, W, H, adv.lam, outer=min(self.max_iter, 100))
         if self.continuation and isinstance(adv, Price):
             W, H = approach(data, W, H, adv.lam, l1=l1, l2=l2, update=adv.update, bound=adv.bound)
