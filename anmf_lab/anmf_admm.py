@@ -15,7 +15,8 @@ from .loop import Run, iterate
 
 # %% auto #0
 __all__ = ['State', 'constraints', 'lagrangian', 'product_step', 'fit_step', 'copies_step', 'free_codes', 'prox_codes',
-           'components_step', 'codes_step', 'admm_step', 'admm_start', 'Residuals', 'kkt_15', 'solve_admm']
+           'components_step', 'codes_step', 'multipliers_step', 'admm_step', 'admm_start', 'Residuals', 'kkt_15',
+           'solve_admm']
 
 # %% ../nbs/22_anmf_admm.ipynb #1e1bb8b0
 class State(NamedTuple):
@@ -63,26 +64,26 @@ def lagrangian(
     Ms = [s.M1, s.M2, s.M3, s.M4, s.M5] + ([] if s.M6 is None else [s.M6])
     return objective + sum((M * c).sum() + rho/2 * sq(c) for M, c in zip(Ms, constraints(s), strict=True))
 
-# %% ../nbs/22_anmf_admm.ipynb #e10e04a5
+# %% ../nbs/22_anmf_admm.ipynb #2ea427a1
 def product_step(X: Tensor, Z: Tensor, s: State, game: Game) -> Tensor:
     "P that minimises the Lagrangian, (n, f): R1 of the paper by Woodbury's identity"
     g, c, G = game.gamma or 0., 2 * game.alpha + s.rho, s.U.T @ s.U
-    R0 = 2 * game.alpha * X + s.rho * (s.W @ s.H_adv) + s.M3
+    R0 = torch.addmm(s.M3, s.W, s.H_adv, alpha=s.rho).add_(X, alpha=2 * game.alpha)
     E = game.lam * (s.H - s.H_adv) + s.U.T @ Z
     inner = _solve_spd(c * torch.eye(len(G), dtype=G.dtype, device=G.device) + 2 * g * G, s.U.T @ R0 + 2 * g * G @ E)
-    return (R0 + 2 * g * s.U @ (E - inner)) / c
+    return R0.addmm_(s.U, 2 * g * (E - inner)).div_(c)
 
-# %% ../nbs/22_anmf_admm.ipynb #6d5c288c
+# %% ../nbs/22_anmf_admm.ipynb #abf41613
 def fit_step(X: Tensor, s: State, game: Game) -> Tensor:
     "Q that minimises the Lagrangian, (n, f): R2 of the paper, corrected"
-    return (2 * game.beta * X + s.rho * (s.W @ s.H) + s.M4) / (2 * game.beta + s.rho)
+    return torch.addmm(s.M4, s.W, s.H, alpha=s.rho).add_(X, alpha=2 * game.beta).div_(2 * game.beta + s.rho)
 
 # %% ../nbs/22_anmf_admm.ipynb #f63e5d2e
 def copies_step(s: State) -> tuple[Tensor, Tensor]:
     "B and B_adv that minimise the Lagrangian under B, B_adv >= 0, (k, f) each"
     return (s.H + s.M2 / s.rho).clamp_min(0), (s.H_adv + s.M1 / s.rho).clamp_min(0)
 
-# %% ../nbs/22_anmf_admm.ipynb #9cff8442
+# %% ../nbs/22_anmf_admm.ipynb #d28c11a5
 def _codes_problem(Z: Tensor, s: State, game: Game) -> tuple[Tensor, Tensor, Tensor]:
     "D, E, V of the codes problem"
     return s.P - Z, game.lam * (s.H - s.H_adv), s.W + s.M5 / s.rho
@@ -92,11 +93,11 @@ def free_codes(Z: Tensor, s: State, game: Game) -> Tensor:
     D, E, V = _codes_problem(Z, s, game)
     g, (n, f) = game.gamma or 0., D.shape
     eye = s.rho * torch.eye(min(n, f), dtype=D.dtype, device=D.device)
-    if f <= n: return V + D @ _solve_spd(eye + 2 * g * D.T @ D, 2 * g * (E.T - D.T @ V))
-    return _solve_spd(eye + 2 * g * D @ D.T, s.rho * V + 2 * g * D @ E.T)
+    if f <= n: return torch.addmm(V, D, _solve_spd(eye + 2 * g * (D.T @ D), 2 * g * (E.T - D.T @ V)))
+    return _solve_spd(eye + 2 * g * (D @ D.T), s.rho * V + 2 * g * (D @ E.T))
 
-# %% ../nbs/22_anmf_admm.ipynb #b1d80f85
-def _spectral_sq(D: Tensor, steps: int = 6) -> float:
+# %% ../nbs/22_anmf_admm.ipynb #f892451b
+def _spectral_sq(D: Tensor, steps: int = 3) -> float:
     "Estimate of the largest squared singular value, from below"
     v = D.T @ D.sum(1)
     for _ in range(steps):
@@ -110,7 +111,7 @@ def prox_codes(Z: Tensor, s: State, game: Game, inner: int = 5) -> Tensor:
     (D, E, V), g, U = _codes_problem(Z, s, game), game.gamma or 0., s.U
     L, Et, DU = s.rho + 2 * g * _spectral_sq(D), E.T, D.T @ s.U
     for _ in range(inner):
-        gU = s.rho * (U - V) + 2 * g * D @ (DU - Et)
+        gU = s.rho * (U - V) + 2 * g * (D @ (DU - Et))
         while True:
             new = (U - gU / L).clamp_min(0)
             DUnew = D.T @ new
@@ -120,24 +121,31 @@ def prox_codes(Z: Tensor, s: State, game: Game, inner: int = 5) -> Tensor:
         U, DU = new, DUnew
     return U
 
-# %% ../nbs/22_anmf_admm.ipynb #949d3437
+# %% ../nbs/22_anmf_admm.ipynb #ff2f8b75
 def components_step(Z: Tensor, s: State, game: Game) -> tuple[Tensor, Tensor]:
     "H, then H_adv given the new H, that minimise the Lagrangian, (k, f) each: R4 and R5 of the paper, corrected"
-    g, lam, rho, F = game.gamma or 0., game.lam, s.rho, s.U.T @ (s.P - Z)
+    g, lam, rho, F = game.gamma or 0., game.lam, s.rho, s.U.T @ s.P - s.U.T @ Z
     chol = torch.linalg.cholesky((2 * g * lam**2 + rho) * torch.eye(len(F), dtype=F.dtype, device=F.device) + rho * s.W.T @ s.W)
-    R4 = 2 * g * lam * (F + lam * s.H_adv) + rho * s.B - s.M2 + s.W.T @ (rho * s.Q - s.M4)
+    R4 = 2 * g * lam * (F + lam * s.H_adv) + rho * s.B - s.M2 + rho * (s.W.T @ s.Q) - s.W.T @ s.M4
     H = torch.cholesky_solve(R4, chol)
-    R5 = 2 * g * lam * (lam * H - F) + rho * s.B_adv - s.M1 + s.W.T @ (rho * s.P - s.M3)
+    R5 = 2 * g * lam * (lam * H - F) + rho * s.B_adv - s.M1 + rho * (s.W.T @ s.P) - s.W.T @ s.M3
     return H, torch.cholesky_solve(R5, chol)
 
-# %% ../nbs/22_anmf_admm.ipynb #c813254d
+# %% ../nbs/22_anmf_admm.ipynb #7b031889
 def codes_step(s: State) -> Tensor:
     "W that minimises the Lagrangian, (n, k): R6 of the paper"
-    R6 = (s.P - s.M3 / s.rho) @ s.H_adv.T + (s.Q - s.M4 / s.rho) @ s.H.T + s.U - s.M5 / s.rho
+    R6 = s.P @ s.H_adv.T + s.Q @ s.H.T + s.U - (s.M3 @ s.H_adv.T + s.M4 @ s.H.T + s.M5) / s.rho
     copies = 1
     if s.S is not None and s.M6 is not None: R6, copies = R6 + s.S - s.M6 / s.rho, 2
     G = s.H_adv @ s.H_adv.T + s.H @ s.H.T + copies * torch.eye(len(s.H), dtype=R6.dtype, device=R6.device)
     return _solve_spd(G, R6.T).T
+
+def multipliers_step(s: State) -> State:
+    "Every multiplier moved by `rho` times its violated equation, paired as in (16)"
+    s = s._replace(M1=s.M1 + s.rho * (s.H_adv - s.B_adv), M2=s.M2 + s.rho * (s.H - s.B), M5=s.M5 + s.rho * (s.W - s.U),
+                   M3=torch.add(s.M3, s.P, alpha=-s.rho).addmm_(s.W, s.H_adv, alpha=s.rho),
+                   M4=torch.add(s.M4, s.Q, alpha=-s.rho).addmm_(s.W, s.H, alpha=s.rho))
+    return s if s.S is None or s.M6 is None else s._replace(M6=s.M6 + s.rho * (s.W - s.S))
 
 def admm_step(
     X: Tensor,              # data, (n, f)
@@ -158,10 +166,8 @@ def admm_step(
     if s.M6 is not None: s = s._replace(S=(s.W + s.M6 / s.rho).clamp_min(0))
     H, H_adv = components_step(Z, s, game)
     s = s._replace(H=H, H_adv=H_adv)
-    s = s._replace(W=codes_step(s))
-    c = constraints(s)
-    moved = {f"M{i+1}": getattr(s, f"M{i+1}") + s.rho * v for i, v in enumerate(c)}
-    return s._replace(**moved, rho=max(s.rho, min(cap, s.rho * ramp)))
+    s = multipliers_step(s._replace(W=codes_step(s)))
+    return s._replace(rho=max(s.rho, min(cap, s.rho * ramp)))
 
 # %% ../nbs/22_anmf_admm.ipynb #6c33da3e
 def admm_start(
@@ -180,7 +186,7 @@ def admm_start(
     z, zk, zn = torch.zeros_like(X), torch.zeros_like(H), torch.zeros_like(W)
     return State(W, H, H, WH, WH, W, H, H, zk, zk, z, z, zn, rho, W if split else None, zn if split else None)
 
-# %% ../nbs/22_anmf_admm.ipynb #e60ccb2f
+# %% ../nbs/22_anmf_admm.ipynb #b0a6f092
 class Residuals(NamedTuple):
     "How far a state is from a solution; each is 0 there"
     primal: float           # norm of the violated equations of (15)
@@ -196,7 +202,7 @@ def kkt_15(
     "Certificate for the split problem"
     g, lam, D = game.gamma or 0., game.lam, s.P - Z
     Phi = s.U.T @ D + lam * (s.H_adv - s.H)
-    gU = 2 * g * D @ Phi.T - s.M5
+    gU = 2 * g * (D @ Phi.T) - s.M5
     gW = s.M3 @ s.H_adv.T + s.M4 @ s.H.T + s.M5
     r = {"P": 2 * game.alpha * (s.P - X) + 2 * g * s.U @ Phi - s.M3, "Q": 2 * game.beta * (s.Q - X) - s.M4,
          "U": gU if s.S is not None else s.U - (s.U - gU).clamp_min(0), "W": gW if s.M6 is None else gW + s.M6,
