@@ -8,6 +8,7 @@ _WHERE = {
     "ANMF": "anmf_model",
     "ATNMF": "atnmf",
     "NMF": "nmf",
+    "SpeckledSearchCV": "selection",
     "feature_error": "align",
     "load_dataset": "data",
 }

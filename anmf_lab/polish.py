@@ -18,7 +18,7 @@ from .solvers import mu_step
 
 # %% auto #0
 __all__ = ['Pair', 'Objective', 'kkt_entries', 'kkt_residual', 'measure', 'dot', 'axpy', 'free_set', 'BlockJacobi', 'CGInfo',
-           'pcg', 'Polished', 'newton_direction', 'projected_search', 'polish']
+           'pcg', 'Polished', 'newton_direction', 'projected_search', 'in_double', 'polish']
 
 # %% ../nbs/12_polish.ipynb #c27ac805
 @dataclass(frozen=True, eq=False)
@@ -213,7 +213,7 @@ def projected_search(obj: Objective, W: Tensor, H: Tensor, f: float, g: Pair, p:
         s /= 2
     return None
 
-# %% ../nbs/12_polish.ipynb #cbbfa950
+# %% ../nbs/12_polish.ipynb #57088c58
 def _fallback(obj: Objective, W: Tensor, H: Tensor, f: float, barrier: bool) -> tuple[Tensor, Tensor, float] | None:
     "Ten multiplicative updates, if they help"
     for _ in range(10): W, H = mu_step(obj.data, (W, H), obj.beta, l1=obj.l1, l2=obj.l2)
@@ -221,7 +221,7 @@ def _fallback(obj: Objective, W: Tensor, H: Tensor, f: float, barrier: bool) -> 
     return (W, H, f2) if f2 < f else None
 
 
-def _double(data: Data) -> Data:
+def in_double(data: Data) -> Data:
     "The problem in float64"
     if data.dtype == torch.float64: return data
     return Data(data.X.double(), None if data.mask is None else data.mask.double(), data.kind,
@@ -241,7 +241,7 @@ def polish(
     callback: Callable | None = None, # `callback(n_iter, state, loss)`; a true answer stops
 ) -> Polished:                        # balanced factors, history, status, cost
     "Newton's method on both factors together, from a stopped run to a solved problem"
-    obj, dtype = Objective(_double(data), beta, l1, l2), data.dtype
+    obj, dtype = Objective(in_double(data), beta, l1, l2), data.dtype
     W, H = W.double(), H.double()
     f, gn, hvps, losses, ress, status = obj.loss(W, H), 0, 0, [], [], Status.max_iter
     barrier = not _lost(obj, W, H)
