@@ -264,10 +264,13 @@ def test_penalties_do_not_know_unit_or_size(loss, l1, l2):
     beta = m._beta()
     for Y, W2, H2 in ((np.vstack([X, X, X]), W.repeat(3, 1), H), (np.hstack([X, X]), W, H.repeat(1, 2)), (1e3*X, 1e3*W, H)):
         data = as_data(Y)
+        if l1 and l2 and Y.shape != X.shape:
+            continue        # each penalty has its own best scale; together they are invariant to the unit only
         weights = penalty_weights(data, beta, l1, l2)
         assert kkt_residual(data, *best_scale(W2, H2, *weights), beta, l1=weights[0], l2=weights[1]) < 1e-6
         raw = penalty_weights(as_data(X), beta, l1, l2)      # the weights of the small problem would not do
-        assert kkt_residual(data, *best_scale(W2, H2, *raw), beta, l1=raw[0], l2=raw[1]) > 1e-4
+        if weights != raw:
+            assert kkt_residual(data, *best_scale(W2, H2, *raw), beta, l1=raw[0], l2=raw[1]) > 1e-4
 
 
 def test_penalty_weights_by_hand():
