@@ -7,6 +7,7 @@ from importlib import import_module
 _WHERE = {
     "ANMF": "anmf_model",
     "ATNMF": "atnmf",
+    "LaFA": "lafa",
     "NMF": "nmf",
     "SpeckledSearchCV": "selection",
     "feature_error": "align",
