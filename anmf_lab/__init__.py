@@ -7,11 +7,25 @@ from importlib import import_module
 _WHERE = {
     "ANMF": "anmf_model",
     "ATNMF": "atnmf",
+    "CappedNMF": "robust",
+    "CauchyNMF": "robust",
+    "CorrentropyNMF": "robust",
+    "HuberNMF": "robust",
+    "L21NMF": "robust",
     "LaFA": "lafa",
     "NMF": "nmf",
+    "ONMF": "robust",
     "SpeckledSearchCV": "selection",
+    "ari": "metrics",
+    "clustering_accuracy": "metrics",
+    "corrupt": "noise",
+    "false_zeros": "data",
     "feature_error": "align",
+    "list_datasets": "data",
     "load_dataset": "data",
+    "masked_rmse": "metrics",
+    "nmi": "metrics",
+    "three_stages": "noise",
 }
 __all__ = sorted(_WHERE)
 

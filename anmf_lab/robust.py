@@ -21,7 +21,7 @@ from .solvers import hals_codes, hals_update, mu_update, solve_codes, _Rows, _so
 __all__ = ['squares', 'l21', 'capped', 'cauchy', 'correntropy', 'huber', 'nagy_scale', 'three_sigma', 'released_cut',
            'residual_squares', 'weighted', 'robust_step', 'robust_measure', 'robust_codes', 'RobustModel', 'L21NMF',
            'HuberNMF', 'CauchyNMF', 'CorrentropyNMF', 'onmf_codes_update', 'onmf_step', 'single_codes', 'hard_step',
-           'onmf_measure', 'ONMF', 'CappedNMF']
+           'onmf_measure', 'hard_measure', 'ONMF', 'CappedNMF']
 
 # %% ../nbs/14_robust.ipynb #d6ae33fb
 def squares(s: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,7 +127,10 @@ def robust_step(
     W = _codes_update(data, W, H, loss(residual_squares(data, W, H, per_sample))[1], solver)
     return W, _components_update(data, W, H, loss(residual_squares(data, W, H, per_sample))[1], solver)
 
-# %% ../nbs/14_robust.ipynb #cf19e067
+# %% ../nbs/14_robust.ipynb #10176e06
+def _rms(r: Tensor) -> float: return float(r.square().mean().sqrt())
+
+
 def robust_measure(data: Data, state: tuple, loss: Callable, per_sample: bool) -> tuple[float, float]:
     "(loss, KKT residual) of a robust factorization"
     W, H = state[:2]
@@ -137,10 +140,10 @@ def robust_measure(data: Data, state: tuple, loss: Callable, per_sample: bool) -
     else:
         problem = weighted(data, omega)
         codes, comps = parts(problem, W, H), parts(problem.T, H.T, W.T)
-    rs = [float(kkt_entries(*pair, T, -2).square().mean().sqrt()) for pair, T in ((codes, W), (comps, H.T))]
+    rs = [_rms(kkt_entries(N, P, T, -2)) for (N, P), T in ((codes, W), (comps, H.T))]
     return float(value.sum(dtype=torch.float64)), max(rs)
 
-# %% ../nbs/14_robust.ipynb #989c6b2c
+# %% ../nbs/14_robust.ipynb #b6e5e714
 def robust_codes(
     data: Data,               # dense problem, with or without holes
     H: Tensor,                # components, (k, f)
@@ -155,7 +158,7 @@ def robust_codes(
     for i in range(0, data.n, size):
         X = data.X[i:i + size].double()
         M = None if data.mask is None else data.mask[i:i + size].double()
-        for loss in losses: W[i:i + size] = _rows_at_rest(X, M, H64, W[i:i + size], loss, tol, max_iter)
+        for loss in losses: W[i:i + size] = _rows_at_rest(X, M, H64, W[i:i + size], loss, tol if loss is losses[-1] else 1e-3, max_iter)
     return W.to(data.dtype)
 
 
@@ -172,10 +175,11 @@ def _rows_at_rest(X: Tensor, M: Tensor | None, H: Tensor, W: Tensor, loss: Calla
         if not len(at): break
     return W
 
-# %% ../nbs/14_robust.ipynb #da8acf9a
+# %% ../nbs/14_robust.ipynb #fd229e7d
 class RobustModel(FactorModel):
     "Base of the robust models: a subclass names its loss and estimates its scale"
     _per_sample = True
+    scale_: dict | None = None
 
     def _rho(self, s: Tensor, **scale) -> tuple[Tensor, Tensor]:
         "(loss, weight) of squared residuals; `scale` is `scale_`"
@@ -215,24 +219,27 @@ class RobustModel(FactorModel):
 
     def _gauge(self, data: Data, state: tuple, loss: Callable): return robust_measure(data, state, loss, self._per_sample)
 
-    def _settle(self, data: Data, state: tuple, loss: Callable) -> tuple[tuple, Callable, int]:
+    def _settle(self, data: Data, state: tuple, loss: Callable) -> tuple[Run, Callable]:
         "Steps with the convex loss, its scale estimated anew in each, until the median residual changes by less than 2 %"
-        least, n, old = self._least(data), 0, math.inf
-        for n in range(1, self.max_iter // 4 + 1):
-            state = self._step(data, state, loss)
-            s = self._seen(data, *state)
-            loss, new = self._convex(s, least) or loss, max(float(s.median()), least ** 2)
-            if abs(new / old - 1) < .02: break
-            old = new
-        return state, loss, n
+        least = self._least(data)
+        def step(q):
+            W, H = self._step(data, q[:2], q[2])
+            s = self._seen(data, W, H)
+            new = max(float(s.median()), least ** 2)
+            return W, H, self._convex(s, least), new, abs(new / q[3] - 1)
+        run = iterate(step, (*state, loss, 1., math.inf), lambda q: q[3:], max_iter=max(self.max_iter // 4, 1), tol=.02, every=1)
+        return run, run.state[2]
 
     def _begin(self, data: Data, state: tuple, watch) -> tuple[tuple, int, Status | None]:
         "The convex relative to its end: (state, iterations, status if it went wrong)"
-        loss, n = self._convex(self._seen(data, *state), self._least(data)), 0
+        loss, n, wrong = self._convex(self._seen(data, *state), self._least(data)), 0, (Status.interrupted, Status.nonfinite)
         if loss is None: return state, 0, None
-        if not self._per_sample: state, loss, n = self._settle(data, state, loss)
+        if not self._per_sample:
+            run, loss = self._settle(data, state, loss)
+            state, n = run.state[:2], run.n_iter
+            if run.status in wrong: return state, n, run.status
         run = self._loop(data, state, loss, self.max_iter // 2 - n, watch)
-        return run.state, n + run.n_iter, run.status if run.status in (Status.interrupted, Status.nonfinite) else None
+        return run.state, n + run.n_iter, run.status if run.status in wrong else None
 
     def _solve(self, data: Data, W: Tensor, H: Tensor, watch) -> Run:
         state, n, bad = self._begin(data, (W, H), watch)
@@ -245,11 +252,11 @@ class RobustModel(FactorModel):
         self._floor = self._least(data)
         return super()._solve_all(data, Ws, Hs, watch)
 
-    def _own(self, s: Tensor) -> tuple[Tensor, Tensor]: return self._rho(s, **self.scale_)
+    def _own(self, s: Tensor) -> tuple[Tensor, Tensor]: return self._rho(s, **(self.scale_ or {}))
 
     def _codes(self, data: Data, H: Tensor) -> Tensor:
         if self._per_sample: return solve_codes(data, H)
-        c = next(iter(self.scale_.values()))
+        c = next(iter((self.scale_ or {}).values()))
         return robust_codes(data, H, (lambda s: huber(s, c), self._own))
 
     def _residual(self, data: Data, W: Tensor, H: Tensor) -> float: return self._gauge(data, (W, H), self._own)[1]
@@ -447,7 +454,7 @@ def onmf_step(data: Data, state: tuple) -> tuple:
     W = onmf_codes_update(data, W, H)
     return W, mu_update(data.T, H.T, W.T).T
 
-# %% ../nbs/14_robust.ipynb #d9f76f98
+# %% ../nbs/14_robust.ipynb #881ab45a
 def single_codes(data: Data, H: Tensor) -> Tensor:
     "The best codes with one component a sample"
     N, size = data.mm(H.T), H.square().sum(1)
@@ -465,21 +472,28 @@ def hard_step(data: Data, state: tuple) -> tuple:
 
 
 def onmf_measure(data: Data, state: tuple) -> tuple[float, float]:
-    "(loss, KKT residual) of orthogonal codes"
+    "(loss, residual of Ding's conditions): 0 where @eq-onmf stands still"
     W, H = state
     s = W.norm(dim=0).clamp(min=floor_of(W.dtype))
     W, H = W / s, H * s[:, None]                                       # the multiplier is that of unit columns
     N, (Nh, Ph) = data.mm(H.T), parts(data.T, H.T, W.T)
-    rs = [kkt_entries(N, W @ (W.T @ N), W, -2), kkt_entries(Nh, Ph, H.T, -2)]
     loss = data.sq / 2 - float((N * W).sum(dtype=torch.float64)) + float(((W.T @ W) * (H @ H.T)).sum(dtype=torch.float64)) / 2
-    return loss, max(float(r.square().mean().sqrt()) for r in rs)
+    return loss, max(_rms(kkt_entries(N, W @ (W.T @ N), W, -2)), _rms(kkt_entries(Nh, Ph, H.T, -2)))
 
-# %% ../nbs/14_robust.ipynb #ffa467b1
+
+def hard_measure(data: Data, state: tuple) -> tuple[float, float]:
+    "(loss, relative change by a further exact step): 0 where both factors are the best for each other"
+    W, H = state
+    V, G = hard_step(data, state)
+    change = max(_rms(V - W) / max(_rms(W), floor_of(W.dtype)), _rms(G - H) / max(_rms(H), floor_of(H.dtype)))
+    return onmf_measure(data, state)[0], change
+
+# %% ../nbs/14_robust.ipynb #afc158eb
 class ONMF(FactorModel):
     "NMF with orthogonal codes: a clustering"
     _allow_missing = False
 
-    def __init__(self, n_components=2, *, on="codes", finish=True, init=None, n_init=1, max_iter=1000, tol=1e-3, random_state=None, device="auto", verbose=False):
+    def __init__(self, n_components=2, *, on="codes", finish=True, init=None, n_init=1, max_iter=200, tol=1e-3, random_state=None, device="auto", verbose=False):
         """
         Parameters
         ----------
@@ -489,16 +503,26 @@ class ONMF(FactorModel):
             Which factor is orthogonal: every sample has one component, or every feature has.
         finish : bool, default=True
             End with exact alternation, after which that factor is exactly orthogonal. False: the published updates only.
-        init, n_init, max_iter, tol, random_state, device, verbose
+        init : {None, "random", "nndsvd", "nndsvda", "nndsvdar", "kmeans", "custom"}, default=None
+            Start, as in `NMF`.
+        n_init : int, default=1
+            Number of starts; the best is kept.
+        max_iter : int, default=200
+            Most multiplicative updates.
+        tol : float >= 0, default=1e-3
+            Residual (dimensionless) to stop at.
+        random_state, device, verbose
             As in `L21NMF`.
 
         Attributes
         ----------
         components_ : (k, f) array
         loss_curve_ : array
-            Half the squared error. It need not fall in every step, see the page.
-        status_, n_iter_, kkt_residual_
-            Why the fit stopped, its iterations and distance from the optimality conditions with the constraint.
+            Half the squared error, of the multiplicative updates, then of the exact steps. It need not fall in every step, see the page.
+        kkt_residual_ : float
+            finish=True: how much a further exact step would change. finish=False: residual of the published optimality conditions.
+        status_, n_iter_
+            Why the fit stopped, and its iterations.
 
         References
         ----------
@@ -511,26 +535,32 @@ class ONMF(FactorModel):
         super()._check_params(data)
         check_choice(self.on, "on", ("codes", "components"))
 
+    def _turn(self, data: Data, W: Tensor, H: Tensor) -> tuple[Data, Tensor, Tensor]:
+        "The problem with the orthogonal factor in the place of the codes"
+        return (data, W, H) if self.on == "codes" else (data.T, H.T, W.T)
+
     def _solve(self, data: Data, W: Tensor, H: Tensor, watch) -> Run:
-        turned = self.on == "components"
-        if turned: data, W, H = data.T, H.T, W.T
+        data, W, H = self._turn(data, W, H)
         s = W.norm(dim=0).clamp(min=floor_of(W.dtype))
+        call = watch if watch is None or self.on == "codes" else lambda n, q, loss: watch(n, (q[1].T, q[0].T), loss)
         run = iterate(lambda q: onmf_step(data, q), (W / s, H * s[:, None]), lambda q: onmf_measure(data, q), max_iter=self.max_iter,
-                      tol=self.tol, callback=watch and (lambda n, q, loss: watch(n, (q[1].T, q[0].T) if turned else q, loss)),
-                      progress=self.verbose, desc=type(self).__name__)
+                      tol=self.tol, callback=call, progress=self.verbose, desc=type(self).__name__)
+        self._soft = run.residuals[-1]
         if self.finish and run.status not in (Status.interrupted, Status.nonfinite):
-            end = iterate(lambda q: hard_step(data, q), hard_step(data, run.state), lambda q: onmf_measure(data, q), max_iter=500, tol=1e-8, every=1)
-            status = Status.converged if end.residuals[-1] <= max(self.tol, 1e-8) else end.status
+            end = iterate(lambda q: hard_step(data, q), hard_step(data, run.state), lambda q: hard_measure(data, q), max_iter=500, tol=1e-9, every=1)
+            status = Status.converged if end.residuals[-1] <= max(self.tol, 1e-9) else end.status
             run = Run(end.state, np.append(run.losses, end.losses), run.n_iter + end.n_iter, status)
-        W, H = run.state
-        return Run(balance(H.T, W.T) if turned else balance(W, H), run.losses, run.n_iter, run.status)
+        _, W, H = self._turn(data, *run.state)
+        return Run(balance(W, H), run.losses, run.n_iter, run.status)
 
     def _codes(self, data: Data, H: Tensor) -> Tensor: return single_codes(data, H) if self.on == "codes" else solve_codes(data, H)
 
     def _residual(self, data: Data, W: Tensor, H: Tensor) -> float:
-        return onmf_measure(data, (W, H))[1] if self.on == "codes" else onmf_measure(data.T, (H.T, W.T))[1]
+        if not self.finish: return float(self._soft)
+        data, W, H = self._turn(data, W, H)
+        return hard_measure(data, (W, H))[1]
 
-# %% ../nbs/14_robust.ipynb #f1df0c91
+# %% ../nbs/14_robust.ipynb #1d5a7d57
 class CappedNMF(RobustModel):
     "NMF with the capped norm: the worst explained samples are ignored"
     def __init__(self, n_components=2, *, theta=None, ratio=.9, orthogonal=False, solver="hals", init="random", n_init=1, max_iter=1000, tol=1e-3,
@@ -578,6 +608,10 @@ class CappedNMF(RobustModel):
         kept = s.sort().values[max(math.floor(self.ratio * len(s)), 1) - 1].sqrt()
         return {"theta": self.theta or max(float(kept), least) * (1 + 1e-6), "floor": least}
 
+    def _solve(self, data, W, H, watch):
+        s = W.norm(dim=0).clamp(min=floor_of(W.dtype)) if self.orthogonal else 1.
+        return super()._solve(data, W / s, H if not self.orthogonal else H * s[:, None], watch)
+
     def _step(self, data, state, loss):
         if not self.orthogonal: return super()._step(data, state, loss)
         W = onmf_codes_update(data, *state)
@@ -585,6 +619,11 @@ class CappedNMF(RobustModel):
 
     def _gauge(self, data, state, loss):
         if not self.orthogonal: return super()._gauge(data, state, loss)
-        return float(loss(residual_squares(data, *state, True))[0].sum()), onmf_measure(data, state)[1]
+        W, H = state
+        value, omega = loss(residual_squares(data, W, H, True))
+        comps = kkt_entries(data.T.mm(omega * W), H.T @ (W.T @ (omega * W)), H.T, -2)
+        unit = W / W.norm(dim=0).clamp(min=floor_of(W.dtype))
+        N = data.mm(H.T) * W.norm(dim=0)
+        return float(value.sum(dtype=torch.float64)), max(_rms(comps), _rms(kkt_entries(N, unit @ (unit.T @ N), unit, -2)))
 
     def _codes(self, data, H): return single_codes(data, H) if self.orthogonal else super()._codes(data, H)

@@ -26,6 +26,7 @@ SAMPLES = [al.L21NMF, al.CappedNMF, lambda *a, **k: al.CorrentropyNMF(*a, by="sa
 ENTRIES = [al.HuberNMF, al.CauchyNMF, lambda *a, **k: al.CauchyNMF(*a, cut=None, **k), al.CorrentropyNMF]
 ALL = [*SAMPLES, *ENTRIES, al.ONMF, lambda *a, **k: al.ONMF(*a, on="components", **k), lambda *a, **k: al.CappedNMF(*a, orthogonal=True, **k)]
 NAMES = ["L21", "capped", "correntropy-samples", "Huber", "truncated-Cauchy", "Cauchy", "correntropy", "ONMF", "ONMF-components", "capped-orthogonal"]
+pytestmark = pytest.mark.filterwarnings("ignore:CappedNMF used all its iterations", "ignore:ONMF used all its iterations")   # multiplicative updates of orthogonal codes are slow
 every = pytest.mark.parametrize("model", ALL, ids=NAMES)
 robust = pytest.mark.parametrize("model", ALL[:7], ids=NAMES[:7])
 per_sample = pytest.mark.parametrize("model", SAMPLES, ids=NAMES[:3])
@@ -192,7 +193,8 @@ def test_outlying_samples_lose_their_weight(model):
     error = lambda m: np.linalg.norm((m.fit_transform(X) @ m.components_ - clean)[~bad]) / np.linalg.norm(clean[~bad])
     m = model(4, random_state=0)
     assert error(m) < .04 < 2 * .04 < error(al.NMF(4))
-    assert m.weights_.shape == (120,) and m.weights_[bad].max() < m.weights_[~bad].min()
+    assert m.weights_.shape == (120,) and m.weights_[bad].max() <= m.weights_[~bad].min()
+    assert m.weights_[bad].max() < .5 * np.median(m.weights_[~bad])
 
 
 @per_entry
@@ -244,11 +246,12 @@ def test_codes_are_a_minimum(model, X):
 
 # --- scikit-learn, and every kind of input
 
-@every
+@pytest.mark.parametrize("model", [al.L21NMF, al.CappedNMF, al.CauchyNMF, al.CorrentropyNMF, al.HuberNMF, al.ONMF])
 def test_check_estimator(model):
+    "All of scikit-learn's checks, with the default parameters"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        check_estimator(model(2, max_iter=200), on_skip=None)
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        check_estimator(model(), on_skip=None)
 
 
 @every
@@ -402,6 +405,6 @@ def test_given_scales_are_used(X):
                     (al.CorrentropyNMF(3, sigma=.3), {"sigma": .3}), (al.CauchyNMF(3, gamma=.1, cut=None), {"gamma": .1, "cut": math.inf})]:
         assert m.set_params(random_state=0).fit(X).scale_ == want
     capped = al.CappedNMF(3, theta=.4, random_state=0).fit(X)
-    assert_allclose(capped.scale_["theta"], .4, rtol=1e-5)
+    assert capped.scale_["theta"] == .4
     kept = al.CappedNMF(3, ratio=.75, random_state=0).fit(X)
     assert abs((kept.weights_ > 0).mean() - .75) <= .1

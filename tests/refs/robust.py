@@ -51,7 +51,7 @@ def capped_F(X, F, G, D):
     return F * (X @ D @ G) / (F @ G.T @ D @ G)
 
 
-def capped_G(X, F, G, D, eps=np.finfo(float).eps):
+def capped_G(X, F, G, D, eps=2.2e-16):
     "G <- G sqrt( (D X' F) / (D G G' X' F + eps) ): eps makes 0 of the 0/0 of an outlier"
     return G * np.sqrt((D @ X.T @ F) / (D @ G @ G.T @ X.T @ F + eps))
 
