@@ -14,6 +14,9 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))  # so that tests can `import refs...`
+DATA = ROOT.parent / "shared" / "data"      # beside the checkout, where there is one: real data for tests only
+if DATA.is_dir():
+    os.environ.setdefault("ANMF_LAB_DATA", str(DATA))
 torch.set_num_threads(1)
 
 
