@@ -14,7 +14,7 @@ from .core import Data
 __all__ = ['LOSSES', 'beta_of', 'floor_of', 'entries', 'power', 'slope', 'curvature', 'cross', 'divergence', 'parts', 'grad',
            'Hessian', 'newton_curvature', 'hessian', 'hvp']
 
-# %% ../nbs/10_divergence.ipynb #ac9f3a17
+# %% ../nbs/10_divergence.ipynb #60ddf034
 LOSSES = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
 
 
@@ -23,53 +23,74 @@ def beta_of(
 ) -> float:    # β
     "The number β that `loss` stands for"
     if isinstance(loss, str) and loss in LOSSES: return LOSSES[loss]
-    if isinstance(loss, numbers.Real) and not isinstance(loss, bool) and abs(float(loss)) < float("inf"): return float(loss)
-    raise ValueError(f"loss must be one of {', '.join(map(repr, LOSSES))} or a number (beta), got {loss!r}.")
+    number = isinstance(loss, numbers.Real) and not isinstance(loss, bool)
+    if number and abs(float(loss)) < float("inf"): return float(loss)
+    names = ", ".join(map(repr, LOSSES))
+    raise ValueError(f"loss must be one of {names} or a number (beta), got {loss!r}.")
 
-# %% ../nbs/10_divergence.ipynb #e911d7b4
-def floor_of(dtype: torch.dtype) -> float:
+# %% ../nbs/10_divergence.ipynb #18b2e5af
+def floor_of(
+    dtype: torch.dtype,   # torch.float32 or torch.float64
+) -> float:               # about 1e-19 or 1e-154
     "Smallest denominator: far below any data, large enough that its square is representable"
     return torch.finfo(dtype).tiny ** 0.5
 
-# %% ../nbs/10_divergence.ipynb #7628196a
+# %% ../nbs/10_divergence.ipynb #35b2dda5
 def entries(
     X: Tensor,     # data, nonnegative
     Y: Tensor,     # reconstruction, same shape
     beta: float,   # β
 ) -> Tensor:       # divergence of each entry, same shape
-    "The β-divergence entry by entry, @eq-beta"
+    "What it costs to reconstruct `X` as `Y`, entry by entry: the β-divergence of @eq-beta"
     if beta == 2: return (X - Y).square() / 2
     Y = Y.clamp(min=floor_of(Y.dtype))
     if beta == 1: return X * torch.log(torch.where(X > 0, X / Y, 1.0)) - X + Y
     if beta == 0: return X / Y - torch.log(X / Y) - 1
-    return (X.pow(beta) + (beta - 1) * Y.pow(beta) - beta * X * Y.pow(beta - 1)) / (beta * (beta - 1))
+    top = X.pow(beta) + (beta - 1) * Y.pow(beta) - beta * X * Y.pow(beta - 1)
+    return top / (beta * (beta - 1))
 
-# %% ../nbs/10_divergence.ipynb #6cdbb1be
-def power(Y: Tensor, p: float) -> Tensor:
-    "`Y**p` without the cost of a general power where there is none"
+# %% ../nbs/10_divergence.ipynb #c77c7743
+def power(
+    Y: Tensor,    # nonnegative
+    p: float,     # exponent
+) -> Tensor:      # same shape
+    "`Y**p`, computed the cheapest way for the exponents in use; zeros are lifted to `floor_of`"
     if p == 0: return torch.ones_like(Y)
     if p == 1: return Y
     if p == 2: return Y * Y
     Y = Y.clamp(min=floor_of(Y.dtype))
-    return Y.reciprocal() if p == -1 else Y.sqrt() if p == 0.5 else Y.rsqrt() if p == -0.5 else Y.pow(p)
+    if p == -1: return Y.reciprocal()
+    return Y.sqrt() if p == 0.5 else Y.rsqrt() if p == -0.5 else Y.pow(p)
 
 
-def slope(X: Tensor, Y: Tensor, beta: float) -> Tensor:
-    "First derivative in `Y`, entry by entry, @eq-slopes"
+def slope(
+    X: Tensor,     # data
+    Y: Tensor,     # reconstruction, same shape
+    beta: float,   # β
+) -> Tensor:       # same shape
+    "First derivative of the divergence in `Y`, entry by entry: the first of @eq-slopes"
     return Y - X if beta == 2 else power(Y, beta - 1) - X * power(Y, beta - 2)
 
 
-def curvature(X: Tensor, Y: Tensor, beta: float) -> Tensor:
-    "Second derivative in `Y`, entry by entry, @eq-slopes"
+def curvature(
+    X: Tensor,     # data
+    Y: Tensor,     # reconstruction, same shape
+    beta: float,   # β
+) -> Tensor:       # same shape
+    "Second derivative of the divergence in `Y`, entry by entry: the second of @eq-slopes"
     if beta == 2: return torch.ones_like(Y)
     return (beta - 1) * power(Y, beta - 2) + (2 - beta) * X * power(Y, beta - 3)
 
 
-def cross(X: Tensor, Y: Tensor, beta: float) -> Tensor:
-    "Mixed derivative in `Y` and `X`, entry by entry, @eq-slopes"
+def cross(
+    X: Tensor,     # data
+    Y: Tensor,     # reconstruction, same shape
+    beta: float,   # β
+) -> Tensor:       # same shape
+    "Mixed derivative of the divergence in `Y` and `X`, entry by entry: the third of @eq-slopes"
     return -power(Y, beta - 2)
 
-# %% ../nbs/10_divergence.ipynb #cc625cc9
+# %% ../nbs/10_divergence.ipynb #d4cd829c
 def _at_nonzeros(data: Data, W: Tensor, H: Tensor) -> Tensor:
     "(W @ H) at the stored entries of sparse data, in their order"
     return torch.sparse.sampled_addmm(data.X, W.contiguous(), H.contiguous(), beta=0.0).values()
@@ -77,7 +98,8 @@ def _at_nonzeros(data: Data, W: Tensor, H: Tensor) -> Tensor:
 
 def _with_values(X: Tensor, v: Tensor) -> Tensor:
     "A CSR tensor with the pattern of `X` and other values"
-    return torch.sparse_csr_tensor(X.crow_indices(), X.col_indices(), v, X.shape, check_invariants=False)
+    ptr, col = X.crow_indices(), X.col_indices()
+    return torch.sparse_csr_tensor(ptr, col, v, X.shape, check_invariants=False)
 
 
 def _row_blocks(data: Data, size: int = 4_000_000):
@@ -87,15 +109,17 @@ def _row_blocks(data: Data, size: int = 4_000_000):
     for i in range(0, data.n, step):
         j = min(i + step, data.n)
         a, b = int(ptr[i]), int(ptr[j])
-        rows = torch.repeat_interleave(torch.arange(j - i, device=ptr.device), torch.diff(ptr[i:j + 1]))
+        count = torch.diff(ptr[i:j + 1])
+        rows = torch.repeat_interleave(torch.arange(j - i, device=ptr.device), count)
         block = torch.zeros(j - i, data.f, dtype=val.dtype, device=val.device)
         block[rows, col[a:b]] = val[a:b]
         yield slice(i, j), block
 
-# %% ../nbs/10_divergence.ipynb #d7592033
+# %% ../nbs/10_divergence.ipynb #5bc9c05a
 def _sparse_divergence(data: Data, W: Tensor, H: Tensor, beta: float) -> Tensor:
     "Divergence of sparse data from `W @ H`, never dense as a whole"
-    if beta == 2: return data.sq / 2 - (data.mm(H.T) * W).sum() + ((W.T @ W) * (H @ H.T)).sum() / 2
+    if beta == 2:
+        return data.sq / 2 - (data.mm(H.T) * W).sum() + ((W.T @ W) * (H @ H.T)).sum() / 2
     if beta == 1:
         x, y = data.X.values(), _at_nonzeros(data, W, H)
         return entries(x, y, 1).sum() - y.sum() + W.sum(0) @ H.sum(1)
@@ -110,17 +134,19 @@ def divergence(
 ) -> Tensor:           # one number, or r of them
     "Divergence of the observed entries from `W @ H`, summed"
     if data.is_sparse:
-        if W.ndim == 3: return torch.stack([_sparse_divergence(data, w, h, beta) for w, h in zip(W, H, strict=True)])
-        return _sparse_divergence(data, W, H, beta)
+        if W.ndim == 2: return _sparse_divergence(data, W, H, beta)
+        pairs = zip(W, H, strict=True)
+        return torch.stack([_sparse_divergence(data, w, h, beta) for w, h in pairs])
     if data.mask is None: return entries(data.X, W @ H, beta).sum((-2, -1))
-    X = torch.where(data.mask > 0, data.X, 1.0)              # any legal value: the hole is multiplied away
+    X = torch.where(data.mask > 0, data.X, 1.0)   # any legal value: holes are multiplied away
     return (entries(X, W @ H, beta) * data.mask).sum((-2, -1))
 
-# %% ../nbs/10_divergence.ipynb #63f46b21
+# %% ../nbs/10_divergence.ipynb #8e728fe6
 def _sparse_parts(data: Data, W: Tensor, H: Tensor, beta: float) -> tuple[Tensor, Tensor]:
     "`parts` for sparse data: at the nonzeros for β = 1, a block of rows at a time for other β"
     if beta == 1:
-        ratio = _with_values(data.X, data.X.values() / _at_nonzeros(data, W, H).clamp(min=floor_of(W.dtype)))
+        Y = _at_nonzeros(data, W, H).clamp(min=floor_of(W.dtype))
+        ratio = _with_values(data.X, data.X.values() / Y)
         return ratio @ H.T, H.sum(1).expand(W.shape)
     N, P = torch.empty_like(W), torch.empty_like(W)
     for i, B in _row_blocks(data):
@@ -128,14 +154,14 @@ def _sparse_parts(data: Data, W: Tensor, H: Tensor, beta: float) -> tuple[Tensor
         N[i], P[i] = (B * power(Y, beta - 2)) @ H.T, power(Y, beta - 1) @ H.T
     return N, P
 
-# %% ../nbs/10_divergence.ipynb #eb026af9
+# %% ../nbs/10_divergence.ipynb #19ec9e41
 def parts(
     data: Data,        # the problem; `data.T` for the components
     W: Tensor,         # (n, k), or a stack (r, n, k)
     H: Tensor,         # (k, f), or a stack (r, k, f)
     beta: float = 2.,  # β
 ) -> tuple[Tensor, Tensor]:  # (N, P), shaped like `W`, both nonnegative
-    "Negative and positive part of the gradient in `W`, @eq-parts: dD/dW = P - N"
+    "The parts N and P of the gradient in `W`, which is P - N, by @eq-parts"
     Ht = H.mT
     if data.mask is None and beta == 2: return data.mm(Ht), W @ (H @ Ht)
     if data.is_sparse:
@@ -144,28 +170,35 @@ def parts(
         return torch.stack([b[0] for b in both]), torch.stack([b[1] for b in both])
     Y = W @ H
     N = data.mm(Ht) if beta == 2 else (data.X * power(Y, beta - 2)) @ Ht
-    if data.mask is None: return N, H.sum(-1).unsqueeze(-2).expand(W.shape) if beta == 1 else power(Y, beta - 1) @ Ht
+    if data.mask is None:
+        if beta == 1: return N, H.sum(-1).unsqueeze(-2).expand(W.shape)
+        return N, power(Y, beta - 1) @ Ht
     return N, data.mask @ Ht if beta == 1 else (data.mask * power(Y, beta - 1)) @ Ht
 
-# %% ../nbs/10_divergence.ipynb #5254ff1b
-def grad(data: Data, W: Tensor, H: Tensor, beta: float = 2.) -> tuple[Tensor, Tensor]:
-    "Gradient of the divergence in (W, H), from @eq-parts for the problem and its transpose"
+# %% ../nbs/10_divergence.ipynb #b32e10cc
+def grad(
+    data: Data,        # the problem
+    W: Tensor,         # codes, (n, k)
+    H: Tensor,         # components, (k, f)
+    beta: float = 2.,  # β
+) -> tuple[Tensor, Tensor]:  # shaped like `W` and `H`
+    "Gradient of the divergence in (W, H): @eq-parts for the problem and for its transpose"
     N, P = parts(data, W, H, beta)
     Nt, Pt = parts(data.T, H.mT, W.mT, beta)
     return P - N, (Pt - Nt).mT
 
-# %% ../nbs/10_divergence.ipynb #1c3eb1f5
+# %% ../nbs/10_divergence.ipynb #9b6f3f63
 @dataclass(frozen=True, eq=False)
 class Hessian:
     "The Hessian of `divergence` at (W, H) as an operator; make it with `hessian`"
-    data: Data
-    W: Tensor                 # (n, k)
-    H: Tensor                 # (k, f)
-    D: Tensor = None          # type: ignore[assignment]  # curvature; None = all ones (β = 2 without holes)
-    R: Tensor = None          # type: ignore[assignment]  # slope; for sparse data D and R live on the nonzeros
+    data: Data        # the problem
+    W: Tensor         # codes, (n, k)
+    H: Tensor         # components, (k, f)
+    D: Tensor = None  # type: ignore[assignment]  # curvature; None = all ones (β = 2, no holes)
+    R: Tensor = None  # type: ignore[assignment]  # slope; sparse data: D and R at the nonzeros
 
     def __call__(self, A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
-        "(h_W, h_H) of @eq-hvp for the direction (A, B)"
+        "The product (h_W, h_H) of @eq-hvp for the direction (A, B)"
         W, H, data = self.W, self.H, self.data
         if self.D is None:
             hW = A @ (H @ H.T) + W @ (B @ H.T + H @ B.T) - data.mm(B.T)
@@ -175,9 +208,10 @@ class Hessian:
         return DY @ H.T + self.R @ B.T, W.T @ DY + A.T @ self.R
 
     def _sparse(self, A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
-        "The same for sparse data and β = 1: curvature x/y² and slope 1 - x/y, nonconstant at the nonzeros only"
+        "The same for sparse data and β = 1, at the nonzeros: elsewhere curvature 0, slope 1"
         W, H, X = self.W, self.H, self.data.X
-        dY = torch.sparse.sampled_addmm(X, torch.cat([A, W], 1), torch.cat([H, B]), beta=0.0).values()
+        left, right = torch.cat([A, W], 1), torch.cat([H, B])
+        dY = torch.sparse.sampled_addmm(X, left, right, beta=0.0).values()
         DY = _with_values(X, self.D * dY)
         hW = DY @ H.T + B.sum(1) - _with_values(X, self.R) @ B.T
         hH = (DY.t() @ W).T + A.sum(0)[:, None] - (_with_values(X, self.R).t() @ A).T
@@ -187,14 +221,15 @@ class Hessian:
         "Diagonal blocks, (n, k, k) for the rows of W and (f, k, k) for the columns of H"
         k = len(self.H)
         if self.D is None:
-            return (self.H @ self.H.T).expand(self.data.n, k, k), (self.W.T @ self.W).expand(self.data.f, k, k)
+            HH, WW = self.H @ self.H.T, self.W.T @ self.W
+            return HH.expand(self.data.n, k, k), WW.expand(self.data.f, k, k)
         D = _with_values(self.data.X, self.D) if self.data.is_sparse else self.D
         HH = (self.H[:, None] * self.H[None]).reshape(k * k, -1)
         WW = (self.W[:, :, None] * self.W[:, None]).reshape(-1, k * k)
         Dt = D.t().to_sparse_csr() if self.data.is_sparse else D.T
         return (D @ HH.T).reshape(-1, k, k), (Dt @ WW).reshape(-1, k, k)
 
-# %% ../nbs/10_divergence.ipynb #73dc9ad1
+# %% ../nbs/10_divergence.ipynb #9b9b78b8
 def newton_curvature(
     X: Tensor,       # data
     Y: Tensor,       # reconstruction
@@ -202,10 +237,11 @@ def newton_curvature(
     level,           # mean of the data: a number, or a tensor that broadcasts
 ) -> Tensor:         # curvature, finite for 1 <= β <= 2
     "`curvature`, for 1 < β < 2 taken at a millionth of `level` where `Y` is smaller"
-    if 1 < beta < 2: Y = torch.maximum(Y, torch.as_tensor(1e-6 * level, dtype=Y.dtype, device=Y.device))
+    if 1 < beta < 2:
+        Y = torch.maximum(Y, torch.as_tensor(1e-6 * level, dtype=Y.dtype, device=Y.device))
     return curvature(X, Y, beta)
 
-# %% ../nbs/10_divergence.ipynb #9a26ce8b
+# %% ../nbs/10_divergence.ipynb #e75fccfa
 def hessian(
     data: Data,        # the problem
     W: Tensor,         # codes, (n, k)
@@ -215,16 +251,26 @@ def hessian(
     "The Hessian of the divergence at (W, H), ready to be applied many times"
     if data.mask is None and beta == 2: return Hessian(data, W, H)
     if data.is_sparse:
-        if beta != 1: raise ValueError(f"second derivatives for sparse X need loss='frobenius' or 'kullback-leibler', got beta={beta}. "
-                                       "Pass X.toarray(), or use a first-order solver without polish.")
+        if beta != 1:
+            raise ValueError("second derivatives for sparse X need loss='frobenius' or "
+                             f"'kullback-leibler', got beta={beta}. "
+                             "Pass X.toarray(), or use a first-order solver without polish.")
         x, y = data.X.values(), _at_nonzeros(data, W, H).clamp(min=floor_of(W.dtype))
         return Hessian(data, W, H, x / y / y, x / y)
     Y = W @ H
     D = newton_curvature(data.X, Y, beta, data.level)
     R = slope(data.X, Y, beta)
-    return Hessian(data, W, H, D, R) if data.mask is None else Hessian(data, W, H, data.mask * D, data.mask * R)
+    if data.mask is not None: D, R = data.mask * D, data.mask * R
+    return Hessian(data, W, H, D, R)
 
 
-def hvp(data: Data, W: Tensor, H: Tensor, A: Tensor, B: Tensor, beta: float = 2.) -> tuple[Tensor, Tensor]:
-    "Hessian of the divergence at (W, H) times the direction (A, B), @eq-hvp"
+def hvp(
+    data: Data,        # the problem
+    W: Tensor,         # codes, (n, k)
+    H: Tensor,         # components, (k, f)
+    A: Tensor,         # direction of the codes, (n, k)
+    B: Tensor,         # direction of the components, (k, f)
+    beta: float = 2.,  # β
+) -> tuple[Tensor, Tensor]:  # shaped like `W` and `H`
+    "Hessian of the divergence at (W, H) times the direction (A, B), by @eq-hvp"
     return hessian(data, W, H, beta)(A, B)
