@@ -28,30 +28,31 @@ except ImportError:                      # scikit-learn < 1.9
     class CallbackSupportMixin: pass     # type: ignore[no-redef]
     def with_callbacks(method): return method
 
-# %% ../nbs/13_nmf.ipynb #72ef4b65
+# %% ../nbs/13_nmf.ipynb #34b89be0
 def penalty_weights(
     data: Data,         # the problem
     beta: float,        # β
     l1: float = 0.,     # L1 penalty, a pure number
     l2: float = 0.,     # L2 penalty, a pure number
 ) -> tuple[float, float]:  # (l1, l2) as they stand in the objective
-    "@eq-weights"
+    "The weights that the pure numbers `l1` and `l2` stand for on this data, by @eq-weights"
     size, m = data.n_observed / math.sqrt(data.n * data.f), max(data.level, 1e-300)
     return l1 * m ** (beta - .5) * size if l1 else 0., l2 * m ** (beta - 1) * size if l2 else 0.
 
-# %% ../nbs/13_nmf.ipynb #7836d11e
+# %% ../nbs/13_nmf.ipynb #2d4081d2
 def best_scale(
     W: Tensor,          # codes
     H: Tensor,          # components
-    l1: float,          # weights as they stand in the objective
-    l2: float,
+    l1: float,          # L1 weight as it stands in the objective
+    l2: float,          # L2 weight as it stands in the objective
     off: float = 0.,    # a component with |W_k| |H_k| at most this is switched off
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:  # scaled codes and components
     "Scale the components so that the penalty is smallest, the product unchanged"
     a, b = W.sum(-2), H.sum(-1)
     A, B = W.square().sum(-2), H.square().sum(-1)
     alive = A.sqrt() * B.sqrt() > off
-    t = torch.where(alive, (torch.log(B / A) / 4 if l2 else torch.log(b / a) / 2), torch.zeros_like(a))
+    t = torch.log(B / A) / 4 if l2 else torch.log(b / a) / 2
+    t = torch.where(alive, t, torch.zeros_like(a))
     for _ in range(20 if l1 and l2 else 0):
         up, down = torch.exp(t), torch.exp(-t)
         g = l1 * (a * up - b * down) + l2 * (A * up * up - B * down * down)
@@ -60,20 +61,22 @@ def best_scale(
     s, alive = torch.exp(t), alive.to(W.dtype)
     return W * (alive * s).unsqueeze(-2), H * (alive / s).unsqueeze(-1)
 
-# %% ../nbs/13_nmf.ipynb #c3cf838e
+# %% ../nbs/13_nmf.ipynb #d1ac00f1
 def _sk_callback(model, X, y, run_ctx):
     "Scikit-learn's callbacks as a callback of `iterate`"
     if run_ctx is None: return None
     def watch(n, state, loss):
         H = state[1] if state[1].ndim == 2 else state[1][0]
-        attrs = lambda: {"components_": give_back(H, model._kind), "n_components_": H.shape[0]}
+        found = lambda: {"components_": give_back(H, model._kind), "n_components_": H.shape[0]}
         ctx = run_ctx.subcontext(task_name="check")
         ctx.call_on_fit_task_begin(estimator=model, X=X, y=y)
-        return ctx.call_on_fit_task_end(estimator=model, X=X, y=y, reconstruction_attributes=attrs)
+        return ctx.call_on_fit_task_end(estimator=model, X=X, y=y,
+                                        reconstruction_attributes=found)
     return watch
 
-# %% ../nbs/13_nmf.ipynb #e19b897a
-class FactorModel(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+# %% ../nbs/13_nmf.ipynb #09246bee
+class FactorModel(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
+                  BaseEstimator):
     "Base of all estimators: `X ≈ W @ components_` with nonnegative factors"
     _allow_missing, _allow_sparse = True, True
 
@@ -107,16 +110,22 @@ class FactorModel(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfo
 
     def _start(self, data: Data, W, H) -> tuple[Tensor, Tensor]:
         "The stack of starts: drawn, or the caller's W and H"
-        init, n_init, k = getattr(self, "init", None), getattr(self, "n_init", 1), self.n_components
-        if (W is None) != (H is None): raise ValueError("W and H must be given together (init='custom'), got only one of them.")
+        init, n_init = getattr(self, "init", None), getattr(self, "n_init", 1)
+        k = self.n_components
+        if (W is None) != (H is None):
+            raise ValueError("W and H must be given together (init='custom'), got only one of them.")
         if W is None:
-            if init == "custom": raise ValueError("init='custom' needs the start: call fit(X, W=..., H=...).")
+            if init == "custom":
+                raise ValueError("init='custom' needs the start: call fit(X, W=..., H=...).")
             init = init or ("nndsvda" if n_init == 1 and k <= min(data.shape) else "random")
-            return start(data, k, init=check_choice(init, "init", (*INITS, "custom")), rng=rng_of(self.random_state), n_init=n_init)
+            check_choice(init, "init", (*INITS, "custom"))
+            return start(data, k, init=init, rng=rng_of(self.random_state), n_init=n_init)
         out = []
         for T, name, shape in ((W, "W", (data.n, k)), (H, "H", (k, data.f))):
             T = as_data(T, name=name, allow_missing=False, allow_sparse=False).X
-            if tuple(T.shape) != shape: raise ValueError(f"{name} must have shape {shape} for this X and n_components={k}, got {tuple(T.shape)}.")
+            if tuple(T.shape) != shape:
+                raise ValueError(f"{name} must have shape {shape} for this X and n_components={k}, "
+                                 f"got {tuple(T.shape)}.")
             out.append(T.to(device=data.device, dtype=data.dtype, copy=True)[None])
         return out[0], out[1]
 
@@ -126,10 +135,11 @@ class FactorModel(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfo
             if X.ndim == 2: _check_n_features(self, X, reset=reset)
             if reset and hasattr(self, "feature_names_in_"): del self.feature_names_in_
         else:
-            X = validate_data(self, X, reset=reset, accept_sparse="csr" if self._allow_sparse else False, dtype=[np.float64, np.float32],
+            X = validate_data(self, X, reset=reset, dtype=[np.float64, np.float32],
+                              accept_sparse="csr" if self._allow_sparse else False,
                               ensure_all_finite="allow-nan" if self._allow_missing else True)
-        return as_data(X, mask=mask, device=getattr(self, "device", "auto"), allow_missing=self._allow_missing,
-                       allow_sparse=self._allow_sparse, whole_columns=reset)
+        return as_data(X, mask=mask, device=getattr(self, "device", "auto"), whole_columns=reset,
+                       allow_missing=self._allow_missing, allow_sparse=self._allow_sparse)
 
     def _components(self, like: Data) -> Tensor:
         return torch.as_tensor(self.components_).to(device=like.device, dtype=like.dtype)
@@ -139,9 +149,11 @@ class FactorModel(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfo
         H = run.state[1]
         self.components_, self.n_components_ = give_back(H, data.kind), H.shape[0]
         W = self._codes(data, H)
-        self.n_iter_, self.loss_curve_, self.status_ = max(run.n_iter, 1), run.losses, run.status
+        self.n_iter_, self.status_ = max(run.n_iter, 1), run.status
+        self.loss_curve_ = run.losses
         self.kkt_residual_ = self._residual(data, W, H)
-        err = float(divergence(in_double(data), W.double(), H.double(), self._beta()))    # float32 would cancel
+        W64, H64 = W.double(), H.double()                    # float32 would cancel
+        err = float(divergence(in_double(data), W64, H64, self._beta()))
         self.reconstruction_err_ = math.sqrt(2 * max(err, 0.))
         return W
 
@@ -161,46 +173,81 @@ class FactorModel(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfo
         data = self._read(X, mask, reset=True)
         self._check_params(data)
         self._kind = data.kind
-        ctx = self._init_callback_context(max_subtasks=None) if getattr(self, "_skl_callbacks", None) or hasattr(self, "_parent_callback_ctx") else None
+        watched = getattr(self, "_skl_callbacks", None) or hasattr(self, "_parent_callback_ctx")
+        ctx = self._init_callback_context(max_subtasks=None) if watched else None
         if ctx is not None: ctx.call_on_fit_task_begin(estimator=self, X=X, y=y)
         run = self._solve_all(data, *self._start(data, W, H), _sk_callback(self, X, y, ctx))
         codes = self._name_results(data, run)
-        if ctx is not None: ctx.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=lambda: {"components_": self.components_, "n_components_": self.n_components_})
+        found = lambda: {"components_": self.components_, "n_components_": self.n_components_}
+        if ctx is not None:
+            ctx.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=found)
         self._report(run)
         return data, codes
 
-    def fit(self, X, y=None, *, mask=None, W=None, H=None):
-        "Learn the components of `X` (n, f). `mask`: True = observed. `W`, `H`: the start, for init='custom'"
+    def fit(
+        self,
+        X,            # (n, f) data; NaN = missing
+        y=None,       # ignored
+        *,
+        mask=None,    # (n, f), True = observed
+        W=None,       # (n, k), the codes to start from, for init='custom'
+        H=None,       # (k, f), the components to start from
+    ):                # the fitted model
+        "Learn the components of `X`"
         self._fit(X, y, mask, W, H)
         return self
 
-    def fit_transform(self, X, y=None, *, mask=None, W=None, H=None):
-        "Learn the components and return the codes (n, k): the same numbers as `fit(X).transform(X)`"
+    def fit_transform(
+        self,
+        X,            # (n, f) data; NaN = missing
+        y=None,       # ignored
+        *,
+        mask=None,    # (n, f), True = observed
+        W=None,       # (n, k), the codes to start from, for init='custom'
+        H=None,       # (k, f), the components to start from
+    ):                # (n, k), codes
+        "Learn the components and return the codes: the same numbers as `fit(X).transform(X)`"
         data, codes = self._fit(X, y, mask, W, H)
         return give_back(codes, data.kind)
 
-    def transform(self, X, *, mask=None):
-        "Optimal codes (n, k) of `X` for the learned components"
+    def transform(
+        self,
+        X,            # (m, f) data, old or new; NaN = missing
+        *,
+        mask=None,    # (m, f), True = observed
+    ):                # (m, k), codes
+        "Optimal codes of `X` for the learned components"
         check_is_fitted(self)
         data = self._read(X, mask, reset=False)
         return give_back(self._codes(data, self._components(data)), data.kind)
 
-    def inverse_transform(self, X):
-        "Reconstruction `X @ components_` (n, f) of codes `X` (n, k)"
+    def inverse_transform(
+        self,
+        X,            # (m, k), codes
+    ):                # (m, f), reconstruction
+        "The data that codes stand for: `X @ components_`"
         check_is_fitted(self)
         W = as_data(X, name="X", allow_missing=False)
-        if W.f != self.n_components_: raise ValueError(f"X must have {self.n_components_} columns (codes), got {W.f}.")
+        if W.f != self.n_components_:
+            raise ValueError(f"X must have {self.n_components_} columns (codes), got {W.f}.")
         return give_back(W.mm(self._components(W)), W.kind)
 
-    def score(self, X, y=None, *, mask=None) -> float:
-        "Share of the divergence of `X` from its column means that the model explains: 1 is perfect, 0 no better than the means"
+    def score(
+        self,
+        X,            # (m, f) data; NaN = missing
+        y=None,       # ignored
+        *,
+        mask=None,    # (m, f), True = observed
+    ) -> float:       # 1 is perfect, 0 no better than the means
+        "Share of the divergence of `X` from its column means that the model explains"
         check_is_fitted(self)
         data = self._read(X, mask, reset=False)
         H, beta = self._components(data), self._beta()
         seen = data.n if data.mask is None else data.mask.sum(0).clamp(min=1)
-        means = ((data.T.X @ torch.ones(data.n, 1, dtype=data.dtype, device=data.device)).T / seen)
-        base = float(divergence(data, torch.ones(data.n, 1, dtype=data.dtype, device=data.device), means, beta))
-        return 1 - float(divergence(data, self._codes(data, H), H, beta)) / base if base > 0 else 0.
+        ones = torch.ones(data.n, 1, dtype=data.dtype, device=data.device)
+        base = float(divergence(data, ones, (data.T.X @ ones).T / seen, beta))
+        if base <= 0: return 0.
+        return 1 - float(divergence(data, self._codes(data, H), H, beta)) / base
 
     @property
     def _n_features_out(self) -> int: return self.n_components_
@@ -213,77 +260,94 @@ class FactorModel(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfo
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
-# %% ../nbs/13_nmf.ipynb #166c56cd
+# %% ../nbs/13_nmf.ipynb #e6fd3823
 SOLVERS = ("auto", "hals", "mu", "mue")
 
 
 def _best(obj: Objective, W: Tensor, H: Tensor) -> tuple[Tensor, Tensor]:
     "The factorization of a stack that has the smallest objective"
     if W.ndim == 2: return W, H
-    pen = sum((obj.l1 * T + obj.l2 / 2 * T * T).sum((-2, -1)) for T in (W, H)) if obj.penalised else 0.
-    f = divergence(obj.data, W, H, obj.beta) + pen
+    f = divergence(obj.data, W, H, obj.beta)
+    if obj.penalised:
+        f = f + sum((obj.l1 * T + obj.l2 / 2 * T * T).sum((-2, -1)) for T in (W, H))
     i = int(torch.where(torch.isfinite(f), f, torch.inf).argmin())
     return W[i], H[i]
 
-# %% ../nbs/13_nmf.ipynb #4b0b7b45
+# %% ../nbs/13_nmf.ipynb #b55b1b78
 def _prune(obj: Objective, W: Tensor, H: Tensor) -> tuple[Tensor, Tensor]:
-    "Entries that multiplicative updates only kept above their bound, as zeros, unless that costs anything"
+    "Entries that multiplicative updates only kept above their bound, as zeros, if that is free"
     scale = math.sqrt(obj.data.level / H.shape[0])
     w, h = (torch.where(T <= 1e-7 * scale, torch.zeros_like(T), T) for T in (W, H))
     return (w, h) if obj.loss(w, h) <= obj.loss(W, H) * (1 + 1e-6) else (W, H)
 
-# %% ../nbs/13_nmf.ipynb #d58e0dd7
+# %% ../nbs/13_nmf.ipynb #f29c9678
 class NMF(FactorModel):
-    "Nonnegative matrix factorization under a β-divergence, with missing entries, penalties and an optimality certificate"
-    def __init__(self, n_components=2, *, loss="frobenius", solver="auto", init=None, n_init=1, l1=0., l2=0.,
-                 max_iter=2000, tol=1e-4, polish=False, random_state=None, device="auto", verbose=False):
+    "Nonnegative matrix factorization: any β-divergence, missing entries, a certificate"
+    def __init__(self, n_components=2, *, loss="frobenius", solver="auto", init=None, n_init=1,
+                 l1=0., l2=0., max_iter=2000, tol=1e-4, polish=False, random_state=None,
+                 device="auto", verbose=False):
         """
         Parameters
         ----------
         n_components : int, default=2
-            Rank k.
+            Rank k: how many components.
         loss : {"frobenius", "kullback-leibler", "itakura-saito"} or float, default="frobenius"
             The β-divergence to minimise; a number is β itself.
         solver : {"auto", "hals", "mu", "mue"}, default="auto"
-            HALS (least squares only), multiplicative updates, or those with extrapolation.
+            The update of the factors.
+            HALS (least squares only), multiplicative, or multiplicative with extrapolation.
             "auto": HALS for β = 2, "mue" for 1 <= β < 2, "mu" otherwise.
         init : {None, "random", "nndsvd", "nndsvda", "nndsvdar", "kmeans", "custom"}, default=None
-            Starting point. None: "nndsvda" for a single start if k <= min(n, f), else "random".
-            "custom": `fit(X, W=..., H=...)`.
+            Starting point.
+            None: "nndsvda" for a single start if k <= min(n, f), else "random".
+            "custom": the start is given, `fit(X, W=..., H=...)`.
         n_init : int, default=1
             Number of starts, run together; the best is kept.
-        l1, l2 : float >= 0, default=0
-            Penalties on both factors. Pure numbers: they mean the same for any unit and any size of the data.
+        l1 : float >= 0, default=0
+            L1 penalty on both factors, a pure number.
+            It means the same for any unit and any size of the data; 1 is as much as the data.
+        l2 : float >= 0, default=0
+            L2 penalty on both factors, a pure number like `l1`.
         max_iter : int, default=2000
             Most iterations; in each, both factors are updated once.
         tol : float >= 0, default=1e-4
-            KKT residual (dimensionless) to stop at.
+            KKT residual to stop at (no unit; 0 at a solution).
         polish : bool or float, default=False
-            Finish with Newton's method to this KKT residual; True means 1e-8.
+            Finish with Newton's method to this KKT residual.
+            True means 1e-8.
         random_state : None, int, RandomState or Generator, default=None
             Seed of the starts. The same seed gives the same bits.
         device : {"auto", "cpu", "cuda"}, default="auto"
-            Where to compute; "auto" leaves torch tensors where they are and uses a GPU for other input if there is one.
+            Where to compute.
+            "auto": torch tensors stay where they are; other input goes to the GPU, if any.
         verbose : bool, default=False
             Show a progress bar.
 
         Attributes
         ----------
         components_ : (k, f) array
+            The components H.
         reconstruction_err_ : float
-            Square root of twice the divergence: the Frobenius norm of the residual for loss="frobenius".
+            Square root of twice the divergence, which for loss="frobenius" is
+            the Frobenius norm of X - WH.
         kkt_residual_ : float
             Distance from the optimality conditions; 0 at a solution.
-        status_, n_iter_, loss_curve_
-            Why the fit stopped, after how many iterations, and its objective at every check.
+        status_ : Status
+            Why the fit stopped.
+        n_iter_ : int
+            Iterations that it took.
+        loss_curve_ : array
+            The objective at the start and at every check.
         penalties_ : (float, float)
             `l1` and `l2` as they stand in the objective.
 
         References
         ----------
-        Cichocki & Phan 2009 (HALS), Févotte & Idier 2011 (β-divergence), Hien, Leplat & Gillis 2024 (extrapolation).
+        Cichocki & Phan 2009 (HALS), Févotte & Idier 2011 (β-divergence),
+        Hien, Leplat & Gillis 2024 (extrapolation).
         """
-        self.n_components, self.loss, self.solver, self.init, self.n_init = n_components, loss, solver, init, n_init
+        self.n_components, self.loss, self.solver = n_components, loss, solver
+        self.init, self.n_init = init, n_init
         self.l1, self.l2, self.max_iter, self.tol, self.polish = l1, l2, max_iter, tol, polish
         self.random_state, self.device, self.verbose = random_state, device, verbose
 
@@ -295,17 +359,25 @@ class NMF(FactorModel):
         check_number(self.l1, "l1", low=0)
         check_number(self.l2, "l2", low=0)
         check_choice(self.solver, "solver", SOLVERS)
-        if self.polish is not True and self.polish is not False: check_number(self.polish, "polish", low=0, low_open=True)
-        if self.solver == "hals" and beta != 2: raise ValueError(f"solver='hals' minimises loss='frobenius' only, got loss={self.loss!r}. Use 'mue' or 'mu'.")
-        if beta <= 0 and bool(((data.values == 0) if data.mask is None else (data.X == 0) & (data.mask > 0)).any()) or beta <= 0 and data.is_sparse:
-            raise ValueError(f"loss={self.loss!r} is infinite where X is 0. Add a small constant to X, mark the zeros as missing, or use another loss.")
+        if self.polish is not True and self.polish is not False:
+            check_number(self.polish, "polish", low=0, low_open=True)
+        if self.solver == "hals" and beta != 2:
+            raise ValueError("solver='hals' minimises loss='frobenius' only, "
+                             f"got loss={self.loss!r}. Use 'mue' or 'mu'.")
+        if beta <= 0:
+            zero = (data.values == 0) if data.mask is None else (data.X == 0) & (data.mask > 0)
+            if data.is_sparse or bool(zero.any()):
+                raise ValueError(f"loss={self.loss!r} is infinite where X is 0. Add a small "
+                                 "constant to X, mark the zeros as missing, or use another loss.")
         self.penalties_ = penalty_weights(data, beta, self.l1, self.l2)
 
     def _step(self, data: Data):
         "The update that `solver` names, as a pure function of the state"
         beta, (l1, l2) = self._beta(), self.penalties_
-        off, least = 1e-10 * data.level * math.sqrt(data.n * data.f), 1e-8 * math.sqrt(data.level / self.n_components)
-        name = self.solver if self.solver != "auto" else "hals" if beta == 2 else "mue" if 1 <= beta < 2 else "mu"
+        off = 1e-10 * data.level * math.sqrt(data.n * data.f)
+        least = 1e-8 * math.sqrt(data.level / self.n_components)
+        name = "hals" if beta == 2 else "mue" if 1 <= beta < 2 else "mu"
+        if self.solver != "auto": name = self.solver
         def step(state):
             if name == "hals": state = hals_step(data, state, l1=l1, l2=l2)
             elif name == "mu": state = mu_step(data, state, beta, l1=l1, l2=l2, least=least)
@@ -316,18 +388,23 @@ class NMF(FactorModel):
     def _solve_all(self, data: Data, Ws: Tensor, Hs: Tensor, watch) -> Run:
         obj = Objective(data, self._beta(), *self.penalties_)
         state = (Ws[0], Hs[0]) if len(Ws) == 1 else (Ws, Hs)
-        run = iterate(self._step(data), state, lambda s: measure(obj, *_best(obj, s[0], s[1])), max_iter=self.max_iter,
-                      tol=self.tol, callback=watch, progress=self.verbose, desc=type(self).__name__)
+        run = iterate(self._step(data), state, lambda s: measure(obj, *_best(obj, s[0], s[1])),
+                      max_iter=self.max_iter, tol=self.tol, callback=watch,
+                      progress=self.verbose, desc=type(self).__name__)
         W, H = _best(obj, *run.state[:2])
         W, H = _prune(obj, W, H)
         W, H = best_scale(W, H, obj.l1, obj.l2) if obj.penalised else balance(W, H)
         if self.polish is False or run.status in (Status.interrupted, Status.nonfinite):
             return Run((W, H), run.losses, run.n_iter, run.status, run.residuals)
-        end = polish(data, W, H, obj.beta, l1=obj.l1, l2=obj.l2, tol=1e-8 if self.polish is True else self.polish, callback=watch)
-        return Run(end.state, np.append(run.losses, end.losses[1:]), run.n_iter + end.n_iter, end.status, np.append(run.residuals, end.residuals[1:]))
+        end = polish(data, W, H, obj.beta, l1=obj.l1, l2=obj.l2, callback=watch,
+                     tol=1e-8 if self.polish is True else self.polish)
+        losses, residuals = (np.append(a, b[1:]) for a, b in
+                             ((run.losses, end.losses), (run.residuals, end.residuals)))
+        return Run(end.state, losses, run.n_iter + end.n_iter, end.status, residuals)
 
     def _codes(self, data: Data, H: Tensor) -> Tensor:
         return solve_codes(data, H, self._beta(), l1=self.penalties_[0], l2=self.penalties_[1])
 
     def _residual(self, data: Data, W: Tensor, H: Tensor) -> float:
-        return kkt_residual(data, W, H, self._beta(), l1=self.penalties_[0], l2=self.penalties_[1])
+        l1, l2 = self.penalties_
+        return kkt_residual(data, W, H, self._beta(), l1=l1, l2=l2)
