@@ -6,9 +6,8 @@
 __all__ = ['COLUMNS', 'TABLES', 'CLAIMED', 'METHODS', 'claimed', 'run_seed', 'paired', 'reproduce', 'summary', 'add_parser',
            'cli_run']
 
-# %% ../nbs/46_reproduce_anmf.ipynb #2aabc51d
+# %% ../nbs/46_reproduce_anmf.ipynb #a210f87f
 import argparse
-import importlib
 import json
 import platform
 import sys
@@ -28,6 +27,7 @@ from .core import Data, as_data, check_choice, check_number
 from .data import fingerprint, load_dataset
 from .metrics import clustering_accuracy, nmi
 from .noise import three_stages
+from .robust import ONMF, CappedNMF, L21NMF
 from .solvers import mu_step
 
 # %% ../nbs/46_reproduce_anmf.ipynb #936df292
@@ -66,7 +66,7 @@ def claimed(
             out[score] = {m: float(v) for m, v in zip(COLUMNS, CLAIMED[table][dataset].split(), strict=True) if v != "-"}
     return out
 
-# %% ../nbs/46_reproduce_anmf.ipynb #18bca171
+# %% ../nbs/46_reproduce_anmf.ipynb #4168f9d6
 def _factors(H, W) -> tuple: return torch.from_numpy(W), torch.from_numpy(H)
 
 def _admm(data: Data, target: Target, W: np.ndarray, H: np.ndarray, game: Game, **how) -> np.ndarray:
@@ -86,17 +86,16 @@ def _nmf(data, target, W, H):
     for _ in range(200): state = mu_step(data, state)
     return state[0].numpy()
 
-def _robust(name: str) -> Callable:
+def _robust(model: Callable, **how) -> Callable:
     def codes(data, target, W, H):
-        model = getattr(importlib.import_module("anmf_lab.robust"), name)
-        scaled = W * ((data.X.numpy() * (W @ H)).sum() / ((W @ H)**2).sum())
-        return np.asarray(model(len(H), init="custom", max_iter=200, tol=0).fit_transform(data.X.numpy(), W=scaled, H=H))
+        W = W * ((data.X.numpy() * (W @ H)).sum() / ((W @ H)**2).sum())
+        return np.asarray(model(len(H), init="custom", max_iter=200, tol=0, **how).fit_transform(data.X.numpy(), W=W, H=H))
     return codes
 
-METHODS = {"NMF": _nmf, "ONMF": _robust("ONMF"), "L2,1-NMF": _robust("L21NMF"), "CNMF": _robust("CappedNMF"), "ANMF": _anmf,
+METHODS = {"NMF": _nmf, "ONMF": _robust(ONMF, finish=False), "L2,1-NMF": _robust(L21NMF, solver="mu"), "CNMF": _robust(CappedNMF, solver="mu"), "ANMF": _anmf,
            "ANMF, exact U": _anmf_exact, "ANMF, bilevel": _bilevel, "ANMF, gamma = 0": _no_attacker}
 
-# %% ../nbs/46_reproduce_anmf.ipynb #d9f8666d
+# %% ../nbs/46_reproduce_anmf.ipynb #1dc34ef4
 def _scores(y, labels) -> dict: return dict(acc=round(clustering_accuracy(y, labels), 4), nmi=round(nmi(y, labels), 4))
 
 def run_seed(
@@ -106,7 +105,7 @@ def run_seed(
     seed: int,             # of damage, target, k-means
     *,
     image_shape=None,      # (height, width), for patches
-    methods=None,          # names in `METHODS`; None: all that are there
+    methods=None,          # names in `METHODS`; None: all
 ) -> dict:                 # {method: {"argmax": {acc, nmi}, "kmeans": {acc, nmi}}}; K-means and PCA have "kmeans" only
     "All methods on one draw of the damage, from one k-means start"
     k, clean = len(np.unique(y)), damage == "clean"
@@ -120,12 +119,11 @@ def run_seed(
     out = {"K-means": {"kmeans": _scores(y, km.labels_)},
            "PCA + k-means": {"kmeans": _scores(y, again.fit_predict(PCA(min(k, *X.shape), random_state=seed).fit_transform(seen)))}}
     for name in METHODS if methods is None else methods:
-        try: codes = METHODS[name](data, target, W.copy(), H.copy())
-        except (ImportError, AttributeError): continue                      # the robust family is not in this version
+        codes = METHODS[name](data, target, W.copy(), H.copy())
         out[name] = {"argmax": _scores(y, codes.argmax(1)), "kmeans": _scores(y, again.fit_predict(codes))}
     return out
 
-# %% ../nbs/46_reproduce_anmf.ipynb #3d76acd0
+# %% ../nbs/46_reproduce_anmf.ipynb #828b6dbd
 def paired(
     rows: dict,    # {seed: {method: {label rule: {acc, nmi}}}}
     a: str,        # a method
@@ -169,14 +167,16 @@ def _record(name: str, damage: str, seeds: int, data_home, out: Path, command: s
     path = out / f"{name}_{damage}.json"
     old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     rows = {int(s): r for s, r in old.get("measured", {}).items()}
-    done = [s for s in range(seeds) if s in rows]
-    tick(len(done))
-    if len(done) == seeds: return old
+    todo = {s: missing for s in range(seeds) if (missing := [m for m in METHODS if m not in rows.get(s, {})])}
+    tick(seeds - len(todo))
+    if not todo: return old
     d = load_dataset(name, preprocess="anmf", data_home=data_home)
     X = d.data.toarray() if issparse(d.data) else d.data
     if d.image_shape is None and damage != "clean": raise FileNotFoundError(f"{name} is text: the paper damages images only.")
-    for seed in range(seeds):
-        if seed not in rows: rows[seed] = run_seed(X, d.target, damage, seed, image_shape=d.image_shape); tick(1)
+    for seed, missing in todo.items():
+        new = rows.get(seed, {}) | run_seed(X, d.target, damage, seed, image_shape=d.image_shape, methods=missing)
+        rows[seed] = {m: new[m] for m in ("K-means", "PCA + k-means", *METHODS)}
+        tick(1)
         rec = dict(name=f"{name}_{damage}", what="clustering of codes: accuracy (Hungarian) and NMI, k-means and argmax labels",
                    data=dict(name=name, shape=list(X.shape), sha256=fingerprint(d.data), stand_in=d.get("stand_in")),
                    parameters=dict(damage=damage, n_components=len(np.unique(d.target)), start="k-means, n_init=20", steps=200, anmf_iterations=10, game=vars(PAPER)),
