@@ -223,3 +223,29 @@ def test_victims_are_read_without_importing_them():
     v = victim_of(SklearnNMF(4, beta_loss="kullback-leibler", solver="mu", alpha_W=.1), planted())
     assert v.problem.k == 4 and v.problem.beta == 1. and "alpha_W" in v.notes[0]
     assert isinstance(make_goal("features", (torch.ones(2, 1), torch.ones(1, 2))), Goal)
+
+
+# real data: skipped where they are absent
+
+@pytest.fixture(scope="module")
+def faces():
+    from anmf_lab.data import load_dataset
+    try:
+        return load_dataset("cbcl_test", preprocess="lafa", download=False).data
+    except FileNotFoundError as e:
+        pytest.skip("needs the CBCL test faces: " + str(e).splitlines()[0])
+
+
+def test_faces_obey_the_first_order_law(faces):
+    from anmf_lab.implicit import Adjoint, condition, identifiability
+    data = as_data(faces)
+    s = Problem(5, 1.).fresh(data, np.random.RandomState(0), 1, tol=1e-10)[0]
+    adj = Adjoint(data, *s.factors, 1.)
+    assert identifiability(adj).identifiable
+    c = condition(adj)
+    assert_allclose(c.kappa, 133, rtol=.01)   # of this data set, found before with another implementation
+    for sign in (1, -1):
+        Z = data.X + sign * 1e-5 * data.X.norm() * c.direction
+        Z = torch.where(Z < 0, torch.zeros_like(Z), Z)
+        near = polish(Data(Z), *s.factors, 1., tol=1e-10).state
+        assert_allclose(feature_error(*near, *s.factors), c.kappa * 1e-5, rtol=.05)
