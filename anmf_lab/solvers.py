@@ -18,25 +18,29 @@ from .divergence import entries, floor_of, newton_curvature, parts, power, _row_
 __all__ = ['INITS', 'start', 'hals_update', 'masked_grams', 'masked_hals_update', 'hals_codes', 'hals_step', 'mu_exponent',
            'mu_update', 'mu_step', 'Momentum', 'mue_step', 'solve_codes']
 
-# %% ../nbs/11_solvers.ipynb #a4c7ccd7
+# %% ../nbs/11_solvers.ipynb #bfe76fcf
 def _filled(data: Data):
     "Data as NumPy or SciPy, float64, holes filled with column means"
     if data.is_sparse:
         import scipy.sparse as sp
         X = data.X.cpu()
-        return sp.csr_array((X.values().double().numpy(), X.col_indices().numpy(), X.crow_indices().numpy()), shape=data.shape)
+        csr = X.values().double(), X.col_indices(), X.crow_indices()
+        return sp.csr_array(tuple(T.numpy() for T in csr), shape=data.shape)
     X = data.X.double()
     if data.mask is not None:
         M = data.mask.double()
         X = X + (1 - M) * (X.sum(0) / M.sum(0).clamp(min=1))
     return X.cpu().numpy()
 
-# %% ../nbs/11_solvers.ipynb #08aece06
+# %% ../nbs/11_solvers.ipynb #eeeea27d
 def _nndsvd(X, k: int, rng) -> tuple[np.ndarray, np.ndarray]:
     "Boutsidis and Gallopoulos' start: the heavier signed part of each singular pair"
-    seed = rng if isinstance(rng, np.random.RandomState) else np.random.RandomState(int(rng.integers(2**31)))
+    legacy = isinstance(rng, np.random.RandomState)
+    seed = rng if legacy else np.random.RandomState(int(rng.integers(2**31)))
     U, S, V = randomized_svd(X, k, random_state=seed, n_iter=7)
-    if k > len(S): raise ValueError(f"init='nndsvd' needs n_components <= min(n_samples, n_features) = {len(S)}, got {k}. Use init='random'.")
+    if k > len(S):
+        raise ValueError("init='nndsvd' needs n_components <= min(n_samples, n_features) = "
+                         f"{len(S)}, got {k}. Use init='random'.")
     pos = np.linalg.norm(U.clip(0), axis=0) * np.linalg.norm(V.clip(0), axis=1)
     neg = np.linalg.norm((-U).clip(0), axis=0) * np.linalg.norm((-V).clip(0), axis=1)
     sign = np.where(pos >= neg, 1., -1.)
@@ -45,17 +49,20 @@ def _nndsvd(X, k: int, rng) -> tuple[np.ndarray, np.ndarray]:
     scale = np.sqrt(S * np.maximum(pos, neg))
     return W * (scale / np.maximum(nW, 1e-300)), H * (scale / np.maximum(nH, 1e-300))[:, None]
 
-# %% ../nbs/11_solvers.ipynb #c4765187
+# %% ../nbs/11_solvers.ipynb #9b0a378d
 def _kmeans(X, k: int, rng) -> tuple[np.ndarray, np.ndarray]:
     "Centroids and membership + 0.2, scaled so that the reconstruction fits best"
-    if k > X.shape[0]: raise ValueError(f"init='kmeans' needs n_components <= n_samples = {X.shape[0]}, got {k}. Use init='random'.")
-    seed = rng if isinstance(rng, np.random.RandomState) else np.random.RandomState(int(rng.integers(2**31)))
+    if k > X.shape[0]:
+        raise ValueError(f"init='kmeans' needs n_components <= n_samples = {X.shape[0]}, "
+                         f"got {k}. Use init='random'.")
+    legacy = isinstance(rng, np.random.RandomState)
+    seed = rng if legacy else np.random.RandomState(int(rng.integers(2**31)))
     km = KMeans(k, n_init=1, random_state=seed).fit(X)
     W, H = np.eye(k)[km.labels_] + 0.2, km.cluster_centers_.clip(0)
     fit = ((X @ H.T) * W).sum() / max(((W.T @ W) * (H @ H.T)).sum(), 1e-300)
     return W * fit, H
 
-# %% ../nbs/11_solvers.ipynb #d405efc9
+# %% ../nbs/11_solvers.ipynb #84b7305d
 INITS = ("random", "nndsvd", "nndsvda", "nndsvdar", "kmeans")
 
 
@@ -67,23 +74,28 @@ def start(
     rng=None,               # seed or generator
     n_init: int = 1,        # number of starts r, stacked
 ) -> tuple[Tensor, Tensor]: # (r, n, k) and (r, k, f)
-    "Starting points for `n_init` runs"
+    "Starting points for `n_init` runs, stacked"
     check_choice(init, "init", INITS)
     rng = rng_of(rng)
     if init == "random":
         c = 2 * math.sqrt(data.level / k)
-        return c * uniform(rng, n_init, data.n, k, like=data), c * uniform(rng, n_init, k, data.f, like=data)
-    if n_init > 1 and init in ("nndsvd", "nndsvda"): raise ValueError(f"n_init={n_init} starts would all be the same with init={init!r}. Use init='random'.")
+        shapes = (n_init, data.n, k), (n_init, k, data.f)
+        W, H = (c * uniform(rng, *shape, like=data) for shape in shapes)
+        return W, H
+    if n_init > 1 and init in ("nndsvd", "nndsvda"):
+        raise ValueError(f"n_init={n_init} starts would all be the same with init={init!r}. "
+                         "Use init='random'.")
     X = _filled(data)
     pairs = [(_kmeans if init == "kmeans" else _nndsvd)(X, k, rng) for _ in range(n_init)]
-    W, H = (torch.from_numpy(np.stack([p[i] for p in pairs])).to(device=data.device, dtype=data.dtype) for i in (0, 1))
+    W, H = (torch.from_numpy(np.stack(Ts)).to(device=data.device, dtype=data.dtype)
+            for Ts in zip(*pairs, strict=True))
     if init in ("nndsvd", "kmeans"): return W, H
     fill = math.sqrt(data.level / k)
     if init == "nndsvdar": w, h = (fill / 100 * uniform(rng, *T.shape, like=data) for T in (W, H))
     else: w, h = torch.full_like(W, fill), torch.full_like(H, fill)
     return torch.where(W > 0, W, w), torch.where(H > 0, H, h)
 
-# %% ../nbs/11_solvers.ipynb #c23e3df2
+# %% ../nbs/11_solvers.ipynb #0e80cf1a
 def hals_update(
     B: Tensor,          # H @ X.T, (..., k, n)
     G: Tensor,          # H @ H.T, (..., k, k)
@@ -91,7 +103,7 @@ def hals_update(
     *,
     block: int = 8,     # rows per matrix product
 ) -> Tensor:            # updated transposed codes
-    "One sweep of @eq-hals over the rows of `Wt`; a component with `G[j, j] = 0` is left as it is"
+    "One sweep of @eq-hals over the rows of `Wt`; a component of zeros is left as it is"
     Wt, k = Wt.clone(), G.shape[-1]
     d = G.diagonal(dim1=-2, dim2=-1)
     inv = torch.where(d > 0, 1 / d, torch.zeros_like(d)).unsqueeze(-1)
@@ -107,9 +119,12 @@ def hals_update(
             w += moves[..., i:i + 1, :]
     return Wt
 
-# %% ../nbs/11_solvers.ipynb #e36baa14
-def masked_grams(mask: Tensor, H: Tensor) -> Tensor:
-    "`H diag(mask_i) H^T` for every row i, (..., n, k, k)"
+# %% ../nbs/11_solvers.ipynb #593fc9cd
+def masked_grams(
+    mask: Tensor,       # (n, f), 1 = observed
+    H: Tensor,          # components, (..., k, f)
+) -> Tensor:            # (..., n, k, k)
+    "The Gram matrix of the components over the observed features of each sample"
     k, f = H.shape[-2:]
     HH = (H.unsqueeze(-2) * H.unsqueeze(-3)).reshape(*H.shape[:-2], k * k, f)
     return (mask @ HH.mT).reshape(*H.shape[:-2], mask.shape[0], k, k)
@@ -120,7 +135,7 @@ def masked_hals_update(
     G: Tensor,          # from `masked_grams`, (..., n, k, k)
     W: Tensor,          # codes, (..., n, k)
 ) -> Tensor:            # updated codes
-    "One sweep of @eq-hals with a Gram matrix for every sample"
+    "One sweep of @eq-hals in which every sample has a Gram matrix of its own"
     W, d = W.clone(), G.diagonal(dim1=-2, dim2=-1)
     inv = torch.where(d > 0, 1 / d, torch.zeros_like(d))
     for j in range(W.shape[-1]):
@@ -128,17 +143,17 @@ def masked_hals_update(
         W[..., j] += torch.maximum(step, -W[..., j])
     return W
 
-# %% ../nbs/11_solvers.ipynb #d23a58d4
+# %% ../nbs/11_solvers.ipynb #10f6330b
 def hals_codes(
     data: Data,             # the problem; `data.T` for the components
     W: Tensor,              # codes, (..., n, k)
     H: Tensor,              # components, (..., k, f)
     *,
-    l1: float = 0.,         # weight of the sum of the codes
+    l1: float = 0.,         # weight of the sum of the codes in the loss
     l2: float = 0.,         # weight of half their squares
     sweeps: int = 1,        # sweeps per product with the data
 ) -> Tensor:                # updated codes
-    "HALS for the codes, with or without holes"
+    "HALS update of the codes, @eq-hals, with or without holes"
     ridge = l2 * torch.eye(H.shape[-2], dtype=H.dtype, device=H.device)
     if data.mask is not None:
         N, G = data.mm(H.mT) - l1, masked_grams(data.mask, H) + ridge
@@ -149,15 +164,24 @@ def hals_codes(
     return Wt.mT
 
 
-def hals_step(data: Data, state: tuple, *, l1: float = 0., l2: float = 0., sweeps: int = 1) -> tuple:
-    "`(W, H)` after a HALS update of the codes, then of the components"
+def hals_step(
+    data: Data,             # the problem
+    state: tuple,           # (W, H)
+    *,
+    l1: float = 0.,         # weight of the sum of both factors in the loss
+    l2: float = 0.,         # weight of half their squares
+    sweeps: int = 1,        # sweeps per product with the data
+) -> tuple:                 # (W, H)
+    "One HALS update of the codes, then of the components"
     W, H = state
     W = hals_codes(data, W, H, l1=l1, l2=l2, sweeps=sweeps)
     return W, hals_codes(data.T, H.mT, W.mT, l1=l1, l2=l2, sweeps=sweeps).mT
 
-# %% ../nbs/11_solvers.ipynb #32f473b2
-def mu_exponent(beta: float) -> float:
-    "The exponent of @eq-mu: the largest for which descent is proved"
+# %% ../nbs/11_solvers.ipynb #02fc2131
+def mu_exponent(
+    beta: float,         # β
+) -> float:              # γ, in (0, 1]
+    "The exponent γ of @eq-mu: the largest for which descent is proved"
     return 1 / (2 - beta) if beta < 1 else 1 / (beta - 1) if beta > 2 else 1.
 
 
@@ -179,33 +203,43 @@ def mu_update(
     return W.clamp_(min=least) if least else W
 
 
-def mu_step(data: Data, state: tuple, beta: float = 2., **how) -> tuple:
-    "`(W, H)` after a multiplicative update of the codes, then of the components; `how` as in `mu_update`"
+def mu_step(
+    data: Data,          # the problem
+    state: tuple,        # (W, H)
+    beta: float = 2.,    # β
+    **how,               # l1, l2, least: as in `mu_update`
+) -> tuple:              # (W, H)
+    "One multiplicative update of the codes, then of the components, @eq-mu"
     W, H = state
     W = mu_update(data, W, H, beta, **how)
     return W, mu_update(data.T, H.mT, W.mT, beta, **how).mT
 
-# %% ../nbs/11_solvers.ipynb #acd4ef53
+# %% ../nbs/11_solvers.ipynb #2cb522e3
 class Momentum(NamedTuple):
-    "State of the extrapolated updates"
-    W: Tensor
-    H: Tensor
-    W_prev: Tensor
-    H_prev: Tensor
-    eta: float = 1.
-    t: int = 0
+    "State of the extrapolated updates, @eq-mue: the factors and those one step ago"
+    W: Tensor           # codes
+    H: Tensor           # components
+    W_prev: Tensor      # codes one step ago
+    H_prev: Tensor      # components one step ago
+    eta: float = 1.     # η of @eq-mue
+    t: int = 0          # steps taken
 
-# %% ../nbs/11_solvers.ipynb #7e8f3035
+# %% ../nbs/11_solvers.ipynb #4222c4a8
 def _ahead(T: Tensor, prev: Tensor, alpha: float, t: int) -> Tensor:
-    "`T` moved on along its growth, @eq-mue; relative lengths are kept summable (at most 100 / t^1.2)"
+    "`T` moved on along its growth, @eq-mue; the relative lengths stay summable, ≤ 100 / t^1.2"
     move = (T - prev).clamp_(min=0)
     if alpha == 0: return T
     size = float(move.norm()) / max(float(T.norm()), 1e-300)
     return T.add(move, alpha=min(alpha, 100 / max(t, 1) ** 1.2 / max(size, 1e-300)))
 
 
-def mue_step(data: Data, state: tuple, beta: float = 1., **how) -> Momentum:
-    "`Momentum` after an extrapolated update of the codes, then of the components; `how` as in `mu_update`"
+def mue_step(
+    data: Data,          # the problem
+    state: tuple,        # (W, H) to begin with, then a `Momentum`
+    beta: float = 1.,    # β
+    **how,               # l1, l2, least: as in `mu_update`
+) -> Momentum:           # begins with W, H
+    "One extrapolated update of the codes, then of the components, @eq-mue"
     W, H, W_prev, H_prev, eta, t = state if len(state) == 6 else Momentum(*state, *state)
     new = (1 + math.sqrt(1 + 4 * eta * eta)) / 2
     alpha = (eta - 1) / new
@@ -213,24 +247,29 @@ def mue_step(data: Data, state: tuple, beta: float = 1., **how) -> Momentum:
     H_new = mu_update(data.T, _ahead(H, H_prev, alpha, t).mT, W_new.mT, beta, **how).mT
     return Momentum(W_new, H_new, W, H, new, t + 1)
 
-# %% ../nbs/11_solvers.ipynb #1c46382d
+# %% ../nbs/11_solvers.ipynb #1b536130
 def _newton_direction(g: Tensor, hess: Tensor, w: Tensor, margin: Tensor) -> Tensor:
     "Newton direction on the free entries of each row; the held ones go to zero; (m, k)"
     held = (w <= margin) & (g >= 0)
     free = (~held).to(g.dtype)
     d = hess.diagonal(dim1=-2, dim2=-1)
     A = hess * free[:, :, None] * free[:, None, :]
-    A = A + torch.diag_embed(torch.where(held, torch.ones_like(d), 1e-13 * d.amax(-1, keepdim=True) + floor_of(g.dtype)))
+    tiny = 1e-13 * d.amax(-1, keepdim=True) + floor_of(g.dtype)
+    A = A + torch.diag_embed(torch.where(held, torch.ones_like(d), tiny))
     L, info = torch.linalg.cholesky_ex(A)
     p = torch.cholesky_solve((g * free).unsqueeze(-1), L).squeeze(-1)
-    p = torch.where((info == 0).unsqueeze(-1) & torch.isfinite(p), p, g * free / (d + floor_of(g.dtype)))
+    plain = g * free / (d + floor_of(g.dtype))
+    p = torch.where((info == 0).unsqueeze(-1) & torch.isfinite(p), p, plain)
     return torch.where(held, w, p)
 
-# %% ../nbs/11_solvers.ipynb #492b0add
+# %% ../nbs/11_solvers.ipynb #5dfbb2e8
 class _Rows:
     "A block of samples with fixed components: loss, gradient parts and Hessian of each row"
-    def __init__(self, X, M, H, beta, l1, l2): self.X, self.M, self.H, self.beta, self.l1, self.l2 = X, M, H, beta, l1, l2
-    def take(self, rows): return _Rows(self.X[rows], None if self.M is None else self.M[rows], self.H, self.beta, self.l1, self.l2)
+    def __init__(self, X, M, H, beta, l1, l2):
+        self.X, self.M, self.H, self.beta, self.l1, self.l2 = X, M, H, beta, l1, l2
+    def take(self, rows):
+        M = None if self.M is None else self.M[rows]
+        return _Rows(self.X[rows], M, self.H, self.beta, self.l1, self.l2)
     def _masked(self, T): return T if self.M is None else T * self.M
     def loss(self, w):
         X, Y = self.X if self.M is None else torch.where(self.M > 0, self.X, 1.0), w @ self.H
@@ -244,24 +283,28 @@ class _Rows:
         return N @ self.H.T, P @ self.H.T + self.l1 + self.l2 * w
     def hess(self, w):
         k, Y, b = len(self.H), w @ self.H, self.beta
-        D = newton_curvature(self.X, Y, b, self.X.mean(1, keepdim=True)) if 1 <= b <= 2 else max(b - 1, 0) * power(Y, b - 2) + max(2 - b, 0) * self.X * power(Y, b - 3)
+        if 1 <= b <= 2: D = newton_curvature(self.X, Y, b, self.X.mean(1, keepdim=True))
+        else: D = max(b - 1, 0) * power(Y, b - 2) + max(2 - b, 0) * self.X * power(Y, b - 3)
         HH = (self.H[:, None] * self.H[None]).reshape(k * k, -1)
-        return (self._masked(D) @ HH.T).reshape(-1, k, k) + self.l2 * torch.eye(k, dtype=w.dtype, device=w.device)
+        ridge = self.l2 * torch.eye(k, dtype=w.dtype, device=w.device)
+        return (self._masked(D) @ HH.T).reshape(-1, k, k) + ridge
 
-# %% ../nbs/11_solvers.ipynb #2b6bd009
+# %% ../nbs/11_solvers.ipynb #cb43ed98
 class _GramRows(_Rows):
-    "The same for least squares without holes: all samples share one Gram matrix, and only `X @ H.T` is needed of them"
+    "The same for least squares without holes: one Gram matrix for all"
     def __init__(self, B, G, l1, l2): self.B, self.G, self.l1, self.l2, self.beta = B, G, l1, l2, 2.
     def take(self, rows): return _GramRows(self.B[rows], self.G, self.l1, self.l2)
-    def loss(self, w): return ((w @ self.G / 2 - self.B) * w).sum(1) + (self.l1 * w + self.l2 / 2 * w * w).sum(1)
+    def loss(self, w):
+        fit = ((w @ self.G / 2 - self.B) * w).sum(1)
+        return fit + (self.l1 * w + self.l2 / 2 * w * w).sum(1)
     def parts(self, w): return self.B, w @ self.G + self.l1 + self.l2 * w
     def hess(self, w):
         k = len(self.G)
         return (self.G + self.l2 * torch.eye(k, dtype=w.dtype, device=w.device)).expand(len(w), k, k)
 
-# %% ../nbs/11_solvers.ipynb #12c154f2
+# %% ../nbs/11_solvers.ipynb #463f649e
 def _descend(rows: _Rows, w: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
-    "Per row: the longest of the steps 1, 1/2, 1/4 ... along @eq-codes that does not raise the loss; (codes, moved)"
+    "Per row: the longest step 1, 1/2, 1/4 ... along @eq-codes that does not raise the loss"
     f0, new, s = rows.loss(w), (w - p).clamp(min=0), torch.ones(len(w), 1, dtype=w.dtype, device=w.device)
     bad = ~(rows.loss(new) <= f0)
     for _ in range(30):
@@ -271,9 +314,9 @@ def _descend(rows: _Rows, w: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
         bad = ~(rows.loss(new) <= f0)
     return torch.where(bad[:, None], w, new), ~bad & (new != w).any(1)
 
-# %% ../nbs/11_solvers.ipynb #293b8271
+# %% ../nbs/11_solvers.ipynb #7084bfd7
 def _multiply(rows: _Rows, w: Tensor) -> tuple[Tensor, Tensor]:
-    "Ten multiplicative updates of each row: what is left when Newton's step does not descend; (codes, moved)"
+    "Ten multiplicative updates of each row, for where Newton's step does not descend"
     new, f0 = w, rows.loss(w)
     for _ in range(10):
         N, P = rows.parts(new)
@@ -300,30 +343,32 @@ def _solve_rows(rows: _Rows, w: Tensor, max_iter: int, tol: float) -> Tensor:
         if not len(at): break
     return w
 
-# %% ../nbs/11_solvers.ipynb #d834b1b0
+# %% ../nbs/11_solvers.ipynb #efa21cae
 def solve_codes(
     data: Data,             # the problem: (n, f), dense, sparse or with holes
     H: Tensor,              # components, (k, f)
     beta: float = 2.,       # β
     *,
-    l1: float = 0.,         # weight of the sum of the codes
+    l1: float = 0.,         # weight of the sum of the codes in the loss
     l2: float = 0.,         # weight of half their squares
     tol: float = 1e-10,     # residual at which a sample is done
     max_iter: int = 100,    # most Newton steps
 ) -> Tensor:                # (n, k), in the dtype of the data; computed in float64
-    "Optimal codes for fixed components, sample by sample, @eq-codes"
+    "Optimal codes for fixed components, sample by sample, by the Newton steps of @eq-codes"
     H64, k = H.double(), len(H)
     if beta == 2 and data.mask is None:
         B, G = data.mm(H.T).double(), H64 @ H64.T
         start = (B / (G.sum(1) + l1 + l2 + floor_of(G.dtype))).clamp(min=0)
         return _solve_rows(_GramRows(B, G, l1, l2), start, max_iter, tol).to(data.dtype)
     size = max(1, 4_000_000 // max(data.f, k * k))
-    blocks = _row_blocks(data, size * data.f) if data.is_sparse else ((slice(i, i + size), data.X[i:i + size]) for i in range(0, data.n, size))
+    if data.is_sparse: blocks = _row_blocks(data, size * data.f)
+    else: blocks = ((slice(i, i + size), data.X[i:i + size]) for i in range(0, data.n, size))
     W = torch.empty(data.n, k, dtype=data.dtype, device=data.device)
     for i, X in blocks:
         M = None if data.mask is None else data.mask[i].double()
         block = Data(X.double(), M)
-        total = (block.X.sum(1, keepdim=True) / (H64.sum(0) if M is None else M * H64.sum(0)).sum(-1, keepdim=True).clamp(min=floor_of(H64.dtype)))
+        unit = (H64.sum(0) if M is None else M * H64.sum(0)).sum(-1, keepdim=True)
+        total = block.X.sum(1, keepdim=True) / unit.clamp(min=floor_of(H64.dtype))
         w = total.expand(len(X), k).contiguous()
         for _ in range(10): w = mu_update(block, w, H64, beta, l1=l1, l2=l2)
         W[i] = _solve_rows(_Rows(block.X, M, H64, beta, l1, l2), w, max_iter, tol).to(data.dtype)
