@@ -47,7 +47,7 @@ def robust_slope(
     "Slope of `robust_loss` in the reconstruction, @eq-danskin"
     return 2 * (Y - X - worst_delta(X, Y, lam))
 
-# %% ../nbs/16_adversary.ipynb #fb8048a2
+# %% ../nbs/16_adversary.ipynb #33d6bb15
 @dataclass(frozen=True)
 class Reply:
     "An adversary's move, what it attains, and what no move within the budget can exceed"
@@ -71,7 +71,7 @@ def _price(E: Tensor, X: Tensor, eps: Tensor) -> Tensor:
     taken = torch.cat([torch.zeros_like(eps), (X.gather(1, order)**2).cumsum(1)], 1)  # sum over the first j
     cost = torch.where(brk > 0, free[:, 1:] / brk**2 + taken[:, 1:], torch.inf)  # |delta|^2 at each break point
     j = (cost < eps).sum(1, keepdim=True)
-    return (free.gather(1, j) / (eps - taken.gather(1, j)).clamp_min(0)).nan_to_num(nan=0.).sqrt()
+    return (free.gather(1, j) / (eps - taken.gather(1, j)).clamp_min(0)).nan_to_num(nan=0., posinf=math.inf).sqrt()
 
 # %% ../nbs/16_adversary.ipynb #a01bb408
 def _spend(E: Tensor, D: Tensor, eps: Tensor, s: Tensor) -> Tensor:

@@ -6,10 +6,11 @@
 __all__ = ['NORMS', 'Adversary', 'Price', 'Ball', 'Box', 'Multiplicative', 'Bregman', 'QuadraticKL', 'LogBall', 'worst_codes',
            'half_step', 'online_update', 'opponent', 'ATNMF']
 
-# %% ../nbs/20_atnmf.ipynb #b9b5e3d2
+# %% ../nbs/20_atnmf.ipynb #ee4dc062
 from dataclasses import dataclass
 from typing import Any
 import numpy as np
+import scipy.sparse as sp
 import torch
 from torch import Tensor
 from sklearn.utils.validation import check_is_fitted
@@ -17,7 +18,7 @@ from .adversary import ball_delta, box_delta, robust_loss, worst_delta
 from .bregman import bregman_loss, bregman_reply, kl_quadratic_loss, kl_quadratic_reply, log_ball_loss, log_ball_reply, lowest, tempered
 from .align import balance
 from .core import Data, check_choice, check_number, give_back
-from .divergence import _row_blocks, _with_values, beta_of, floor_of, parts, power
+from .divergence import _with_values, beta_of, floor_of, parts, power
 from .loop import Run, iterate
 from .minmax import alternating, approach, fitted, objective, robust_codes, robust_step, sparse_like, weighted_codes
 from .nmf import FactorModel, best_scale, penalty_weights
@@ -66,7 +67,7 @@ class Adversary:
         if data.mask is None: return Data(self.reply(data.X, Y))
         return Data(self.reply(torch.where(data.mask > 0, data.X, Y), Y, data.mask) * data.mask, data.mask)
 
-# %% ../nbs/20_atnmf.ipynb #5a4c481a
+# %% ../nbs/20_atnmf.ipynb #8af36279
 @dataclass(frozen=True, eq=False)
 class Price(Adversary):
     "Pays `lam` for each squared unit; `lam` may differ between rows (n, 1) or columns (1, f)"
@@ -77,7 +78,7 @@ class Price(Adversary):
 
     def reply(self, X, Y, mask=None): return X + worst_delta(X, Y, self.lam)
     def cost(self, X, Y): return robust_loss(X, Y, self.lam)
-    def curvature(self, X, Y): return 1 + (Y <= self.lam * X).to(Y.dtype) / (self.lam - 1)
+    def curvature(self, X, Y): return 1 + (Y < self.lam * X).to(Y.dtype) / (self.lam - 1)
     def step(self, data, state, l1, l2): return robust_step(data, state, self.lam, l1=l1, l2=l2, update=self.update, bound=self.bound)
 
 
@@ -134,7 +135,7 @@ class Box(Adversary):
         W = self.half(data, *state, l1, l2)
         return W, self.half(data.T, state[1].T, W.T, l1, l2).T
 
-# %% ../nbs/20_atnmf.ipynb #40977e3d
+# %% ../nbs/20_atnmf.ipynb #e86031e3
 @dataclass(frozen=True, eq=False)
 class Multiplicative(Adversary):
     "An adversary played against by multiplicative steps, guarded where no theorem covers them"
@@ -155,7 +156,6 @@ class Multiplicative(Adversary):
         ratio = N / (P + l1 + l2 * W).clamp_min(floor_of(W.dtype))
         if self.proved(l2):
             safe, bold = W * self.first(ratio), W * ratio
-            if data.is_sparse: return safe
             return torch.where((self.row_games(data, bold, H, l1, l2) < self.row_games(data, safe, H, l1, l2))[:, None], bold, safe)
         s = self.first(ratio.clamp(1e-3, 1e3))  # a power of 0 would stay 0
         before = self.row_games(data, W, H, l1, l2)
@@ -167,7 +167,10 @@ class Multiplicative(Adversary):
 
     def row_games(self, data: Data, W: Tensor, H: Tensor, l1: float, l2: float) -> Tensor:
         "`game` of each row, penalties on the codes only"
-        Y = W @ H
+        Y = fitted(data, W, H)
+        if data.is_sparse:  # KL: a zero costs its reconstruction
+            r = torch.repeat_interleave(torch.arange(data.n, device=Y.device), torch.diff(data.X.crow_indices()))
+            return (W @ H.sum(1)).index_add(0, r, self.cost(data.values, Y) - Y) + (l1 * W + l2 / 2 * W**2).sum(1)
         cost = self.cost(data.X, Y) if data.mask is None else self.cost(torch.where(data.mask > 0, data.X, Y), Y) * data.mask
         return cost.sum(1) + (l1 * W + l2 / 2 * W**2).sum(1)
 
@@ -219,7 +222,7 @@ class LogBall(Multiplicative):
     def cost(self, X, Y): return log_ball_loss(X, Y, self.eps)
     check = Bregman.check
 
-# %% ../nbs/20_atnmf.ipynb #756e8306
+# %% ../nbs/20_atnmf.ipynb #b8a0ac80
 class _WorstRows(_Rows):
     "Rows of the problem as the Newton solver of codes wants them, under attack"
     def __init__(self, adv, X, M, H, l1, l2):
@@ -239,6 +242,52 @@ class _WorstRows(_Rows):
         k = len(self.H)
         HH = (self.H[:, None] * self.H[None]).reshape(k * k, -1)
         return (self._masked(self.adv.curvature(*self._xy(w))) @ HH.T).reshape(-1, k, k) + self.l2 * torch.eye(k, dtype=w.dtype, device=w.device)
+
+
+class _SparseWorstRows(_WorstRows):
+    "The same for rows of a sparse matrix, from its nonzeros and one shared Gram matrix"
+    def __init__(self, adv, x, r, c, m, H, l1, l2):
+        super().__init__(adv, x, None, H, l1, l2)
+        self.r, self.c, self.m, self.Hc, self.G, self.h = r, c, m, H.T[c], H @ H.T, H.sum(1)
+
+    def take(self, rows):
+        at = torch.arange(self.m, device=self.r.device)[rows]
+        new = torch.full((self.m,), -1, device=self.r.device)
+        new[at] = torch.arange(len(at), device=self.r.device)
+        keep = new[self.r] >= 0
+        return _SparseWorstRows(self.adv, self.X[keep], new[self.r[keep]], self.c[keep], len(at), self.H, self.l1, self.l2)
+
+    def _xy(self, w): return self.X, (w[self.r] * self.Hc).sum(1)
+    def _sum(self, v): return v.new_zeros(self.m, *v.shape[1:]).index_add_(0, self.r, v)
+    def loss(self, w):
+        x, y = self._xy(w)
+        zeros = ((w @ self.G) * w).sum(1) / 2 - self._sum(y * y / 2) if self.beta == 2 else w @ self.h - self._sum(y)
+        return zeros + self._sum(self.adv.cost(x, y)) / self.adv.unit + (self.l1 * w + self.l2 / 2 * w * w).sum(1)
+    def parts(self, w):
+        x, y = self._xy(w)
+        N = self._sum((self.adv.reply(x, y) * power(y, self.beta - 2))[:, None] * self.Hc)
+        return N, (w @ self.G if self.beta == 2 else self.h) + self.l1 + self.l2 * w
+    def hess(self, w):
+        k, c = len(self.H), self.adv.curvature(*self._xy(w)) - (1. if self.beta == 2 else 0.)
+        shared = (self.G if self.beta == 2 else 0.) + self.l2 * torch.eye(k, dtype=w.dtype, device=w.device)
+        return self._sum(c[:, None, None] * self.Hc[:, :, None] * self.Hc[:, None, :]) + shared
+
+
+def _sparse_codes(data: Data, H: Tensor, adv: Adversary, l1: float, l2: float, tol: float) -> Tensor:
+    "`worst_codes` for sparse data, a block of nonzeros at a time"
+    X, k = _with_values(data.X, data.values.double()), len(H)
+    ptr, col, val = X.crow_indices(), X.col_indices(), X.values()
+    r = torch.repeat_interleave(torch.arange(data.n, device=ptr.device), torch.diff(ptr))
+    total = torch.zeros(data.n, dtype=val.dtype, device=val.device).index_add_(0, r, val)
+    W = (total / H.sum().clamp_min(floor_of(H.dtype)))[:, None].expand(-1, k).contiguous()
+    for _ in range(10): W = half_step(adv, Data(X), W, H, l1, l2)
+    i, most = 0, max(1, 8_000_000 // k**2)
+    while i < data.n:
+        j = max(i + 1, min(int(torch.searchsorted(ptr, ptr[i] + most, right=True)) - 1, i + most, data.n))
+        at = slice(int(ptr[i]), int(ptr[j]))
+        W[i:j] = _solve_rows(_SparseWorstRows(adv, val[at], r[at] - i, col[at], j - i, H, l1, l2), W[i:j], 100, tol)
+        i = j
+    return W.to(data.dtype)
 
 
 def _first_codes(data: Data, H: Tensor, low: Tensor) -> Tensor:
@@ -261,9 +310,10 @@ def worst_codes(
 ) -> Tensor:  # (n, k), in the dtype of the data; computed in float64
     "Optimal codes against an adversary, sample by sample"
     H64, size = H.double(), max(1, 4_000_000 // max(data.f, len(H)**2))
-    blocks = _row_blocks(data, size * data.f) if data.is_sparse else ((slice(i, i + size), data.X[i:i + size]) for i in range(0, data.n, size))
+    if data.is_sparse: return _sparse_codes(data, H64, adv, l1, l2, tol)
     out = torch.empty(data.n, len(H), dtype=data.dtype, device=data.device)
-    for rows, X in blocks:
+    for rows in (slice(i, i + size) for i in range(0, data.n, size)):
+        X = data.X[rows]
         M = None if data.mask is None else data.mask[rows].double()
         block = Data(X.double(), M)
         low = lowest(block.X, adv.lam, adv.beta) if isinstance(adv, Bregman) else torch.zeros_like(block.X)
@@ -343,7 +393,7 @@ def opponent(
     if beta > 2: raise ValueError(f"loss with beta={beta:g} > 2 has no monotone step here. Use 1 <= beta <= 2.")
     return Bregman(lam=lam, beta=beta)
 
-# %% ../nbs/20_atnmf.ipynb #6af38f82
+# %% ../nbs/20_atnmf.ipynb #78c69260
 class ATNMF(FactorModel):
     "NMF trained against an adversary who may move the data, at a price or within a budget"
     def __init__(self, n_components=2, *, lam=None, eps=None, loss="frobenius", norm="auto", missing="mask", solver="auto", bound="tight",
@@ -444,7 +494,7 @@ class ATNMF(FactorModel):
         l1, l2 = self.penalties_
         if self.solver == "alternating": return alternating(data, W, H, adv.lam, outer=min(self.max_iter, 100))
         if self.continuation and isinstance(adv, Price):
-            W, H = approach(data, W, H, adv.lam, l1=l1, l2=l2, update=adv.update, bound=adv.bound)
+            W, H = approach(data, W, H, float(adv.lam), l1=l1, l2=l2, update=adv.update, bound=adv.bound)
         off = 1e-10 * data.level * np.sqrt(data.n * data.f)
 
         def step(state):
@@ -479,7 +529,9 @@ class ATNMF(FactorModel):
     def _perturbation(self, data: Data, W: Tensor, H: Tensor):
         U = self._adversary.attack(data, W, H)
         if not data.is_sparse: return give_back(U.X - data.X, data.kind)
-        return give_back(_with_values(data.X, U.values - data.values), data.kind)
+        V, X = U.values - data.values, data.X
+        if data.kind == "torch": return _with_values(X, V)
+        return sp.csr_array(tuple(A.cpu().numpy() for A in (V, X.col_indices(), X.crow_indices())), shape=data.shape)
 
     def perturb(self, X, *, mask=None):
         "The adversary's reply (n, f) to the model's reconstruction of `X`: what to add to `X` for the worst case"

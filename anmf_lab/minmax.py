@@ -16,7 +16,7 @@ from .divergence import _at_nonzeros, _with_values, floor_of
 from .loop import Run, Status
 from .solvers import hals_update, masked_grams, masked_hals_update, mu_update
 
-# %% ../nbs/18_minmax.ipynb #19bcc497
+# %% ../nbs/18_minmax.ipynb #c249d6ef
 def majorizer(
     X: Tensor,  # data
     Y: Tensor,  # current reconstruction, same shape
@@ -26,8 +26,8 @@ def majorizer(
     "A parabola `a (t - y)^2 + const` above `robust_loss` that touches it at `Y`, @eq-uniform or @eq-tight"
     omega = check_lam(lam) / (lam - 1)
     if bound == "uniform": return omega * torch.ones_like(X), torch.maximum(X, Y / lam)
-    above = Y > lam * X
-    a = 1 + (lam * X / torch.where(above, Y, 1.))**2 / (lam - 1)
+    above = Y >= lam * X  # at the join both forms agree; a zero predicted as 0 weighs 1
+    a = 1 + (lam * X / torch.where(above, Y.clamp_min(floor_of(Y.dtype)), 1.))**2 / (lam - 1)
     return torch.where(above, a, omega), torch.where(above, Y * (1 - 1 / a), X)
 
 # %% ../nbs/18_minmax.ipynb #e3ccd857
