@@ -114,7 +114,8 @@ def _to_torch(X, name: str, allow_sparse: bool) -> Tensor:
     X = check_array(X, accept_sparse="csr" if allow_sparse else False, input_name=name,
                     dtype=[np.float64, np.float32], ensure_all_finite=False)
     if not sp.issparse(X):
-        return torch.from_numpy(X) if X.flags.writeable else torch.from_numpy(X.copy())
+        plain = X.flags.writeable and min(X.strides) >= 0      # what torch can share
+        return torch.from_numpy(X if plain else X.copy())
     return _csr(X)
 
 # %% ../nbs/00_core.ipynb #38339ac9
