@@ -1,6 +1,6 @@
 """The published AT-NMF scheme against the monotone one: final objective, and CPU time to within 1 % of the best.
 
-    python benchmarks/atnmf.py [--seeds 3] [--out results/atnmf/benchmark.json]
+    python benchmarks/bench_atnmf.py [--seeds 3] [--out benchmarks/atnmf.json]
 
 Published: the literal transcription in tests/refs (NumPy; 100 rounds of up to 999 sweeps). Ours: `robust_step` (torch, one thread).
 Runs alternate between the two, medians over seeds. The authors' matrix and mask (alpha = .5) are used where ANMF_LAB_DATA
@@ -49,7 +49,7 @@ def theirs(V, D, W, H, lam):
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--seeds", type=int, default=3)
-    p.add_argument("--out", type=Path, default=ROOT / "results/atnmf/benchmark.json")
+    p.add_argument("--out", type=Path, default=ROOT / "benchmarks/atnmf.json")
     a = p.parse_args()
     torch.set_num_threads(1)
     X, masks, about = problems()
@@ -75,7 +75,7 @@ def main():
         print(lam, rows[f"{lam:g}"], flush=True)
     write_record(a.out.parent, a.out.stem, what="Published scheme / monotone algorithm at alpha=.5, zero-filled: final objective, and CPU seconds of the "
                  "published run / CPU seconds of ours to within 1 % of the best objective", data=about, parameters=dict(alpha=.5, n_components=5, outer=100,
-                 inner=999, steps=1000), seeds=list(range(1, a.seeds + 1)), claimed=None, measured=rows, command="python benchmarks/atnmf.py")
+                 inner=999, steps=1000), seeds=list(range(1, a.seeds + 1)), claimed=None, measured=rows, command="python benchmarks/bench_atnmf.py")
 
 
 if __name__ == "__main__":
