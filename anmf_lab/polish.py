@@ -20,24 +20,28 @@ from .solvers import mu_step
 __all__ = ['Pair', 'Objective', 'kkt_entries', 'kkt_residual', 'measure', 'dot', 'axpy', 'free_set', 'BlockJacobi', 'CGInfo',
            'pcg', 'Polished', 'newton_direction', 'projected_search', 'in_double', 'polish']
 
-# %% ../nbs/12_polish.ipynb #c27ac805
+# %% ../nbs/12_polish.ipynb #22391871
+Pair = tuple[Tensor, Tensor]   # a vector in the space of the factors: a part like W, one like H
+
+
 @dataclass(frozen=True, eq=False)
 class Objective:
     "What is minimised, @eq-objective: data, β and penalties"
-    data: Data
-    beta: float = 2.
-    l1: float = 0.
-    l2: float = 0.
+    data: Data          # the problem
+    beta: float = 2.    # β
+    l1: float = 0.      # weight of the sum of both factors
+    l2: float = 0.      # weight of half their squares
 
     @property
     def penalised(self) -> bool: return bool(self.l1 or self.l2)
 
     def loss(self, W: Tensor, H: Tensor) -> float:
-        "Value of @eq-objective"
+        "Value of the objective, @eq-objective"
         f = float(divergence(self.data, W, H, self.beta))
-        return f + sum(float((self.l1 * T + self.l2 / 2 * T * T).sum()) for T in (W, H)) if self.penalised else f
+        if not self.penalised: return f
+        return f + sum(float((self.l1 * T + self.l2 / 2 * T * T).sum()) for T in (W, H))
 
-    def parts(self, W: Tensor, H: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    def parts(self, W: Tensor, H: Tensor) -> tuple[Pair, Pair]:
         "((N, P) for W, (N, P) for H): the gradient is P - N in both"
         N, P = parts(self.data, W, H, self.beta)
         Nt, Pt = parts(self.data.T, H.mT, W.mT, self.beta)
@@ -48,12 +52,18 @@ class Objective:
         "Hessian of the divergence (the L2 penalty adds `l2` times the identity)"
         return hessian(self.data, W, H, self.beta)
 
-# %% ../nbs/12_polish.ipynb #461b2834
-def kkt_entries(N: Tensor, P: Tensor, T: Tensor, dim: int) -> Tensor:
-    "@eq-kkt for every entry of a factor `T` whose components run along `dim`"
+# %% ../nbs/12_polish.ipynb #a42ee32d
+def kkt_entries(
+    N: Tensor,       # negative part of the gradient in T
+    P: Tensor,       # positive part
+    T: Tensor,       # a factor
+    dim: int,        # the axis along which its components run: -2 for W, -1 for H
+) -> Tensor:         # like T; 0 at a solution
+    "The residual r of @eq-kkt for every entry of a factor"
     floor = floor_of(T.dtype)
     unit = T.square().mean(dim, keepdim=True).sqrt().clamp(min=floor)
-    return torch.minimum(T / unit, torch.where((P > 0) | (N > 0), 1 - N / P.clamp(min=floor), torch.zeros_like(P))).abs()
+    change = torch.where((P > 0) | (N > 0), 1 - N / P.clamp(min=floor), torch.zeros_like(P))
+    return torch.minimum(T / unit, change).abs()
 
 
 def _residual(pW: tuple, pH: tuple, W: Tensor, H: Tensor, worst: bool) -> float:
@@ -71,28 +81,37 @@ def kkt_residual(
     l2: float = 0.,         # weight of half their squares
     worst: bool = False,    # the largest entry instead of the root mean square
 ) -> float:                 # 0 at a solution; no unit
-    "How far (W, H) is from the optimality conditions, @eq-kkt"
+    "How far (W, H) is from the optimality conditions: @eq-kkt over all entries"
     return _residual(*Objective(data, beta, l1, l2).parts(W, H), W, H, worst)
 
-# %% ../nbs/12_polish.ipynb #55512911
-def measure(obj: Objective, W: Tensor, H: Tensor) -> tuple[float, float]:
-    "(loss, KKT residual) of one factorization, for `iterate`"
+# %% ../nbs/12_polish.ipynb #fc8cac62
+def measure(
+    obj: Objective,    # what is minimised
+    W: Tensor,         # codes
+    H: Tensor,         # components
+) -> tuple[float, float]:  # (loss, residual)
+    "Loss and KKT residual of one factorization, as `iterate` wants them"
     pW, pH = obj.parts(W, H)
     res = _residual(pW, pH, W, H, worst=False)
     if obj.beta != 2 or obj.data.mask is not None or obj.penalised: return obj.loss(W, H), res
-    return obj.data.sq / 2 - float((pW[0] * W).sum(dtype=torch.float64)) + float((pW[1] * W).sum(dtype=torch.float64)) / 2, res
+    NW, PW = (float((T * W).sum(dtype=torch.float64)) for T in pW)
+    return obj.data.sq / 2 - NW + PW / 2, res
 
-# %% ../nbs/12_polish.ipynb #b5d4facd
-Pair = tuple[Tensor, Tensor]   # a vector in the space of the factors: one part like W, one like H
-
-
-def dot(u: Pair, v: Pair) -> float:
+# %% ../nbs/12_polish.ipynb #d60eb4d1
+def dot(
+    u: Pair,    # a vector in the space of the factors: one part like W, one like H
+    v: Pair,    # another
+) -> float:
     "Inner product of two pairs"
     return float((u[0] * v[0]).sum() + (u[1] * v[1]).sum())
 
 
-def axpy(a: float, u: Pair, v: Pair) -> Pair:
-    "`a * u + v`"
+def axpy(
+    a: float,   # a number
+    u: Pair,    # a pair
+    v: Pair,    # another
+) -> Pair:
+    "`a * u + v` for pairs"
     return v[0].add(u[0], alpha=a), v[1].add(u[1], alpha=a)
 
 
@@ -100,16 +119,23 @@ def free_set(
     W: Tensor,            # codes
     H: Tensor,            # components
     g: Pair,              # gradient
-    margin: float = 0.,   # relative to the rms of a component: below it counts as zero
+    margin: float = 0.,   # entries below this, relative to their component, count as zero
 ) -> Pair:                # boolean, shaped like W and H
     "Entries that a step may move: all but those at zero with a positive gradient"
     uW, uH = W.square().mean(-2, keepdim=True).sqrt(), H.square().mean(-1, keepdim=True).sqrt()
     return ~((W <= margin * uW) & (g[0] > 0)), ~((H <= margin * uH) & (g[1] > 0))
 
-# %% ../nbs/12_polish.ipynb #a49dbcab
+# %% ../nbs/12_polish.ipynb #b148edfc
 class BlockJacobi:
     "Inverse of the diagonal k x k blocks of a Hessian on the free set"
-    def __init__(self, hess: Hessian, free: Pair, *, l2: float = 0., ridge: float = 1e-10):
+    def __init__(
+        self,
+        hess: Hessian,          # whose blocks
+        free: Pair,             # from `free_set`
+        *,
+        l2: float = 0.,         # weight of the L2 penalty
+        ridge: float = 1e-10,   # added to the diagonal, relative to its largest entry
+    ):
         self.free, self.factors = free, []
         for blocks, F in zip(hess.blocks(), (free[0], free[1].mT), strict=True):
             f = F.to(blocks.dtype)
@@ -118,21 +144,24 @@ class BlockJacobi:
             eye = torch.diag_embed(torch.where(F, ridge * top + l2, torch.ones_like(d)))
             L, info = torch.linalg.cholesky_ex(blocks * f[:, :, None] * f[:, None, :] + eye)
             bad = info != 0
-            if bad.any(): L[bad] = torch.diag_embed(torch.where(F, d + ridge * top, torch.ones_like(d)).sqrt())[bad]
+            if bad.any():
+                diagonal = torch.where(F, d + ridge * top, torch.ones_like(d))
+                L[bad] = torch.diag_embed(diagonal.sqrt())[bad]
             self.factors.append(L)
 
     def __call__(self, r: Pair) -> Pair:
-        a, b = (torch.cholesky_solve(t.unsqueeze(-1), L).squeeze(-1) for t, L in zip((r[0], r[1].mT), self.factors, strict=True))
+        a, b = (torch.cholesky_solve(t.unsqueeze(-1), L).squeeze(-1)
+                for t, L in zip((r[0], r[1].mT), self.factors, strict=True))
         return a * self.free[0], b.mT * self.free[1]
 
-# %% ../nbs/12_polish.ipynb #318ea378
+# %% ../nbs/12_polish.ipynb #f022536b
 @dataclass(frozen=True)
 class CGInfo:
     "What conjugate gradients did"
     n_iter: int                  # products with the Hessian
     residual: float              # |b - A x| / |b|
     negative_curvature: bool     # stopped because a direction of negative curvature appeared
-    alphas: list = field(default_factory=list)   # coefficients of the underlying Lanczos process:
+    alphas: list = field(default_factory=list)   # coefficients of the Lanczos process beneath:
     betas: list = field(default_factory=list)    # its tridiagonal matrix has the Ritz values
 
 
@@ -160,7 +189,7 @@ def pcg(
         alphas.append(a); betas.append(rz / old)
     return x, CGInfo(n, res if size > 0 else 0., neg, alphas, betas)
 
-# %% ../nbs/12_polish.ipynb #4906d504
+# %% ../nbs/12_polish.ipynb #57c29acc
 @dataclass(frozen=True)
 class Polished(Run):
     "A `Run` of Newton steps"
@@ -171,7 +200,9 @@ def _lost(obj: Objective, W: Tensor, H: Tensor) -> bool:
     "Is a positive entry reconstructed as zero? (β < 2: the slope is infinite there)"
     data = obj.data
     if obj.beta >= 2: return False
-    low = (_at_nonzeros(data, W, H) if data.is_sparse else torch.where(data.X > 0, W @ H, data.level + 1)).min()
+    Y = _at_nonzeros(data, W, H) if data.is_sparse else \
+        torch.where(data.X > 0, W @ H, data.level + 1)
+    low = Y.min()
     return bool(low <= 1e-14 * data.level)
 
 
@@ -179,7 +210,7 @@ def _safe_loss(obj: Objective, W: Tensor, H: Tensor, barrier: bool) -> float:
     "The objective, infinite beyond the barrier"
     return math.inf if barrier and _lost(obj, W, H) else obj.loss(W, H)
 
-# %% ../nbs/12_polish.ipynb #52b96b81
+# %% ../nbs/12_polish.ipynb #3d2ae97a
 def newton_direction(
     obj: Objective,         # what is minimised
     W: Tensor,              # codes
@@ -189,11 +220,12 @@ def newton_direction(
     *,
     gauss_newton: bool = False,  # leave the slope out of the Hessian
     cg_max: int = 300,      # most products with the Hessian
-) -> tuple[Pair, CGInfo]:
+) -> tuple[Pair, CGInfo]:   # the direction, and what CG did
     "The step of @eq-newton: free entries move, held entries go to zero"
     free = free_set(W, H, g, min(1e-3, residual))
     hess = obj.hessian(W, H)
-    if gauss_newton and hess.R is not None: hess = Hessian(obj.data, W, H, hess.D, torch.zeros_like(hess.R))
+    if gauss_newton and hess.R is not None:
+        hess = Hessian(obj.data, W, H, hess.D, torch.zeros_like(hess.R))
     def op(v):
         a, b = hess(*v)
         return (a + obj.l2 * v[0]) * free[0], (b + obj.l2 * v[1]) * free[1]
@@ -203,8 +235,16 @@ def newton_direction(
     return (torch.where(free[0], p[0], -W), torch.where(free[1], p[1], -H)), info
 
 
-def projected_search(obj: Objective, W: Tensor, H: Tensor, f: float, g: Pair, p: Pair, barrier: bool = False) -> tuple[Tensor, Tensor, float] | None:
-    "First of the steps 1, 1/2, ... along max(0, theta + s p) that satisfies Armijo's condition; None if none does"
+def projected_search(
+    obj: Objective,         # what is minimised
+    W: Tensor,              # codes
+    H: Tensor,              # components
+    f: float,               # objective there
+    g: Pair,                # gradient there
+    p: Pair,                # direction
+    barrier: bool = False,  # refuse a zero where the data is positive
+) -> tuple[Tensor, Tensor, float] | None:  # (W, H, objective), or None if no step will do
+    "The first step 1, 1/2, ... along max(0, theta + s p) that meets Armijo's condition"
     s = 1.
     for _ in range(30):
         W2, H2 = (W + s * p[0]).clamp(min=0), (H + s * p[1]).clamp(min=0)
@@ -213,15 +253,18 @@ def projected_search(obj: Objective, W: Tensor, H: Tensor, f: float, g: Pair, p:
         s /= 2
     return None
 
-# %% ../nbs/12_polish.ipynb #57088c58
-def _fallback(obj: Objective, W: Tensor, H: Tensor, f: float, barrier: bool) -> tuple[Tensor, Tensor, float] | None:
+# %% ../nbs/12_polish.ipynb #6938b927
+def _fallback(obj: Objective, W: Tensor, H: Tensor, f: float,
+              barrier: bool) -> tuple[Tensor, Tensor, float] | None:
     "Ten multiplicative updates, if they help"
     for _ in range(10): W, H = mu_step(obj.data, (W, H), obj.beta, l1=obj.l1, l2=obj.l2)
     f2 = _safe_loss(obj, W, H, barrier)
     return (W, H, f2) if f2 < f else None
 
 
-def in_double(data: Data) -> Data:
+def in_double(
+    data: Data,       # the problem
+) -> Data:            # itself, if it is float64 already
     "The problem in float64"
     if data.dtype == torch.float64: return data
     return Data(data.X.double(), None if data.mask is None else data.mask.double(), data.kind,
@@ -230,7 +273,7 @@ def in_double(data: Data) -> Data:
 
 def polish(
     data: Data,                       # the problem
-    W: Tensor,                        # codes to start from, (n, k): the end of a first-order run
+    W: Tensor,                        # codes to start from, (n, k)
     H: Tensor,                        # components to start from, (k, f)
     beta: float = 2.,                 # β
     *,
@@ -252,12 +295,16 @@ def polish(
             g, res = (pW[1] - pW[0], pH[1] - pH[0]), _residual(pW, pH, W, H, worst=False)
             losses.append(f); ress.append(res)
             if res <= tol: status = Status.converged; break
-            if it and callback is not None and callback(it, (W, H), f): status = Status.stopped; break
+            if it and callback is not None and callback(it, (W, H), f):
+                status = Status.stopped; break
             if it == max_iter: break
             p, info = newton_direction(obj, W, H, g, res, gauss_newton=gn > 0)
-            gn, hvps = 3 if info.negative_curvature and it < 10 else max(gn - 1, 0), hvps + info.n_iter
-            step = projected_search(obj, W, H, f, g, p, barrier) or _fallback(obj, W, H, f, barrier)
+            hvps += info.n_iter
+            gn = 3 if info.negative_curvature and it < 10 else max(gn - 1, 0)
+            step = projected_search(obj, W, H, f, g, p, barrier)
+            step = step or _fallback(obj, W, H, f, barrier)
             if step is None: status = Status.stalled; break
             W, H, f = step
     except KeyboardInterrupt: status = Status.interrupted
-    return Polished((W.to(dtype), H.to(dtype)), np.array(losses), max(len(losses) - 1, 0), status, np.array(ress), n_hvp=hvps)
+    return Polished((W.to(dtype), H.to(dtype)), np.array(losses), max(len(losses) - 1, 0),
+                    status, np.array(ress), n_hvp=hvps)
