@@ -30,23 +30,25 @@ def speckles(
         hidden &= ~emptied
     return hidden
 
-# %% ../nbs/15_selection.ipynb #5437b584
-def _holdout_error(model, X: np.ndarray, observed: np.ndarray, hidden: np.ndarray, scoring: str) -> float:
+# %% ../nbs/15_selection.ipynb #b23342c3
+def _holdout_error(model, X: np.ndarray, observed: np.ndarray, hidden: np.ndarray,
+                   scoring: str) -> float:
     "Error of `model` on the hidden entries when fitted to the others"
-    Y = model.inverse_transform(model.fit_transform(np.where(observed, X, 0), mask=observed & ~hidden))
-    x, y = X[hidden], Y[hidden]
+    W = model.fit_transform(np.where(observed, X, 0), mask=observed & ~hidden)
+    x, y = X[hidden], model.inverse_transform(W)[hidden]
     if scoring == "rmse": return float(np.sqrt(np.mean((x - y) ** 2)))
-    return float(entries(torch.from_numpy(x), torch.from_numpy(y.astype(x.dtype)), model._beta()).mean())
+    y = torch.from_numpy(y.astype(x.dtype))
+    return float(entries(torch.from_numpy(x), y, model._beta()).mean())
 
 
 def _one(model, params, X, observed, hidden, scoring) -> float:
     return _holdout_error(clone(model).set_params(**params), X, observed, hidden, scoring)
 
-# %% ../nbs/15_selection.ipynb #9962a839
+# %% ../nbs/15_selection.ipynb #327943e2
 class SpeckledSearchCV(MetaEstimatorMixin, BaseEstimator):
     "Grid search that hides scattered entries and lets their prediction decide"
-    def __init__(self, estimator, param_grid, *, holdout=.1, n_splits=3, scoring="rmse", rule="min", refit=True,
-                 n_jobs=None, random_state=None, verbose=False):
+    def __init__(self, estimator, param_grid, *, holdout=.1, n_splits=3, scoring="rmse",
+                 rule="min", refit=True, n_jobs=None, random_state=None, verbose=False):
         """
         Parameters
         ----------
@@ -59,9 +61,10 @@ class SpeckledSearchCV(MetaEstimatorMixin, BaseEstimator):
         n_splits : int, default=3
             Number of random splits; every candidate sees the same ones.
         scoring : {"rmse", "divergence"}, default="rmse"
-            Error on the hidden entries: root mean square, or the mean of the model's own β-divergence.
+            Error on the hidden entries.
+            Root mean square, or the mean of the model's own β-divergence.
         rule : {"min", "1se"}, default="min"
-            Smallest mean error, or the first candidate within one standard error of it.
+            Smallest mean error, or the first candidate within one standard error.
         refit : bool, default=True
             Fit the winner to everything observed (`best_estimator_`).
         n_jobs : int or None, default=None
@@ -75,14 +78,23 @@ class SpeckledSearchCV(MetaEstimatorMixin, BaseEstimator):
         ----------
         cv_results_ : dict of arrays
             `params`, `mean_error`, `std_error`, `split_errors` (candidates, splits).
-        best_index_, best_params_, best_error_, best_estimator_
+        best_index_ : int
+            Position of the winner among the candidates.
+        best_params_ : dict
+            Its parameters.
+        best_error_ : float
+            Its mean error.
+        best_estimator_ : FactorModel
+            The winner, fitted to everything observed.
 
         References
         ----------
         Wold 1978; Owen & Perry 2009 (bi-cross-validation).
         """
-        self.estimator, self.param_grid, self.holdout, self.n_splits, self.scoring = estimator, param_grid, holdout, n_splits, scoring
-        self.rule, self.refit, self.n_jobs, self.random_state, self.verbose = rule, refit, n_jobs, random_state, verbose
+        self.estimator, self.param_grid = estimator, param_grid
+        self.holdout, self.n_splits, self.scoring, self.rule = holdout, n_splits, scoring, rule
+        self.refit, self.n_jobs = refit, n_jobs
+        self.random_state, self.verbose = random_state, verbose
 
     def _check(self) -> None:
         check_number(self.holdout, "holdout", low=0, low_open=True, high=.9)
@@ -90,35 +102,62 @@ class SpeckledSearchCV(MetaEstimatorMixin, BaseEstimator):
         check_choice(self.scoring, "scoring", ("rmse", "divergence"))
         check_choice(self.rule, "rule", ("min", "1se"))
         if not getattr(self.estimator, "_allow_missing", False):
-            raise ValueError(f"estimator must accept missing entries (mask=), got {type(self.estimator).__name__}: hidden entries could not be hidden from it.")
+            raise ValueError("estimator must accept missing entries (mask=), "
+                             f"got {type(self.estimator).__name__}: "
+                             "hidden entries could not be hidden from it.")
 
-    def fit(self, X, y=None, *, mask=None):
-        "Search on `X` (n, f), dense; NaN or `mask` = False marks entries that were missing to begin with"
+    def fit(
+        self,
+        X,            # (n, f) data, dense; NaN = missing
+        y=None,       # ignored
+        *,
+        mask=None,    # (n, f), True = observed
+    ):                # the search, with the winner in it
+        "Fit every candidate to every split and choose"
         self._check()
         data = as_data(X, mask=mask, device="cpu", allow_sparse=False)
         V, rng = data.X.numpy(), rng_of(self.random_state)
         observed = np.ones(V.shape, dtype=bool) if data.mask is None else data.mask.numpy() > 0
         splits = [speckles(observed, self.holdout, rng) for _ in range(self.n_splits)]
-        if not all(s.any() for s in splits): raise ValueError(f"holdout={self.holdout} hides no entry of X: too few are observed per row and column.")
+        if not all(s.any() for s in splits):
+            raise ValueError(f"holdout={self.holdout} hides no entry of X: "
+                             "too few are observed per row and column.")
         grid = list(ParameterGrid(self.param_grid))
-        jobs = [delayed(_one)(self.estimator, p, V, observed, s, self.scoring) for p in grid for s in splits]
+        jobs = [delayed(_one)(self.estimator, p, V, observed, s, self.scoring)
+                for p in grid for s in splits]
         run = Parallel(n_jobs=self.n_jobs, return_as="generator")(jobs)
-        errors = np.array(list(tqdm(run, total=len(jobs), disable=not self.verbose, leave=False))).reshape(len(grid), -1)
-        mean, std = errors.mean(1), errors.std(1, ddof=1) / np.sqrt(self.n_splits) if self.n_splits > 1 else np.zeros(len(grid))
-        self.cv_results_ = {"params": grid, "mean_error": mean, "std_error": std, "split_errors": errors}
+        bar = tqdm(run, total=len(jobs), disable=not self.verbose, leave=False)
+        errors = np.array(list(bar)).reshape(len(grid), -1)
+        mean, std = errors.mean(1), np.zeros(len(grid))
+        if self.n_splits > 1: std = errors.std(1, ddof=1) / np.sqrt(self.n_splits)
+        self.cv_results_ = {"params": grid, "mean_error": mean, "std_error": std,
+                            "split_errors": errors}
         low = int(np.argmin(mean))
-        self.best_index_ = low if self.rule == "min" else int(np.flatnonzero(mean <= mean[low] + std[low])[0])
-        self.best_params_, self.best_error_ = grid[self.best_index_], float(mean[self.best_index_])
-        if self.refit: self.best_estimator_ = clone(self.estimator).set_params(**self.best_params_).fit(X, mask=mask)
+        simple = int(np.flatnonzero(mean <= mean[low] + std[low])[0])
+        self.best_index_ = low if self.rule == "min" else simple
+        self.best_params_ = grid[self.best_index_]
+        self.best_error_ = float(mean[self.best_index_])
+        if self.refit:
+            best = clone(self.estimator).set_params(**self.best_params_)
+            self.best_estimator_ = best.fit(X, mask=mask)
         return self
 
-    def transform(self, X, *, mask=None):
+    def transform(
+        self,
+        X,            # (m, f) data; NaN = missing
+        *,
+        mask=None,    # (m, f), True = observed
+    ):                # (m, k), codes
         "Codes of `X` from the refitted winner"
         check_is_fitted(self, "best_estimator_")
         return self.best_estimator_.transform(X, mask=mask)
 
-    def plot(self, param: str | None = None, ax=None):
-        "Hold-out error against one parameter, with standard errors and the winner marked; returns the axes"
+    def plot(
+        self,
+        param: str | None = None,    # the parameter to plot against; None if there is one only
+        ax=None,                     # matplotlib axes; None makes new ones
+    ):                               # the axes
+        "Hold-out error against one parameter, with standard errors and the winner marked"
         import matplotlib.pyplot as plt
         check_is_fitted(self, "cv_results_")
         r, names = self.cv_results_, sorted({k for p in self.cv_results_["params"] for k in p})
@@ -127,7 +166,9 @@ class SpeckledSearchCV(MetaEstimatorMixin, BaseEstimator):
         at = [p[param] for p in r["params"]]
         ax = ax or plt.subplots(figsize=(5, 2.8))[1]
         ax.errorbar(range(len(at)), r["mean_error"], r["std_error"], fmt="o-", ms=3, capsize=2)
-        ax.plot(self.best_index_, self.best_error_, "o", ms=9, mfc="none", mec="C3", label=f"chosen: {param} = {at[self.best_index_]}")
-        ax.set_xticks(range(len(at)), [f"{a:g}" if isinstance(a, (int, float)) else str(a) for a in at])
+        ax.plot(self.best_index_, self.best_error_, "o", ms=9, mfc="none", mec="C3",
+                label=f"chosen: {param} = {at[self.best_index_]}")
+        labels = [f"{a:g}" if isinstance(a, (int, float)) else str(a) for a in at]
+        ax.set_xticks(range(len(at)), labels)
         ax.set(xlabel=param, ylabel=f"hold-out {self.scoring}"); ax.legend(frameon=False)
         return ax
