@@ -11,8 +11,8 @@ from torch import Tensor
 from .core import Data
 
 # %% auto #0
-__all__ = ['LOSSES', 'beta_of', 'floor_of', 'entries', 'power', 'slope', 'curvature', 'cross', 'divergence', 'parts', 'grad',
-           'Hessian', 'newton_curvature', 'hessian', 'hvp']
+__all__ = ['LOSSES', 'beta_of', 'floor_of', 'entries', 'power', 'slope', 'curvature', 'cross', 'product', 'divergence', 'parts',
+           'grad', 'Hessian', 'newton_curvature', 'hessian', 'hvp']
 
 # %% ../nbs/10_divergence.ipynb #60ddf034
 LOSSES = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
@@ -124,6 +124,15 @@ def _sparse_divergence(data: Data, W: Tensor, H: Tensor, beta: float) -> Tensor:
         x, y = data.X.values(), _at_nonzeros(data, W, H)
         return entries(x, y, 1).sum() - y.sum() + W.sum(0) @ H.sum(1)
     return torch.stack([entries(B, W[i] @ H, beta).sum() for i, B in _row_blocks(data)]).sum()
+
+
+def product(
+    data: Data,   # the problem
+    H: Tensor,    # components, (k, f), or a stack (r, k, f)
+) -> Tensor:      # (k, n), or (r, k, n), contiguous
+    "`H @ X.T`, with the data read in the order in which it lies in memory"
+    if data.is_sparse or data.X.stride(1) == 1: return data.mm(H.mT).mT.contiguous()
+    return (H.reshape(-1, data.f) @ data.X.T).reshape(*H.shape[:-1], data.n)
 
 
 def divergence(

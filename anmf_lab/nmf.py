@@ -379,7 +379,7 @@ class NMF(FactorModel):
         name = "hals" if beta == 2 else "mue" if 1 <= beta < 2 else "mu"
         if self.solver != "auto": name = self.solver
         def step(state):
-            if name == "hals": state = hals_step(data, state, l1=l1, l2=l2)
+            if name == "hals": state = hals_step(data, state, l1=l1, l2=l2, sweeps=2)
             elif name == "mu": state = mu_step(data, state, beta, l1=l1, l2=l2, least=least)
             else: return mue_step(data, state, beta, l1=l1, l2=l2, least=least)
             return best_scale(*state, l1, l2, off) if l1 or l2 else state

@@ -12,7 +12,7 @@ from torch import Tensor
 from sklearn.cluster import KMeans
 from sklearn.utils.extmath import randomized_svd
 from .core import Data, check_choice, rng_of, uniform
-from .divergence import entries, floor_of, newton_curvature, parts, power, _row_blocks
+from .divergence import entries, floor_of, newton_curvature, parts, power, product, _row_blocks
 
 # %% auto #0
 __all__ = ['INITS', 'start', 'hals_update', 'masked_grams', 'masked_hals_update', 'hals_codes', 'hals_step', 'mu_exponent',
@@ -102,21 +102,22 @@ def hals_update(
     Wt: Tensor,         # transposed codes, (..., k, n)
     *,
     block: int = 8,     # rows per matrix product
+    sweeps: int = 1,    # how often to go over all rows
 ) -> Tensor:            # updated transposed codes
-    "One sweep of @eq-hals over the rows of `Wt`; a component of zeros is left as it is"
-    Wt, k = Wt.clone(), G.shape[-1]
-    d = G.diagonal(dim1=-2, dim2=-1)
+    "Sweeps of @eq-hals over the rows of `Wt`, by @eq-blocks; a component of zeros is left as it is"
+    Wt, k = Wt.clone(memory_format=torch.contiguous_format), G.shape[-1]
+    add = torch.addmm if Wt.ndim == 2 else torch.baddbmm
+    d, group = G.diagonal(dim1=-2, dim2=-1), torch.arange(k, device=G.device) // block
     inv = torch.where(d > 0, 1 / d, torch.zeros_like(d)).unsqueeze(-1)
-    for a in range(0, k, block):
-        b = min(a + block, k)
-        R = (B[..., a:b, :] - G[..., a:b, :] @ Wt).mul_(inv[..., a:b, :])
-        moves = torch.empty_like(R)
-        for j in range(a, b):
-            i, w = j - a, Wt[..., j:j + 1, :]
-            step = R[..., i:i + 1, :]
-            if i: step = step - (G[..., j:j + 1, a:j] * inv[..., j:j + 1, :]) @ moves[..., :i, :]
-            torch.maximum(step, -w, out=moves[..., i:i + 1, :])
-            w += moves[..., i:i + 1, :]
+    A, B, alone = -G * inv, B * inv, torch.diag_embed((d <= 0).to(G.dtype))
+    fixed = torch.where((group[:, None] == group).tril(), alone, A)
+    for a in [*range(0, k, block)] * sweeps:
+        J, L = Wt[..., a:a + block, :], A[..., a:a + block, a:a + block]
+        T = add(B[..., a:a + block, :], fixed[..., a:a + block, :], Wt)
+        torch.clamp(T[..., :1, :], min=0, out=J[..., :1, :])
+        for i in range(1, J.shape[-2]):
+            row = slice(i, i + 1)
+            add(T[..., row, :], L[..., row, :i], J[..., :i, :], out=J[..., row, :]).clamp_(min=0)
     return Wt
 
 # %% ../nbs/11_solvers.ipynb #593fc9cd
@@ -159,9 +160,7 @@ def hals_codes(
         N, G = data.mm(H.mT) - l1, masked_grams(data.mask, H) + ridge
         for _ in range(sweeps): W = masked_hals_update(N, G, W)
         return W
-    N, G, Wt = data.mm(H.mT).mT.contiguous() - l1, H @ H.mT + ridge, W.mT.contiguous()
-    for _ in range(sweeps): Wt = hals_update(N, G, Wt)
-    return Wt.mT
+    return hals_update(product(data, H) - l1, H @ H.mT + ridge, W.mT, sweeps=sweeps).mT
 
 
 def hals_step(
