@@ -11,8 +11,8 @@ from torch import Tensor
 from .core import Data
 
 # %% auto #0
-__all__ = ['LOSSES', 'beta_of', 'floor_of', 'entries', 'power', 'slope', 'curvature', 'cross', 'product', 'divergence', 'parts',
-           'grad', 'Hessian', 'newton_curvature', 'hessian', 'hvp']
+__all__ = ['LOSSES', 'beta_of', 'floor_of', 'entries', 'power', 'slope', 'curvature', 'cross', 'row_slices', 'product',
+           'divergence', 'parts', 'both_parts', 'grad', 'Hessian', 'newton_curvature', 'hessian', 'hvp']
 
 # %% ../nbs/10_divergence.ipynb #60ddf034
 LOSSES = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
@@ -44,7 +44,7 @@ def entries(
     "What it costs to reconstruct `X` as `Y`, entry by entry: the β-divergence of @eq-beta"
     if beta == 2: return (X - Y).square() / 2
     Y = Y.clamp(min=floor_of(Y.dtype))
-    if beta == 1: return X * torch.log(torch.where(X > 0, X / Y, 1.0)) - X + Y
+    if beta == 1: return X * torch.log((X / Y).clamp(min=floor_of(Y.dtype))) - X + Y  # 0 log 0 = 0
     if beta == 0: return X / Y - torch.log(X / Y) - 1
     top = X.pow(beta) + (beta - 1) * Y.pow(beta) - beta * X * Y.pow(beta - 1)
     return top / (beta * (beta - 1))
@@ -102,6 +102,23 @@ def _with_values(X: Tensor, v: Tensor) -> Tensor:
     return torch.sparse_csr_tensor(ptr, col, v, X.shape, check_invariants=False)
 
 
+def row_slices(
+    data: Data,        # dense
+    stack: int = 1,    # how many reconstructions there are of it
+):                     # slices
+    "Rows of dense data in blocks that fit a processor's cache (a GPU gets larger ones)"
+    size = 2**17 * torch.get_num_threads() if data.device.type == "cpu" else 2**26
+    step = max(1, size // (data.f * stack))
+    return (slice(i, i + step) for i in range(0, data.n, step))
+
+
+def _block_loss(data: Data, i: slice, Y: Tensor, beta: float) -> Tensor:
+    "Divergence of the rows `i` of dense data from their reconstruction `Y`"
+    if data.mask is None: return entries(data.X[i], Y, beta).sum((-2, -1))
+    X = torch.where(data.mask[i] > 0, data.X[i], 1.0)   # any legal value: holes are multiplied away
+    return (entries(X, Y, beta) * data.mask[i]).sum((-2, -1))
+
+
 def _row_blocks(data: Data, size: int = 4_000_000):
     "Yield (rows, dense block of `X`) of sparse data, at most `size` entries at a time"
     step = max(1, size // data.f)
@@ -146,11 +163,37 @@ def divergence(
         if W.ndim == 2: return _sparse_divergence(data, W, H, beta)
         pairs = zip(W, H, strict=True)
         return torch.stack([_sparse_divergence(data, w, h, beta) for w, h in pairs])
-    if data.mask is None: return entries(data.X, W @ H, beta).sum((-2, -1))
-    X = torch.where(data.mask > 0, data.X, 1.0)   # any legal value: holes are multiplied away
-    return (entries(X, W @ H, beta) * data.mask).sum((-2, -1))
+    blocks = row_slices(data, W.shape[:-2].numel())
+    return torch.stack([_block_loss(data, i, W[..., i, :] @ H, beta) for i in blocks]).sum(0)
 
 # %% ../nbs/10_divergence.ipynb #8e728fe6
+def _weights(X: Tensor, M: Tensor | None, Y: Tensor, beta: float) -> tuple[Tensor, Tensor | None]:
+    "(M X Y^(β-2), M Y^(β-1)) of @eq-parts for some rows, None for a matrix of ones; overwrites `Y`"
+    if beta == 1:
+        out = None if X.requires_grad or Y.requires_grad else Y
+        return torch.div(X, Y.clamp_(min=floor_of(Y.dtype)), out=out), M
+    R, Q = X if beta == 2 else X * power(Y, beta - 2), power(Y, beta - 1)
+    return R, Q if M is None else Q * M
+
+
+def _dense_pass(data: Data, W: Tensor, H: Tensor, beta: float, codes=True, comps=True, loss=False):
+    "One pass over dense data: (N, P) of the codes, (N, P) of the components, the divergence"
+    N, P, f, ones = [], [], W.new_zeros(W.shape[:-2]), beta == 1 and data.mask is None
+    Nt, Pt = torch.zeros_like(H), torch.zeros_like(H)
+    for i in row_slices(data, W.shape[:-2].numel()):
+        w, Y = W[..., i, :], W[..., i, :] @ H
+        if loss: f = f + _block_loss(data, i, Y, beta)
+        R, Q = _weights(data.X[i], None if data.mask is None else data.mask[i], Y, beta)
+        if codes: N.append(R @ H.mT)
+        if comps: Nt += w.mT @ R
+        if codes and not ones: P.append(Q @ H.mT)
+        if comps and not ones: Pt += w.mT @ Q
+    if ones:
+        P = [H.sum(-1).unsqueeze(-2).expand(W.shape)]
+        Pt = W.sum(-2).unsqueeze(-1).expand(H.shape)
+    return (torch.cat(N, -2), torch.cat(P, -2)) if codes else None, (Nt, Pt), f
+
+
 def _sparse_parts(data: Data, W: Tensor, H: Tensor, beta: float) -> tuple[Tensor, Tensor]:
     "`parts` for sparse data: at the nonzeros for β = 1, a block of rows at a time for other β"
     if beta == 1:
@@ -171,20 +214,33 @@ def parts(
     beta: float = 2.,  # β
 ) -> tuple[Tensor, Tensor]:  # (N, P), shaped like `W`, both nonnegative
     "The parts N and P of the gradient in `W`, which is P - N, by @eq-parts"
-    Ht = H.mT
-    if data.mask is None and beta == 2: return data.mm(Ht), W @ (H @ Ht)
+    if data.mask is None and beta == 2:
+        if W.mT.is_contiguous(): return product(data, H).mT, ((H @ H.mT) @ W.mT).mT   # laid out as W
+        return data.mm(H.mT), W @ (H @ H.mT)
     if data.is_sparse:
         if W.ndim == 2: return _sparse_parts(data, W, H, beta)
         both = [_sparse_parts(data, w, h, beta) for w, h in zip(W, H, strict=True)]
         return torch.stack([b[0] for b in both]), torch.stack([b[1] for b in both])
-    Y = W @ H
-    N = data.mm(Ht) if beta == 2 else (data.X * power(Y, beta - 2)) @ Ht
-    if data.mask is None:
-        if beta == 1: return N, H.sum(-1).unsqueeze(-2).expand(W.shape)
-        return N, power(Y, beta - 1) @ Ht
-    return N, data.mask @ Ht if beta == 1 else (data.mask * power(Y, beta - 1)) @ Ht
+    if data.X.stride(0) >= data.X.stride(1): return _dense_pass(data, W, H, beta, comps=False)[0]
+    N, P = _dense_pass(data.T, H.mT, W.mT, beta, codes=False)[1]
+    return N.mT, P.mT
 
 # %% ../nbs/10_divergence.ipynb #b32e10cc
+def both_parts(
+    data: Data,        # the problem
+    W: Tensor,         # codes, (n, k)
+    H: Tensor,         # components, (k, f)
+    beta: float = 2.,  # β
+):                     # (N, P) shaped like `W`, (N, P) shaped like `H`, the divergence
+    "@eq-parts for both factors and the divergence at one point: one reconstruction serves all"
+    if not data.is_sparse and (beta != 2 or data.mask is not None):
+        return _dense_pass(data, W, H, beta, loss=True)
+    (N, P), (Nt, Pt) = parts(data, W, H, beta), parts(data.T, H.mT, W.mT, beta)
+    if beta != 2: f = divergence(data, W, H, beta)
+    else: f = data.sq / 2 + ((P / 2 - N) * W).sum(dtype=torch.float64)      # @eq-gram
+    return (N, P), (Nt.mT, Pt.mT), f
+
+
 def grad(
     data: Data,        # the problem
     W: Tensor,         # codes, (n, k)

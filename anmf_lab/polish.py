@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from .align import balance
 from .core import Data
-from .divergence import Hessian, divergence, floor_of, hessian, parts, _at_nonzeros
+from .divergence import Hessian, both_parts, divergence, floor_of, hessian, parts
+from .divergence import _at_nonzeros
 from .loop import Run, Status
 from .solvers import mu_step
 
@@ -62,8 +63,7 @@ def kkt_entries(
     "The residual r of @eq-kkt for every entry of a factor"
     floor = floor_of(T.dtype)
     unit = T.square().mean(dim, keepdim=True).sqrt().clamp(min=floor)
-    change = torch.where((P > 0) | (N > 0), 1 - N / P.clamp(min=floor), torch.zeros_like(P))
-    return torch.minimum(T / unit, change).abs()
+    return torch.minimum(T / unit, (P - N) / P.clamp(min=floor)).abs()
 
 
 def _residual(pW: tuple, pH: tuple, W: Tensor, H: Tensor, worst: bool) -> float:
@@ -91,11 +91,11 @@ def measure(
     H: Tensor,         # components
 ) -> tuple[float, float]:  # (loss, residual)
     "Loss and KKT residual of one factorization, as `iterate` wants them"
-    pW, pH = obj.parts(W, H)
-    res = _residual(pW, pH, W, H, worst=False)
-    if obj.beta != 2 or obj.data.mask is not None or obj.penalised: return obj.loss(W, H), res
-    NW, PW = (float((T * W).sum(dtype=torch.float64)) for T in pW)
-    return obj.data.sq / 2 - NW + PW / 2, res
+    (N, P), (Nt, Pt), f = both_parts(obj.data, W, H, obj.beta)
+    if obj.penalised:
+        P, Pt = P + obj.l1 + obj.l2 * W, Pt + obj.l1 + obj.l2 * H
+        f = f + sum((obj.l1 * T + obj.l2 / 2 * T * T).sum() for T in (W, H))
+    return float(f), _residual((N, P), (Nt, Pt), W, H, worst=False)
 
 # %% ../nbs/12_polish.ipynb #d60eb4d1
 def dot(
