@@ -186,8 +186,8 @@ def _dense_pass(data: Data, W: Tensor, H: Tensor, beta: float, codes=True, comps
         R, Q = _weights(data.X[i], None if data.mask is None else data.mask[i], Y, beta)
         if codes: N.append(R @ H.mT)
         if comps: Nt += w.mT @ R
-        if codes and not ones: P.append(Q @ H.mT)
-        if comps and not ones: Pt += w.mT @ Q
+        if codes and Q is not None: P.append(Q @ H.mT)
+        if comps and Q is not None: Pt += w.mT @ Q
     if ones:
         P = [H.sum(-1).unsqueeze(-2).expand(W.shape)]
         Pt = W.sum(-2).unsqueeze(-1).expand(H.shape)

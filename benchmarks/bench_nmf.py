@@ -28,12 +28,12 @@ import importlib.metadata
 import io
 import json
 import platform
-import sys
 import time
 import warnings
 from pathlib import Path
 import numpy as np
 import torch
+import anmf_lab
 from anmf_lab.core import as_data
 from anmf_lab.divergence import divergence
 from anmf_lab.loop import iterate
@@ -230,6 +230,7 @@ def ratios(record):
 
 
 def version(package):
+    if package == "anmf-lab": return anmf_lab.__version__
     try: return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError: return None
 
@@ -244,7 +245,7 @@ def main():
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     packages = sorted({m[0] for m in METHODS.values()} | {"numpy", "torch"})
-    record = dict(command="python benchmarks/bench_nmf.py " + " ".join(sys.argv[1:]), python=platform.python_version(), machine=platform.machine(),
+    record = dict(command=f"python benchmarks/bench_nmf.py --rounds {args.rounds} --seed {args.seed} --problems {' '.join(args.problems)}", python=platform.python_version(), machine=platform.machine(),
                   threads=1, rounds=args.rounds, versions={q: version(q) for q in packages},
                   results=[bench(s, loss, args.rounds, args.seed) for loss in BETA for s in args.problems])
     record["ratios"] = ratios(record)
