@@ -23,7 +23,7 @@ from anmf_lab.bregman import bregman_loss, bregman_reply, kl_quadratic_reply, lo
 from anmf_lab.core import Data, as_data
 from anmf_lab.data import false_zeros, load_dataset, make_atnmf_synthetic
 from anmf_lab.divergence import parts
-from anmf_lab.minmax import alternating, approach, attacked, half_normal, objective, robust_step
+from anmf_lab.minmax import alternating, approach, attacked, half_normal, majorizer, objective, robust_step
 from anmf_lab.reproduce_atnmf import (ALPHAS, CLAIMED, cli_run, add_parser, hidden_rmse, paper_fit, problems, solved,
                                       startup_cost, tuned, write_record)
 
@@ -154,6 +154,18 @@ def test_lambert_and_log_ball_by_hand():
 
 # --- a step that cannot go up
 
+@given(st.integers(0, 10**6), st.sampled_from(LAMS), st.sampled_from(["tight", "uniform"]))
+@settings(max_examples=40, deadline=None)
+def test_the_parabola_touches_and_lies_above(seed, lam, bound):
+    rng = np.random.default_rng(seed)
+    x, y0, y = T(rng.random(2000) * 3 * (rng.random(2000) > .2)), T(rng.random(2000) * 9), T(rng.random(2000) * 12)
+    y[:200] = 0  # where the tight one touches again
+    a, t = majorizer(x, y0, lam, bound)
+    gap = robust_loss(x, y0, lam) + a * ((t - y)**2 - (t - y0)**2) - robust_loss(x, y, lam)
+    assert float((gap / (1 + a * (x + y + y0)**2)).min()) >= -1e-13
+    assert_allclose(2 * a * (y0 - t), robust_slope(x, y0, lam), rtol=1e-9, atol=1e-9 * lam / (lam - 1))
+
+
 @pytest.mark.parametrize("l2", [0., .5])
 @pytest.mark.parametrize("missing", ["mask", "zero"])
 @pytest.mark.parametrize("lam", LAMS)
@@ -212,6 +224,17 @@ def test_alternating_is_the_published_scheme(lam):
     assert_allclose(run.losses, ref_losses, rtol=1e-10)
     assert_allclose(run.state[1].T, ref_W, rtol=1e-10, atol=1e-12)
     assert_allclose(run.state[0].T, ref_H, rtol=1e-10, atol=1e-12)
+
+
+def test_alternating_stops_by_the_published_rule():
+    rng = np.random.RandomState(3)
+    V, D = rng.rand(12, 2) @ rng.rand(2, 10) + .1, np.ones((12, 10))
+    W, H = published.start(12, 10, 2, np.random.RandomState(1))
+    ref_W, ref_H, ref_losses, steps = published.atnmf(V, D, W, H, 5., outer=40, inner=300)
+    run = alternating(Data(T(V.T)), *half_normal(10, 12, 2, seed=1), 5., outer=40, inner=300)
+    assert len(ref_losses) < 41 and steps < 300 * (len(ref_losses) - 1)  # both rules ended a loop
+    assert run.n_iter == steps and run.status == "converged"
+    assert_allclose(run.losses, ref_losses, rtol=1e-10)
 
 
 def test_published_nmf_and_stopping_rule():
