@@ -4,8 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
-from anmf_lab.reproduce_anmf import METHODS, claimed, paired, reproduce, run_seed, summary
+from anmf_lab.anmf import make_target
+from anmf_lab.core import as_data
+from anmf_lab.reproduce_anmf import METHODS, claimed, left_out, paired, reproduce, run_seed, summary
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDS = {p.stem: json.loads(p.read_text(encoding="utf-8")) for p in sorted((ROOT/"results"/"anmf").glob("*.json"))}
@@ -18,7 +21,9 @@ def test_record_is_complete_and_consistent(name):
     assert {"what", "data", "parameters", "seeds", "claimed", "measured", "summary", "tests", "unreliable", "versions", "command"} <= set(r)
     rows = {int(s): v for s, v in r["measured"].items()}
     assert sorted(rows) == r["seeds"] and len(r["data"]["sha256"]) == 64
-    assert all(set(METHODS) <= set(v) for v in rows.values())
+    gone = set(r.get("left_out", {}))
+    assert gone == set(left_out(tuple(r["data"]["shape"])))
+    assert all({"K-means", "PCA + k-means", *METHODS} - gone == set(v) for v in rows.values())
     assert r["summary"] == summary(rows)
     assert r["tests"]["ANMF against ANMF, gamma = 0"] == paired(rows, "ANMF", "ANMF, gamma = 0")
     assert r["claimed"] == claimed(r["data"]["name"], r["parameters"]["damage"])
@@ -42,6 +47,42 @@ def test_benchmark_bars():
     assert all(abs(v["cpu_s"] - r["cpu_s"]) < .3*r["cpu_s"] for r in BENCH["equal_cpu"] for v in r["result"].values())
     assert all(r["speedup"] >= 2 and r["relative_difference"] <= 1e-10 for r in BENCH["gradient"])
     assert max(BENCH["text"][p]["cpu_s"] for p in ("exact", "relaxed")) <= 1 and BENCH["text"]["peak_rss_mb"] <= 1000
+
+
+def text(n=40, f=60, k=3):
+    "Three classes of sparse documents"
+    rng = np.random.default_rng(0)
+    y = rng.integers(k, size=n)
+    X = (np.eye(k)[y] @ (rng.random((k, f)) < .3)) * (rng.random((n, f)) < .5) * rng.random((n, f)) + .2*(rng.random((n, f)) < .03)
+    return csr_array(X / np.linalg.norm(X, axis=1, keepdims=True)), y
+
+
+def test_sparse_and_dense_data_give_the_same_codes():
+    X, y = text()
+    W, H = np.eye(3)[y] + .2, np.stack([X.toarray()[y == c].mean(0) for c in range(3)]) + .01    # no zeros that rounding could free
+    sparse, dense = (make_target(as_data(A), "shift", rng=0) for A in (X, X.toarray()))
+    for name, codes in METHODS.items():
+        a, b = codes(sparse.base, sparse, W, H), codes(dense.base, dense, W, H)
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7, err_msg=name)
+    rows = run_seed(X, y, "clean", 0)
+    assert set(rows) == {"K-means", "PCA + k-means", *METHODS}
+
+
+def test_what_is_too_large_for_admm_is_left_out_and_recorded(tmp_path, monkeypatch):
+    import anmf_lab.reproduce_anmf as module
+    X, y = text()
+    class Bunch(dict):
+        data, target, image_shape = X, y, None
+    monkeypatch.setattr(module, "load_dataset", lambda *a, **k: Bunch())
+    monkeypatch.setattr(module, "left_out", lambda shape: {"ANMF": "too large"} if shape == X.shape else {})
+    monkeypatch.setattr(module, "METHODS", {m: METHODS[m] for m in ("NMF", "ANMF")})
+    how = dict(seeds=2, out=tmp_path, progress=False, say=lambda line: None)
+    r = reproduce(["bbcsport"], ["clean"], **how)[0]
+    assert r["left_out"] == {"ANMF": "too large"} and set(r["measured"][0]) == {"K-means", "PCA + k-means", "NMF"}
+    assert r["data"]["sparse"] and r["tests"]["ANMF against NMF"] is None
+    monkeypatch.setattr(module, "run_seed", None)                      # nothing is missing: not run again
+    assert reproduce(["bbcsport"], ["clean"], **how)[0]["seeds"] == [0, 1]
+    assert left_out((9394, 36771)) and not left_out((4199, 7770))
 
 
 def test_a_record_goes_on_where_it_stopped(tmp_path, monkeypatch):
