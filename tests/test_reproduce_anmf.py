@@ -8,7 +8,7 @@ from scipy.sparse import csr_array
 
 from anmf_lab.anmf import make_target
 from anmf_lab.core import as_data
-from anmf_lab.reproduce_anmf import METHODS, claimed, left_out, paired, reproduce, run_seed, summary
+from anmf_lab.reproduce_anmf import METHODS, both_sets, claimed, distances, figures, left_out, paired, reproduce, run_seed, summary, turned
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDS = {p.stem: json.loads(p.read_text(encoding="utf-8")) for p in sorted((ROOT/"results"/"anmf").glob("*.json"))}
@@ -107,3 +107,63 @@ def test_a_record_goes_on_where_it_stopped(tmp_path, monkeypatch):
     stored = json.loads((tmp_path/"orl_salt_pepper.json").read_text())
     assert stored["seeds"] == [0, 1, 2] and stored["unreliable"] == "3 seeds only"
     assert reproduce(["orl"], ["salt_pepper"], seeds=3, **how)[0] == stored and len(calls) == 5
+
+
+@pytest.fixture
+def little_faces(monkeypatch):
+    "What `load_dataset` gives, without a file"
+    import anmf_lab.reproduce_anmf as module
+    rng = np.random.default_rng(0)
+    y = np.repeat(np.arange(5), 8)
+    X = (np.eye(5)[y] @ rng.random((5, 30)) + .1*rng.random((40, 30))) / 1.1
+    class Bunch(dict):
+        data, target, image_shape = X, y, (6, 5)
+    monkeypatch.setattr(module, "load_dataset", lambda *a, **k: Bunch())
+    return module
+
+
+def test_distance_of_components_is_that_of_directions(rng):
+    H, A = rng.random((4, 9)), rng.random((4, 9))
+    angle = [np.arccos(h @ a / np.linalg.norm(h) / np.linalg.norm(a)) for h, a in zip(H, A, strict=True)]
+    np.testing.assert_allclose(turned(H, 7*A), np.sin(angle), rtol=1e-12, strict=True)
+    np.testing.assert_allclose(turned(np.vstack([H, np.zeros(9)]), np.vstack([3*H, A[0]]))[:4], 0, atol=1e-15)
+
+
+def test_figure_sets_are_those_of_the_tables(little_faces):
+    s = both_sets("orl", "salt_pepper")
+    assert s["seen"].shape == s["Z"].shape == s["clean"].shape and s["H"].shape == s["H_adv"].shape == s["H_free"].shape == (5, 30)
+    assert (s["seen"] != s["clean"]).any() and (s["Z"] != s["seen"]).any()       # each stage damages the one before
+    d = distances(s)
+    assert d["attacked from components"] > 0 and d["components from their k-means start"] < 1e-3
+    np.testing.assert_allclose(d["attacked from those with gamma = 0"], turned(s["H_adv"], s["H_free"]).mean(), atol=1e-4)
+
+
+def test_figures_are_drawn_with_their_numbers(little_faces, tmp_path, capsys):
+    paths = figures(out=tmp_path, say=lambda line: None, steps=5)
+    assert [p.stem for p in paths] == ["faces", "tsne", "convergence"] and all(1000 < p.stat().st_size < 150_000 for p in paths)
+    rec = json.loads((tmp_path/"figures"/"measured.json").read_text())
+    for curves in (v for k, v in rec["convergence"].items() if k != "about"):
+        assert set(curves) == {"ADMM, printed", "ADMM, corrected", "L-BFGS-B"}
+        assert all(c["iterations"] == [5] and len(c["objective"]) == len(c["residual"]) == 1 for c in curves.values())
+
+
+def test_shell_draws_figures_only_when_no_table_is_asked(monkeypatch, tmp_path):
+    import anmf_lab.reproduce_anmf as module
+    from anmf_lab.cli import main
+    calls = []
+    monkeypatch.setattr(module, "figures", lambda **k: calls.append("figures") or [tmp_path])
+    monkeypatch.setattr(module, "reproduce", lambda sets, damages, **k: calls.append((sets, damages, k["command"])) or [])
+    assert main(["reproduce", "anmf", "--figures"]) == 0 and calls == ["figures"]
+    main(["reproduce", "anmf"])
+    main(["reproduce", "anmf", "--tables", "3", "--datasets", "orl", "--figures"])
+    assert calls[1] == (["orl", "yale", "bbcsport"], ["clean", "salt_pepper"], "anmf-lab reproduce anmf --tables 2,4 --datasets orl,yale,bbcsport --seeds 5")
+    assert calls[2] == "figures" and calls[3][:2] == (["orl"], ["irregular_patch"])
+
+
+def test_committed_figures_are_small_and_have_their_numbers():
+    folder = ROOT/"results"/"anmf"/"figures"
+    rec = json.loads((folder/"measured.json").read_text(encoding="utf-8"))
+    assert all((folder/f"{name}.png").stat().st_size < 150_000 for name in ("faces", "tsne", "convergence"))
+    for r in (*rec["faces"], *rec["tsne"]):
+        assert r["components from their k-means start"] < .01 < .4 < r["attacked from components"]      # what the pages say
+        assert abs(r["attacked from components"] - r["the same with gamma = 0"]) < .05
