@@ -80,7 +80,7 @@ def attack_record(
     s, X, began = SETTINGS[name], load(name, data_home), time.process_time()
     model = NMF(s.rank, loss=loss, max_iter=s.n_iter, random_state=0)
     if method in ("paper", "bp"): how = dict(n_iter=s.n_iter, terms=s.terms) | how
-    result = LaFA(norm, s.eps[norm] if eps is None else eps, method=method, random_state=seed, **how).run(model, X)
+    result = LaFA(norm, s.eps[norm] if eps is None else eps, method=method, random_state=seed, **({"tikhonov": "auto"} | how)).run(model, X)
     why = [f for f in result.flags if f.startswith(("not identifiable", "fresh seeds disagree", "random noise", "verified with"))]
     if how.get("n_iter", s.n_iter) < s.n_iter or how.get("steps", 40) < 40: why.append("fewer updates or steps than the paper's protocol")
     record = dict(name=f"{name}_{loss.split('-')[0]}_{norm}_{method}", what=f"{s.title}: verified feature error against the budget", data=dict(name=name, sha256=fingerprint(X), shape=list(X.shape), note=s.note),

@@ -178,12 +178,21 @@ def test_published_methods_stay_within_the_budget(method):
 
 # flags and bad input
 
-def test_not_identifiable_is_said_or_refused():
+def test_not_identifiable_is_said_and_regularised_only_on_request():
     X = planted(zeros=0., noise=.01)
-    with pytest.raises(ValueError, match="not identifiable"):
-        LaFA("l2", .01, tikhonov=0., **QUICK).run(victim(), X)
-    r = LaFA("l2", .01, **QUICK).run(victim(), X)
-    assert any(re.match(r"not identifiable: [3-6] null directions", f) for f in r.flags) and r.settings["tikhonov"] == 1e-3 and r.settings["kappa"] is None
+    plain, asked = (LaFA("l2", .01, tikhonov=t, **QUICK).run(victim(), X) for t in (None, "auto"))
+    for r, way, t in ((plain, "only random directions", 0.), (asked, r"regularised adjoint \(tikhonov=0.001\)", 1e-3)):
+        assert re.match(r"not identifiable: [3-6] null directions .*" + way, r.flags[0])
+        assert r.settings["tikhonov"] == t and r.settings["kappa"] is None and r.condition is None
+        assert np.linalg.norm(r.adversarial[.01] - X) <= .01 * np.linalg.norm(X) * (1 + 1e-12)
+    assert plain.records[0]["n_regularised"] == 0 == plain.records[0]["n_unsolved"] and plain.records[0]["n_solves"] == QUICK["starts"]
+    assert asked.records[0]["n_regularised"] > 0
+
+
+def test_identifiable_data_are_attacked_the_same_with_and_without_the_request(attacked):
+    asked = LaFA("l2", [0, .01, .03], tikhonov="auto", **QUICK).run(victim(), planted())
+    assert asked.settings["tikhonov"] == 0. and all(r.get("n_regularised", 0) == 0 for r in asked.records)
+    assert all(np.array_equal(attacked.adversarial[e], asked.adversarial[e]) for e in attacked.adversarial)
 
 
 def test_a_victim_that_stopped_early_is_told_how_far():
@@ -200,6 +209,7 @@ def test_few_seeds_are_flagged():
     (lambda X: LaFA(eps=-.1), "eps must be"),
     (lambda X: LaFA(eps=3), "eps must be"),
     (lambda X: LaFA(method="magic"), "method must be one of"),
+    (lambda X: LaFA(tikhonov=-1.), "tikhonov must be"),
     (lambda X: LaFA().run(victim(), np.where(X > .5, np.nan, X)), "NaN"),
     (lambda X: LaFA().run("nmf", X), "model must be"),
     (lambda X: LaFA().run(victim(40), X), "n_components"),
