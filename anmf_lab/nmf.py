@@ -74,7 +74,7 @@ def _sk_callback(model, X, y, run_ctx):
                                         reconstruction_attributes=found)
     return watch
 
-# %% ../nbs/13_nmf.ipynb #09246bee
+# %% ../nbs/13_nmf.ipynb #878e1a76
 class FactorModel(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
                   BaseEstimator):
     "Base of all estimators: `X ≈ W @ components_` with nonnegative factors"
@@ -160,7 +160,7 @@ class FactorModel(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfo
     def _report(self, run: Run) -> None:
         "Warn about anything but success"
         name, tol, goal = type(self).__name__, getattr(self, "tol", 0), getattr(self, "polish", False)
-        missed = f"tol={tol:g}" if goal is False else f"polish={1e-8 if goal is True else goal:g}"
+        missed = f"tol={tol:g}" if goal is False else f"polish={1e-9 if goal is True else goal:g}"
         what = {Status.max_iter: f"used all its iterations (max_iter={getattr(self, 'max_iter', '?')}) without reaching {missed} "
                                  f"(KKT residual {self.kkt_residual_:.1e}). Raise max_iter, or accept a larger residual.",
                 Status.nonfinite: "met a non-finite loss and returns the last finite iterate. Check the scale of the data, or use float64.",
@@ -280,7 +280,7 @@ def _prune(obj: Objective, W: Tensor, H: Tensor) -> tuple[Tensor, Tensor]:
     w, h = (torch.where(T <= 1e-7 * scale, torch.zeros_like(T), T) for T in (W, H))
     return (w, h) if obj.loss(w, h) <= obj.loss(W, H) * (1 + 1e-6) else (W, H)
 
-# %% ../nbs/13_nmf.ipynb #f29c9678
+# %% ../nbs/13_nmf.ipynb #c2175661
 class NMF(FactorModel):
     "Nonnegative matrix factorization: any β-divergence, missing entries, a certificate"
     def __init__(self, n_components=2, *, loss="frobenius", solver="auto", init=None, n_init=1,
@@ -314,7 +314,7 @@ class NMF(FactorModel):
             KKT residual to stop at (no unit; 0 at a solution).
         polish : bool or float, default=False
             Finish with Newton's method to this KKT residual.
-            True means 1e-8.
+            True means 1e-9.
         random_state : None, int, RandomState or Generator, default=None
             Seed of the starts. The same seed gives the same bits.
         device : {"auto", "cpu", "cuda"}, default="auto"
@@ -397,7 +397,7 @@ class NMF(FactorModel):
         if self.polish is False or run.status in (Status.interrupted, Status.nonfinite):
             return Run((W, H), run.losses, run.n_iter, run.status, run.residuals)
         end = polish(data, W, H, obj.beta, l1=obj.l1, l2=obj.l2, callback=watch,
-                     tol=1e-8 if self.polish is True else self.polish)
+                     tol=1e-9 if self.polish is True else self.polish)
         losses, residuals = (np.append(a, b[1:]) for a, b in
                              ((run.losses, end.losses), (run.residuals, end.residuals)))
         return Run(end.state, losses, run.n_iter + end.n_iter, end.status, residuals)

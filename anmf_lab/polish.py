@@ -154,7 +154,7 @@ class BlockJacobi:
                 for t, K in zip((r[0], r[1].mT), self.factors, strict=True))
         return a * self.free[0], b.mT * self.free[1]
 
-# %% ../nbs/12_polish.ipynb #f022536b
+# %% ../nbs/12_polish.ipynb #98956166
 @dataclass(frozen=True)
 class CGInfo:
     "What conjugate gradients did"
@@ -177,7 +177,7 @@ def pcg(
     x, r, z = (torch.zeros_like(b[0]), torch.zeros_like(b[1])), b, pre(b)
     p, rz, size, res, n, neg = z, dot(b, z), math.sqrt(dot(b, b)), 1., 0, False
     alphas, betas = [], []
-    while n < max_iter and size > 0 and res > tol:
+    while n < max_iter and size > 0 and res > tol and rz > 0:
         Ap, n = op(p), n + 1
         curve = dot(p, Ap)
         if not curve > 1e-14 * dot(p, p): neg = True; break
@@ -208,7 +208,7 @@ def _safe_loss(obj: Objective, W: Tensor, H: Tensor, barrier: bool) -> float:
     "The objective, infinite beyond the barrier"
     return math.inf if barrier and _lost(obj, W, H) else obj.loss(W, H)
 
-# %% ../nbs/12_polish.ipynb #3d2ae97a
+# %% ../nbs/12_polish.ipynb #3956466c
 def newton_direction(
     obj: Objective,         # what is minimised
     W: Tensor,              # codes
@@ -242,16 +242,21 @@ def projected_search(
     p: Pair,                # direction
     barrier: bool = False,  # refuse a zero where the data is positive
 ) -> tuple[Tensor, Tensor, float] | None:  # (W, H, objective), or None if no step will do
-    "The first step 1, 1/2, ... along max(0, theta + s p) that meets Armijo's condition"
-    s = 1.
+    "The first step 1, 1/2, ... along max(0, theta + s p) that meets Armijo's condition, by @eq-fall where the objective can't tell"
+    data, s = obj.data, 1.
+    blur = 1e-12 * (abs(f) + data.n_observed * data.level**obj.beta)   # falls below this drown in rounding
     for _ in range(30):
         W2, H2 = (W + s * p[0]).clamp(min=0), (H + s * p[1]).clamp(min=0)
-        f2 = _safe_loss(obj, W2, H2, barrier)
-        if f2 <= f + 1e-4 * dot(g, (W2 - W, H2 - H)) + 1e-14 * abs(f): return W2, H2, f2
+        f2, d = _safe_loss(obj, W2, H2, barrier), (W2 - W, H2 - H)
+        wanted = 1e-4 * dot(g, d)
+        if f2 <= f + wanted: return W2, H2, f2
+        if -blur < wanted < 0 and f2 <= f + blur:
+            (N, P), (Nt, Pt) = obj.parts(W2, H2)
+            if (dot(g, d) + dot((P - N, Pt - Nt), d)) / 2 <= wanted: return W2, H2, f2
         s /= 2
     return None
 
-# %% ../nbs/12_polish.ipynb #6938b927
+# %% ../nbs/12_polish.ipynb #7de8481b
 def _fallback(obj: Objective, W: Tensor, H: Tensor, f: float,
               barrier: bool) -> tuple[Tensor, Tensor, float] | None:
     "Ten multiplicative updates, if they help"
@@ -277,7 +282,7 @@ def polish(
     *,
     l1: float = 0.,                   # weight of the sum of both factors
     l2: float = 0.,                   # weight of half their squares
-    tol: float = 1e-8,                # KKT residual to reach
+    tol: float = 1e-9,                # KKT residual to reach
     max_iter: int = 100,              # most Newton steps
     callback: Callable | None = None, # `callback(n_iter, state, loss)`; a true answer stops
 ) -> Polished:                        # balanced factors, history, status, cost

@@ -2,6 +2,7 @@
 import json
 import math
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,8 +25,8 @@ from anmf_lab.core import Data, as_data
 from anmf_lab.data import false_zeros, load_dataset, make_atnmf_synthetic
 from anmf_lab.divergence import parts
 from anmf_lab.minmax import alternating, approach, attacked, half_normal, majorizer, objective, robust_step
-from anmf_lab.reproduce_atnmf import (ALPHAS, CLAIMED, cli_run, add_parser, hidden_rmse, paper_fit, problems, solved,
-                                      startup_cost, tuned, write_record)
+from anmf_lab.reproduce_atnmf import (ALPHAS, CLAIMED, add_parser, cli_run, hidden_rmse, on_file, paper_fit, paper_table,
+                                      problems, reproduce, solved, startup_cost, table_record, tuned, write_record)
 
 LAMS = (1.02, 1.1, 1.5, 2., 3., 5., 10.)
 T = lambda A: torch.tensor(np.asarray(A, dtype=float))  # noqa: E731
@@ -456,6 +457,37 @@ def test_records_and_command(tmp_path, capsys):
     add_parser(p.add_subparsers())
     assert p.parse_args(["atnmf"]).run is cli_run
     assert all(len(v) == len(ALPHAS) for v in CLAIMED.values())
+
+
+def test_the_table_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
+    "A run that was stopped after one share of the table keeps it, and one that is complete is left alone"
+    how = dict(n_starts=1, outer=1, inner=2, alphas=(.3, .4), command="c", say=lambda line: None)
+    whole = table_record(tmp_path / "whole", **how) or json.loads((tmp_path / "whole" / "synthetic_table.json").read_text())
+    calls = []
+    def once(X, masks, alphas, **kw):
+        calls.append(alphas)
+        if len(calls) == 2: raise KeyboardInterrupt
+        return paper_table(X, masks, alphas, **kw)
+    monkeypatch.setattr("anmf_lab.reproduce_atnmf.paper_table", once)
+    with pytest.raises(KeyboardInterrupt): table_record(tmp_path, **how)
+    half = json.loads((tmp_path / "synthetic_table.json").read_text())
+    assert half["unreliable"].startswith("unfinished: 1 of 2") and half["parameters"]["alphas"] == [.3] and len(half["claimed"]["NMF"]) == 1
+    assert on_file(tmp_path, "synthetic_table", "c") is None and on_file(tmp_path, "synthetic_table", "c", unfinished=True) == half
+    table_record(tmp_path, **how)
+    assert calls == [(.3,), (.4,), (.4,)]
+    assert json.loads((tmp_path / "synthetic_table.json").read_text()) == whole == on_file(tmp_path, "synthetic_table", "c")
+    assert on_file(tmp_path, "synthetic_table", "another") is None
+
+
+def test_quick_records_do_not_replace_full_ones(monkeypatch):
+    seen = {}
+    for name in ("table_record", "controls_record", "face_records", "spectra_records", "order_record", "training_record"):
+        def job(out, data_home=None, *, say, command, name="", **how): seen[command] = str(out)
+        monkeypatch.setattr(f"anmf_lab.reproduce_atnmf.{name}", job)
+    monkeypatch.setattr("anmf_lab.reproduce_atnmf.face_figures", lambda out, home: [])
+    for quick in (False, True): reproduce(quick=quick, n_starts=3, say=lambda line: None)
+    assert {o for c, o in seen.items() if "--quick" in c} == {str(Path("results", "atnmf", "quick"))} and "anmf-lab reproduce atnmf --only table --starts 3" in seen
+    assert not any(seen[c] != str(Path("results", "atnmf")) for c in seen if "--quick" not in c)
 
 
 def test_regenerated_problem_and_controls():
