@@ -8,7 +8,7 @@ from scipy.sparse import csr_array
 
 from anmf_lab.anmf import make_target
 from anmf_lab.core import as_data
-from anmf_lab.reproduce_anmf import METHODS, both_sets, claimed, distances, figures, left_out, paired, reproduce, run_seed, summary, turned
+from anmf_lab.reproduce_anmf import METHODS, both_sets, claimed, distances, figures, left_out, paired, rectangles, reproduce, run_seed, summary, turned
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDS = {p.stem: json.loads(p.read_text(encoding="utf-8")) for p in sorted((ROOT/"results"/"anmf").glob("*.json"))}
@@ -147,11 +147,20 @@ def test_figures_are_drawn_with_their_numbers(little_faces, tmp_path, capsys):
         assert all(c["iterations"] == [5] and len(c["objective"]) == len(c["residual"]) == 1 for c in curves.values())
 
 
+def test_rectangles_are_compared_with_undamaged_images(little_faces, tmp_path):
+    rec = rectangles(["orl"], shares=(.9, .1), seeds=2, out=tmp_path, say=lambda line: None)
+    acc = rec["measured"]["orl"]
+    assert len(acc) == 7 and acc["undamaged"] > .9 > acc["90% noise"] and acc["10% noise"] > acc["90% noise"]
+    assert rec["claimed"]["orl"] == claimed("orl", "regular_patch")["acc"]["K-means"]
+    assert json.loads((tmp_path/"protocols"/"rectangles.json").read_text())["measured"]["orl"] == acc
+
+
 def test_shell_draws_figures_only_when_no_table_is_asked(monkeypatch, tmp_path):
     import anmf_lab.reproduce_anmf as module
     from anmf_lab.cli import main
     calls = []
-    monkeypatch.setattr(module, "figures", lambda **k: calls.append("figures") or [tmp_path])
+    def figures(**k): calls.append("figures"); return [tmp_path]
+    monkeypatch.setattr(module, "figures", figures)
     monkeypatch.setattr(module, "reproduce", lambda sets, damages, **k: calls.append((sets, damages, k["command"])) or [])
     assert main(["reproduce", "anmf", "--figures"]) == 0 and calls == ["figures"]
     main(["reproduce", "anmf"])
