@@ -308,12 +308,12 @@ def distances(
     return sets["about"] | {"components from their k-means start": mean(sets["H"], sets["start"]), "attacked from components": mean(sets["H"], sets["H_adv"]),
                             "the same with gamma = 0": mean(sets["H"], sets["H_free"]), "attacked from those with gamma = 0": mean(sets["H_adv"], sets["H_free"])}
 
-# %% ../nbs/46_reproduce_anmf.ipynb #0d794019
+# %% ../nbs/46_reproduce_anmf.ipynb #4c98d045
 _SHOWN = {"clean": "clean", "salt_pepper": "salt & pepper", "pixel": "pixels", "regular_patch": "rectangles", "irregular_patch": "blobs", "orl": "ORL", "yale": "Yale"}
 
 def _save(fig: Figure, path: Path) -> None:
     "A small PNG: 64 colours are enough"
-    fig.savefig(buffer := io.BytesIO(), dpi=100)
+    fig.savefig(buffer := io.BytesIO(), dpi=80)
     Image.open(buffer).convert("RGB").quantize(64).save(path, optimize=True)
 
 def figure_faces(
