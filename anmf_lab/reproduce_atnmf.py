@@ -159,7 +159,7 @@ def solved(X: np.ndarray, mask: np.ndarray, lam: float, k: int, *, seed: int = 1
     first = sweeps(data, *half_normal(*X.shape, k, seed=seed), 5, tol=0.)[:2]
     return iterate(lambda s: robust_step(data, s, lam), first, lambda s: objective(data, *s, lam), max_iter=steps, tol=1e-7).state
 
-# %% ../nbs/45_reproduce_atnmf.ipynb #f966d3fe
+# %% ../nbs/45_reproduce_atnmf.ipynb #81d89635
 def write_record(
     out: str | Path,  # folder
     name: str,  # of the record
@@ -210,7 +210,8 @@ def _chosen(data_home, alphas) -> tuple[np.ndarray, list[np.ndarray], dict, list
 def table_record(out, data_home=None, *, n_starts=10, outer=100, inner=999, alphas=ALPHAS, say=print, command="") -> None:
     "The synthetic table, claimed and measured"
     X, masks, about, at, drawn = _chosen(data_home, alphas)
-    short = None if (n_starts, outer, inner) == (10, 100, 999) else "fewer starts or sweeps than the paper's protocol"
+    less = [f"{a} {what} of {b}" for a, b, what in ((n_starts, 10, "starts"), (outer, 100, "rounds"), (inner, 999, "sweeps a round")) if a < b]
+    short = ", ".join(less) or None
     table: dict = {name: [] for name in CLAIMED}
     old = on_file(out, "synthetic_table", command, unfinished=True) if command else None
     if old and old["data"] == about: table = {name: old["measured"][name][:len(alphas)] for name in CLAIMED}
