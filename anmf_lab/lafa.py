@@ -159,7 +159,7 @@ def make_goal(goal, reference: Pair) -> Goal:
     for j in args: check_number(j, "a component of goal", low=0, high=k - 1, integer=True)
     return Goal(name, reference, args[0] if name == "hide" else tuple(args))
 
-# %% ../nbs/32_lafa.ipynb #ee755a39
+# %% ../nbs/32_lafa.ipynb #732631ce
 @dataclass(frozen=True)
 class Problem:
     "What the victim minimises"
@@ -178,7 +178,7 @@ class Problem:
             W, H = W + 1e-3 * W.mean(0), H + 1e-3 * H.mean(1, keepdim=True)
         return polish(data, W, H, self.beta, tol=tol, max_iter=max_iter, **self.penalties)
 
-    def fresh(self, data: Data, rng, n: int, tol: float = 1e-8, max_iter: int = 100) -> list[Solution]:
+    def fresh(self, data: Data, rng, n: int, tol: float = 1e-8, max_iter: int = 200) -> list[Solution]:
         "Solve from `n` random starts, the lowest objective first"
         state = start(data, self.k, rng=rng, n_init=n)
         for _ in range(self.n_first):
@@ -217,7 +217,7 @@ class Point:
     slope: Tensor | None = None            # gradient of the value by the data, once it was asked for
     near: tuple[float, Tensor] | None = None  # the nearest rival: by how much it is lower, and the gradient of that
 
-# %% ../nbs/32_lafa.ipynb #94e21920
+# %% ../nbs/32_lafa.ipynb #ba3c11b6
 @dataclass
 class Climber:
     "Projected ascent on one goal with warm solves, staying on the branch with the lowest objective"
@@ -230,6 +230,7 @@ class Climber:
     adjoint_tol: float = 1e-2   # relative residual of the adjoint solves
     momentum: float = .75
     margin: float = 1e-6        # by how much (relatively) the objective must be below the rivals'
+    ask: Callable | None = None # Z -> the model's own factors; the ascent then stays on the model's branch instead
     rivals: list = field(default_factory=list)   # factors of other minima
     log: dict = field(default_factory=lambda: dict(solves=0, regularised=0, unsolved=0, rivals=0, kkt=0., ritz=np.inf))
 
@@ -280,10 +281,15 @@ class Climber:
                     self.rivals.append(s.factors)
                     self.log["rivals"] += 1
 
+    def consult(self, p: Point) -> Point:
+        "What the model itself makes of the data of `p`, solved to the end"
+        assert self.ask is not None
+        return self.settle(p.Z, *self.ask(p.Z))
+
     def climb(self, p: Point, eps: float, steps: int, *, step: float = .5, rng=None, every: int = 8) -> Point:
         "Best legal point found in `steps` steps from `p`; with `rng`, scout every so many steps"
         p, ok = self.legal(p, eps)
-        best, D, stalls = (p if ok else None), torch.zeros_like(p.Z), 0
+        best, D, stalls, top = (p if ok else None), torch.zeros_like(p.Z), 0, None
         for i in range(1, steps + 1):
             D = self.momentum * D + self.threat.steepest(self.gradient(p), p.Z)
             Z = self.threat.project(p.Z + step * self.threat.radius(eps) * self.threat.steepest(D, p.Z), eps)
@@ -297,8 +303,12 @@ class Climber:
                 if len(self.rivals) > known:
                     p, ok = self.legal(best, eps)
                     best, D, stalls = (p if ok else None), torch.zeros_like(D), 0
+            if self.ask is not None and best is not None and (i % every == 0 or i == steps):
+                q = self.consult(best)
+                if top is None or q.value > top.value: top = q
+                if feature_error(q.W, q.H, best.W, best.H) > .01: p, best, D, stalls = q, q, torch.zeros_like(D), 0
             if step < 1e-3: break
-        return best or p
+        return top or best or p
 
 # %% ../nbs/32_lafa.ipynb #bfa0cd36
 def published_pgd(
@@ -423,7 +433,7 @@ class AttackResult:
                 f"{'<ul>' + flags + '</ul>' if flags else ''}<img alt='feature error against the budget' "
                 f"src='data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}'>")
 
-# %% ../nbs/32_lafa.ipynb #1fa4c68e
+# %% ../nbs/32_lafa.ipynb #b25dc944
 class LaFA:
     "Latent-feature attack on a nonnegative matrix factorization"
     def __init__(self,
@@ -437,6 +447,7 @@ class LaFA:
         explore: int = 6,
         n_seeds: int = 8,
         rivals: bool = True,
+        branch: str = "best",
         restarts: int = 1,
         reference="best",
         loss=None,
@@ -466,6 +477,9 @@ class LaFA:
             Fresh converged solutions of the attacked data that decide the reported number; at least 8 for a claim.
         rivals : bool
             Look for lower minima during the ascent and stay below them.
+        branch : str
+            Where the data have several solutions: attack the ``"best"`` one (lowest objective), or the one that the ``"victim"``
+            itself goes to; the model is then fitted every few steps, and `rivals` and `restarts` do not apply.
         restarts : int
             How often to go on, with the verified minimum as a rival, when verification contradicts the ascent.
         reference : str or tuple
@@ -493,13 +507,15 @@ class LaFA:
         """
         check_choice(method, "method", ("adjoint", "paper", "bp", "fgsm"))
         check_choice(norm, "norm", ("l2", "linf"))
+        check_choice(branch, "branch", ("best", "victim"))
         self.eps = sorted({float(check_number(e, "eps", low=0., high=1. if relative else None)) for e in np.atleast_1d(eps).tolist()})
         for name, v, low in (("steps", steps, 1), ("starts", starts, 1), ("n_seeds", n_seeds, 1), ("restarts", restarts, 0)):
             check_number(v, name, low=low, integer=True)
         if tikhonov == "auto": tikhonov = 1e-3
         if tikhonov is not None: check_number(tikhonov, "tikhonov", low=0., hint='None adds nothing, "auto" is 1e-3.')
         self.norm, self.goal, self.method, self.steps, self.starts, self.explore = norm, goal, method, steps, starts, explore
-        self.n_seeds, self.rivals, self.restarts, self.reference, self.loss = n_seeds, rivals, restarts, reference, loss
+        self.n_seeds, self.rivals, self.restarts, self.reference, self.loss = n_seeds, rivals and branch == "best", restarts, reference, loss
+        self.branch = branch
         self.relative, self.box, self.tikhonov, self.transfer = relative, box, float(tikhonov or 0.), transfer
         self.n_iter, self.terms, self.random_state, self.verbose = n_iter, terms, random_state, verbose
 
@@ -507,7 +523,7 @@ class LaFA:
         "Attack `model` on clean data `X` (n, f) at every budget, verify, and compare with noise and with nothing"
         return _Attack(self, model, X).run()
 
-# %% ../nbs/32_lafa.ipynb #2ef529c8
+# %% ../nbs/32_lafa.ipynb #89b65228
 class _Attack:
     "One `LaFA.run`: what is shared by the budgets"
     def __init__(self, how: LaFA, model, X):
@@ -554,7 +570,7 @@ class _Attack:
         else: given = torch.as_tensor(np.asarray(ref[0]), dtype=torch.float64), torch.as_tensor(np.asarray(ref[1]), dtype=torch.float64)
         if (given[0].shape, given[1].shape) != ((data.n, k), (k, data.f)):
             raise ValueError(f"reference must be W {(data.n, k)} and H {(k, data.f)}, got {tuple(given[0].shape)} and {tuple(given[1].shape)}.")
-        return self.problem.warm(data, *given, tol=1e-8, max_iter=100).state
+        return self.problem.warm(data, *given, tol=1e-8, max_iter=200).state
 
     def _check(self, adj: Adjoint) -> None:
         "Flags about the clean problem and the victim's own solution; the worst direction"
@@ -584,7 +600,8 @@ class _Attack:
         return not self.ident.identifiable and not self.how.tikhonov
 
     def climber(self, eps: float) -> Climber:
-        return Climber(self.problem, self.threat, self.goal, self.how.tikhonov, always=not self.ident.identifiable, solve_tol=min(3e-4, .03 * eps))
+        return Climber(self.problem, self.threat, self.goal, self.how.tikhonov, always=not self.ident.identifiable, solve_tol=min(3e-4, .03 * eps),
+                       ask=(lambda Z: self.fitted(stored(Z, self.threat, eps, self.dtype).cpu().numpy())) if self.how.branch == "victim" else None)
 
     def toward(self, D: Tensor, eps: float) -> Tensor:
         "As far as the budget allows along `D`"
@@ -632,7 +649,7 @@ class _Attack:
         climber.log["ascent_seconds"] = round(time.process_time() - began, 2)
         for i in range(how.restarts + 1):
             rec, best, sols = self.verified(p.Z, "verify", eps, i)
-            if rec["goal"] >= .9 * p.value or how.method == "fgsm" or self.blind or i == how.restarts: break
+            if rec["goal"] >= .9 * p.value or how.method == "fgsm" or self.blind or how.branch == "victim" or i == how.restarts: break
             climber.rivals += [best.factors]
             q = climber.climb(p, eps, how.steps // 2, rng=self.rng("again", eps, i) if how.rivals else None)
             if q.Z is p.Z: break
@@ -676,7 +693,7 @@ class _Attack:
             factors[eps] = tuple(give_back(A, self.kind) for A in align(best.W, best.H, *self.reference))
             if how.verbose: print(f"eps={eps:g}: FE {rec['feature_error']:.3f} (noise {noise:.3f}, floor {self.floor:.3f})")
         settings = dict(norm=how.norm, method=how.method, goal=how.goal if isinstance(how.goal, str) else how.goal[0], steps=how.steps, starts=how.starts,
-                        n_seeds=how.n_seeds, reference=how.reference if isinstance(how.reference, str) else "given", victim=self.victim.name,
+                        n_seeds=how.n_seeds, branch=how.branch, reference=how.reference if isinstance(how.reference, str) else "given", victim=self.victim.name,
                         n_components=self.problem.k, beta=self.problem.beta, **self.problem.penalties, relative=how.relative,
                         box=[self.threat.low, self.threat.high], random_state=how.random_state, tikhonov=0. if self.ident.identifiable else how.tikhonov,
                         excess=self.ident.excess, kappa=None if self.cond is None else self.cond.kappa, kappa_random=None if self.cond is None else self.cond.random,

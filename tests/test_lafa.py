@@ -163,6 +163,26 @@ def test_functions_are_victims_too():
     assert r.settings["victim"] == "fit" and r.records[0]["victim"] > 0
 
 
+def test_the_victims_branch_is_the_one_that_the_model_goes_to():
+    "Two minima: the model starts near the worse one and is attacked there"
+    X, asked = planted(noise=.2), []
+    sols = Problem(3).fresh(as_data(X), np.random.RandomState(0), 12)
+    worse = next(s for s in sols if feature_error(*s.factors, *sols[0].factors) > .1)
+
+    def model(Z):
+        asked.append(Z)
+        return tuple(A.numpy() for A in polish(as_data(Z), *worse.factors, 2., tol=1e-4).state)
+    how = QUICK | dict(starts=1, steps=12, n_seeds=4)
+    r = LaFA("l2", .02, branch="victim", reference="victim", **how).run(model, X)
+    rec, n = r.records[0], len(asked)
+    assert n >= 4 and rec["n_rivals"] == 0
+    assert_allclose(feature_error(*(torch.from_numpy(A) for A in r.reference), *worse.factors), 0, atol=1e-4)
+    W, H = (torch.from_numpy(A) for A in model(r.adversarial[.02]))
+    end = polish(as_data(r.adversarial[.02]), W, H, 2., tol=1e-8).state
+    assert_allclose(feature_error(*end, *r.reference), rec["claimed"], rtol=.02)   # what the ascent claims is what the model is heading for
+    assert rec["claimed"] > .02 and rec["victim"] > .02
+
+
 @pytest.mark.parametrize("goal", [("hide", 0), ("merge", 0, 1), ("appear", np.ones(12))])
 def test_targeted_attacks_reach_for_their_goal(goal):
     r = LaFA("l2", [0, .05], goal=goal, **(QUICK | dict(steps=15))).run(victim(), planted())
@@ -210,6 +230,7 @@ def test_few_seeds_are_flagged():
     (lambda X: LaFA(eps=3), "eps must be"),
     (lambda X: LaFA(method="magic"), "method must be one of"),
     (lambda X: LaFA(tikhonov=-1.), "tikhonov must be"),
+    (lambda X: LaFA(branch="other"), "branch must be"),
     (lambda X: LaFA().run(victim(), np.where(X > .5, np.nan, X)), "NaN"),
     (lambda X: LaFA().run("nmf", X), "model must be"),
     (lambda X: LaFA().run(victim(40), X), "n_components"),
