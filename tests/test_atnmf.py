@@ -487,7 +487,8 @@ def test_the_recorded_table_is_the_published_one():
         assert max(abs(m[0] - c[0]) for m, c in zip(r["measured"][name], said, strict=True)) <= (.15 if name == "AT(2)" else .07)
 
 
-def test_quick_records_do_not_replace_full_ones(monkeypatch):
+def test_quick_records_do_not_replace_full_ones(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     seen = {}
     for name in ("table_record", "controls_record", "face_records", "spectra_records", "order_record", "training_record"):
         def job(out, data_home=None, *, say, command, name="", **how): seen[command] = str(out)
