@@ -159,7 +159,7 @@ def run_seed(
         out[name] = {"argmax": _scores(y, codes.argmax(1)), "kmeans": _scores(y, again.fit_predict(codes))}
     return out
 
-# %% ../nbs/46_reproduce_anmf.ipynb #cab468d9
+# %% ../nbs/46_reproduce_anmf.ipynb #a637c8f7
 def paired(
     rows: dict,    # {seed: {method: {label rule: {acc, nmi}}}}
     a: str,        # a method
@@ -195,7 +195,7 @@ def reproduce(
             bar.set_description(f"{name}, {damage}")
             try: records.append(_record(name, damage, seeds, data_home, Path(out), command, bar.update))
             except FileNotFoundError as e: say(f"left out: {str(e).splitlines()[0]}"); bar.update(seeds); continue
-            if records[-1]["measured"]: say(f"{name}, {damage}: " + ", ".join(f"{m} {v['mean']:.3f}" for m, v in records[-1]["summary"].items()))
+            say(f"{name}, {damage}: {len(records[-1]['seeds'])} seeds on file")
     return records
 
 def _record(name: str, damage: str, seeds: int, data_home, out: Path, command: str, tick: Callable) -> dict:
@@ -228,7 +228,7 @@ def _record(name: str, damage: str, seeds: int, data_home, out: Path, command: s
 def _doubts(name: str, seeds: int) -> str | None:
     "Why not to rely on a record, or None"
     why = ["the paper's 150 images are not known; ours are the first 15 of each class"] if name == "mnist150" else []
-    if seeds < 5: why.append(f"{seeds} seeds only")
+    if seeds < 5: why.append(f"{seeds} seed{'s' if seeds > 1 else ''} only")
     return "; ".join(why) or None
 
 def summary(
@@ -348,14 +348,14 @@ def figure_tsne(
         if s is sets[0]: ax.legend(fontsize=7)
     return fig
 
-# %% ../nbs/46_reproduce_anmf.ipynb #4919f7f7
+# %% ../nbs/46_reproduce_anmf.ipynb #795484bc
 def convergence(
     name: str = "orl",   # a data set
     *,
     steps: int = 300,    # iterations
     seed: int = 0,       # of damage, target and k-means
     data_home=None,      # folder with the data
-) -> dict:               # {target: {solver: {iterations, objective, residual}}}, about
+) -> dict:               # {target: {solver: {iterations, objective, residual, norm of the codes}}}, about
     "Objective (9) and distance from a solution, iteration by iteration"
     d = load_dataset(name, preprocess="anmf", data_home=data_home)
     out: dict = dict(about=dict(name=name, seed=seed, steps=steps, sha256=fingerprint(d.data)))
@@ -370,13 +370,13 @@ def convergence(
     return out
 
 def _curve(solve: Callable, data: Data, target: Target, W: Tensor, H: Tensor, steps: int, **how) -> dict:
-    "Objective (9) and residual at the nonnegative factors, every five iterations"
+    "Objective (9), residual and scale of the nonnegative factors, every five iterations"
     rows: list = []
     def watch(n, state, loss):
         W, H, H_adv = state if len(state) == 3 else State(*state).factors
-        rows.append((n, float(f"{loss:.6g}"), float(f"{game_residual(data, target, W, H, PAPER, H_adv):.4g}")))
+        rows.append((n, float(f"{loss:.6g}"), float(f"{game_residual(data, target, W, H, PAPER, H_adv):.4g}"), round(float(W.norm()), 3)))
     solve(data, target, W, H, PAPER, max_iter=steps, tol=0, every=5, callback=watch, **how)
-    return dict(zip(("iterations", "objective", "residual"), map(list, zip(*rows, strict=True)), strict=True))
+    return dict(zip(("iterations", "objective", "residual", "norm of the codes"), map(list, zip(*rows, strict=True)), strict=True))
 
 def figure_convergence(
     curves: dict,   # from `convergence`
