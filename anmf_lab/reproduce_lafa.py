@@ -20,9 +20,10 @@ from .lafa import AttackResult, LaFA
 from .nmf import NMF
 
 # %% auto #0
-__all__ = ['SETTINGS', 'Setting', 'load', 'attack_record', 'at_risk', 'reproduce', 'add_parser', 'cli_run']
+__all__ = ['SETTINGS', 'SHAPES', 'Setting', 'load', 'plan', 'shortened', 'attack_record', 'stem', 'on_file', 'draw_components',
+           'picture', 'at_risk', 'plans', 'reproduce', 'add_parser', 'cli_run']
 
-# %% ../nbs/42_reproduce_lafa.ipynb #dd9d9fb0
+# %% ../nbs/42_reproduce_lafa.ipynb #15378c1e
 @dataclass(frozen=True)
 class Setting:
     "One data set of the paper with the authors' settings"
@@ -32,21 +33,22 @@ class Setting:
     terms: int                      # terms K of the series
     eps: dict                       # norm -> budgets
     claimed: dict                   # norm -> {"implicit": ..., "back-propagation": ...} at `claimed_eps`
+    bp_iter: int = 0                # updates T that are back-propagated; 0: not run here
     note: str = ""
 
 
 SETTINGS = {
     "synthetic": Setting("Synthetic", 3, 500, 100, {"l2": (.01, .02, .03, .05), "linf": (.01, .02, .04)}, {
         "l2": {"eps": (.01, .02, .03, .05), "implicit": (.083, .097, .563, .683), "back-propagation": (.066, .440, .533, .644)},
-        "linf": {"eps": (.01, .02, .04), "implicit": (.134, .479, .683), "back-propagation": (.223, .448, .656)}}),
+        "linf": {"eps": (.01, .02, .04), "implicit": (.134, .479, .683), "back-propagation": (.223, .448, .656)}}, bp_iter=200),
     "wtsi": Setting("WTSI, 21 breast cancer genomes", 4, 1600, 80, {"l2": (.01, .02, .05, .1), "linf": (.0002, .001)}, {
-        "l2": {"eps": (.01, .02, .05, .1), "implicit": (.18, .17, .27, .39), "back-propagation": (.21, .18, .28, .37), "clean-clean floor": .028}},
-        "the paper speaks of over 30 species; the file holds 21 breast cancer genomes"),
+        "l2": {"eps": (.01, .02, .05, .1), "implicit": (.18, .17, .27, .39), "back-propagation": (.21, .18, .28, .37), "clean-clean floor": .028}}, bp_iter=1600,
+        note="the paper speaks of over 30 species; the file holds 21 breast cancer genomes"),
     "face": Setting("Face, CBCL test", 5, 2000, 100, {"l2": (.002, .004, .008), "linf": (.001, .004)}, {},
-                    "the file holds 472 faces, the paper says 471"),
-    "swimmer": Setting("Swimmer", 16, 500, 25, {"l2": (.01, .02)}, {}, "no script for this set was released"),
-    "mnist": Setting("MNIST, first 1000 test digits", 10, 1000, 25, {"l2": (.005, .01)}, {},
-                     "the paper says 70,000 images; the released code takes 1000"),
+                    note="the file holds 472 faces, the paper says 471"),
+    "swimmer": Setting("Swimmer", 16, 500, 25, {"l2": (.01, .02), "linf": (.01, .02)}, {}, note="no script for this set was released"),
+    "mnist": Setting("MNIST, first 1000 test digits", 10, 1000, 25, {"l2": (.005, .01), "linf": (.005, .01)}, {},
+                     note="the paper says 70,000 images; the released code takes 1000"),
 }
 
 # %% ../nbs/42_reproduce_lafa.ipynb #749e001d
@@ -61,37 +63,113 @@ def load(
     known = {"wtsi": "wtsi", "face": "cbcl_test", "swimmer": "swimmer", "mnist": "mnist1000"}
     return load_dataset(known[name], data_home=data_home, preprocess="lafa").data
 
-# %% ../nbs/42_reproduce_lafa.ipynb #7a4105b0
-def attack_record(
-    out: str | Path,            # folder
+# %% ../nbs/42_reproduce_lafa.ipynb #4686c314
+def plan(
     name: str,                  # a key of `SETTINGS`
     norm: str = "l2",           # "l2" or "linf"
     method: str = "adjoint",    # see `LaFA`
     *,
     eps=None,                   # budgets; default: those of the setting
     loss: str = "kullback-leibler", # what the victim minimises
-    data_home=None,             # folder with the data
     seed: int = 0,              # of the attack
+    **how,                      # settings of `LaFA`
+) -> dict:                      # everything that determines the record
+    "What one record is made of"
+    s = SETTINGS[name]
+    if method == "adjoint": how = {"tikhonov": "auto"} | how
+    if method in ("paper", "bp"): how = dict(n_iter=s.n_iter if method == "paper" else s.bp_iter or s.n_iter, terms=s.terms) | how
+    return dict(name=name, norm=norm, method=method, eps=list(s.eps[norm] if eps is None else eps), loss=loss, seed=seed, **how)
+
+
+def shortened(p: dict) -> str:
+    "How a plan falls short of the paper's protocol, or nothing"
+    full = plan(p["name"], p["norm"], p["method"])
+    less = [f"{p[a]} of {b} {what}" for a, b, what in (("steps", 40, "steps"), ("n_iter", full.get("n_iter"), "updates"), ("terms", full.get("terms"), "terms"))
+            if b is not None and p.get(a, b) < b]
+    return "shorter than published: " + ", ".join(less) if less else ""
+
+# %% ../nbs/42_reproduce_lafa.ipynb #c0e02010
+def attack_record(
+    out: str | Path,            # folder
+    name: str,                  # a key of `SETTINGS`
+    norm: str = "l2",           # "l2" or "linf"
+    method: str = "adjoint",    # see `LaFA`
+    *,
+    data_home=None,             # folder with the data
     command: str = "",          # that repeats it
     say=print,                  # gets a line of progress
-    **how,                      # settings of `LaFA`
+    **how,                      # see `plan`
 ) -> dict:                      # what was written
-    "One curve: feature error against the budget, with its controls"
-    s, X, began = SETTINGS[name], load(name, data_home), time.process_time()
-    model = NMF(s.rank, loss=loss, max_iter=s.n_iter, random_state=0)
-    if method in ("paper", "bp"): how = dict(n_iter=s.n_iter, terms=s.terms) | how
-    result = LaFA(norm, s.eps[norm] if eps is None else eps, method=method, random_state=seed, **({"tikhonov": "auto"} | how)).run(model, X)
+    "One curve: feature error against the budget, with its controls; components and a picture of them beside it"
+    s, X, began, p = SETTINGS[name], load(name, data_home), time.process_time(), plan(name, norm, method, **how)
+    model = NMF(s.rank, loss=p["loss"], max_iter=s.n_iter, random_state=0)
+    own = {k: v for k, v in p.items() if k not in ("name", "loss", "seed")}
+    result = LaFA(**own, random_state=p["seed"]).run(model, X)
     why = [f for f in result.flags if f.startswith(("not identifiable", "fresh seeds disagree", "random noise", "verified with"))]
-    if how.get("n_iter", s.n_iter) < s.n_iter or how.get("steps", 40) < 40: why.append("fewer updates or steps than the paper's protocol")
-    record = dict(name=f"{name}_{loss.split('-')[0]}_{norm}_{method}", what=f"{s.title}: verified feature error against the budget", data=dict(name=name, sha256=fingerprint(X), shape=list(X.shape), note=s.note),
-                  parameters=result.settings, seeds=seed, claimed=s.claimed.get(norm), measured=result.records, flags=result.flags,
+    if shortened(p): why.append(shortened(p))
+    record = dict(name=stem(p), what=f"{s.title}: verified feature error against the budget", data=dict(name=name, sha256=fingerprint(X), shape=list(X.shape), note=s.note),
+                  asked=p, parameters=result.settings, seeds=p["seed"], claimed=s.claimed.get(norm), measured=result.records, flags=result.flags,
                   unreliable="; ".join(why) or None, cpu_seconds=round(time.process_time() - began, 1), command=command,
                   versions=dict(python=platform.python_version(), numpy=np.__version__, scipy=scipy.__version__, torch=torch.__version__.split("+")[0], sklearn=sklearn.__version__))
     Path(out).mkdir(parents=True, exist_ok=True)
+    np.savez(Path(out) / f"{record['name']}.npz", clean=np.float32(result.reference[1]), **{f"{e:g}": np.float32(H) for e, (_, H) in result.factors.items()})
     (Path(out) / f"{record['name']}.json").write_text(json.dumps(record, indent=1, default=float) + "\n", encoding="utf-8")
+    if method == "adjoint" and norm == "l2": picture(Path(out) / f"{record['name']}.json")
     say(f"{s.title}, {norm}, {method}: " + ", ".join(f"eps {r['eps']:g}: FE {r['feature_error']:.3f} (noise {r['random']:.3f}, floor {r['floor']:.3f})" for r in result.records)
         + f"  [{record['cpu_seconds']:.0f} CPU s]")
     return record
+
+
+def stem(p: dict) -> str:
+    "Name of the record that a plan makes"
+    return f"{p['name']}_{p['loss'].split('-')[0]}_{p['norm']}_{p['method']}"
+
+
+def on_file(out: str | Path, p: dict) -> bool:
+    "Is the record of this plan written already?"
+    file = Path(out) / f"{stem(p)}.json"
+    return file.exists() and json.loads(file.read_text(encoding="utf-8")).get("asked") == json.loads(json.dumps(p))
+
+# %% ../nbs/42_reproduce_lafa.ipynb #66e5ae47
+SHAPES = {"face": (19, 19), "swimmer": (32, 32), "mnist": (28, 28)}   # of a component; other sets are drawn as curves
+
+
+def draw_components(
+    components: dict,           # "clean" and budgets -> (k, f)
+    labels: dict,               # the same keys -> what stands beside the row
+    shape: tuple | None = None, # of an image; None draws curves
+):                              # matplotlib figure
+    "Components of clean and attacked data, row by row"
+    import matplotlib.pyplot as plt
+    clean = components["clean"]
+    n, k, (w, h) = len(components), len(clean), (.62, .66) if shape else (1.6, .8)
+    fig, axes = plt.subplots(n, k, figsize=(w * k + .9, h * n), squeeze=False, gridspec_kw=dict(wspace=.06, hspace=.08))
+    for row, (key, H) in zip(axes, components.items(), strict=True):
+        for j, (ax, c, h) in enumerate(zip(row, clean, H, strict=True)):
+            if shape: ax.imshow(h.reshape(shape), cmap="gray", vmin=0, vmax=c.max())
+            else:
+                if key != "clean": ax.plot(c, color=".75", lw=1)
+                ax.plot(h, color="C0" if key == "clean" else "C3", lw=.8)
+                ax.set(ylim=(0, 1.15 * max(A[j].max() for A in components.values())))
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set(lw=.4, color=".6")
+        row[0].set_ylabel(labels[key], rotation=0, ha="right", va="center", fontsize=8)
+    return fig
+
+
+def picture(
+    record: str | Path,         # the record's JSON file; its components lie beside it
+    to: str | Path | None = None, # PNG file; default: the record's name
+) -> Path:                      # what was written
+    "The components of one record as a PNG"
+    import matplotlib.pyplot as plt
+    record = Path(record)
+    r, components = json.loads(record.read_text(encoding="utf-8")), dict(np.load(record.with_suffix(".npz")))
+    labels = {"clean": "clean  "} | {f"{m['eps']:g}": f"ε = {m['eps']:g}  \nFE {m['feature_error']:.2f}  " for m in r["measured"]}
+    fig, to = draw_components(components, labels, SHAPES.get(r["data"]["name"])), Path(to or record.with_suffix(".png"))
+    fig.savefig(to, dpi=110, bbox_inches="tight", metadata={"Software": None})
+    plt.close(fig)
+    return to
 
 # %% ../nbs/42_reproduce_lafa.ipynb #5dbbb21e
 def at_risk(
@@ -108,46 +186,62 @@ def at_risk(
     how = dict(starts=2, explore=4, restarts=1, transfer=False) | how
     return LaFA("l2", eps, steps=steps, n_seeds=seeds, **how).run(NMF(n_components, loss=loss, random_state=0), X)
 
-# %% ../nbs/42_reproduce_lafa.ipynb #9a12e43e
+# %% ../nbs/42_reproduce_lafa.ipynb #7c58fc5e
+def plans(names, norms, methods, quick: bool):
+    "The plans of a run, in order: ours and the published ones for every norm, ours again under squared error where the paper has real data"
+    short: dict = dict(steps=10, starts=1, restarts=0, transfer=False)
+    for name in names:
+        s = SETTINGS[name]
+        for norm in [n for n in ("l2",) if quick] or [n for n in s.eps if n in norms]:
+            for method in methods:
+                if method == "bp" and (quick or not s.bp_iter): continue
+                how: dict = dict(short, eps=s.eps[norm][:2]) if quick else dict(transfer=method == "adjoint")
+                if quick: how |= dict(rivals=False) if method == "adjoint" else dict(n_iter=100, terms=25)
+                yield plan(name, norm, method, **how)
+        if not quick and name in ("face", "wtsi") and "adjoint" in methods and "l2" in norms: yield plan(name, loss="frobenius")
+
+
 def reproduce(
     *,
     quick: bool = False,             # under two minutes: the synthetic set and the genomes, short attacks
     data_home=None,                  # folder with the data; default: `ANMF_LAB_DATA`
-    out: str | Path = "results/lafa",# where the records go
+    out: str | Path | None = None,   # where the records go; default: results/lafa, with `quick` results/lafa/quick
     names=None,                      # keys of `SETTINGS`; default: all
+    norms=("l2", "linf"),            # norms
+    methods=("adjoint", "paper", "bp"), # methods
     say=print,                       # gets a line of progress
 ) -> list[str]:                      # names of the records that were written
     "Every data set, norm and method that can be run here; real data are skipped where they are absent"
     torch.set_flush_denormal(True)   # multiplicative updates drive entries to zero through denormal numbers, which are slow
-    command, written = "anmf-lab reproduce lafa" + (" --quick" if quick else ""), []
-    short = dict(steps=10, starts=1, restarts=0, transfer=False)
-    for name in names or (("synthetic", "wtsi") if quick else SETTINGS):
-        for norm in ("l2",) if quick else SETTINGS[name].eps:
-            for method in ("adjoint", "paper"):
-                if name in ("swimmer", "mnist") and method == "paper" and quick: continue
-                how: dict = dict(short, rivals=False) if quick else dict(transfer=method == "adjoint")
-                if quick: how |= dict(eps=SETTINGS[name].eps[norm][:2]) | (dict(n_iter=100, terms=25) if method == "paper" else {})
-                try: written.append(attack_record(out, name, norm, method, data_home=data_home, command=command, say=say, **how)["name"])
-                except FileNotFoundError as e: say("skipped: " + str(e).splitlines()[0])
-        if not quick and name in ("face", "wtsi"):
-            try: written.append(attack_record(out, name, "l2", "adjoint", loss="frobenius", data_home=data_home, command=command, say=say)["name"])
-            except FileNotFoundError as e: say("skipped: " + str(e).splitlines()[0])
-    say(f"{len(written)} records in {out}")
+    out = Path(out or ("results/lafa/quick" if quick else "results/lafa"))
+    written = []
+    for p in plans(names or (("synthetic", "wtsi") if quick else SETTINGS), norms, methods, quick):
+        if on_file(out, p):
+            say(f"on file: {stem(p)}")
+            continue
+        command = f"anmf-lab reproduce lafa --only {p['name']} --norms {p['norm']} --methods {p['method']}" + (" --quick" if quick else "")
+        try: written.append(attack_record(out, **p, data_home=data_home, command=command, say=say)["name"])
+        except FileNotFoundError as e: say("skipped: " + str(e).splitlines()[0])
+    say(f"{len(written)} records written in {out}")
     return written
 
-# %% ../nbs/42_reproduce_lafa.ipynb #cc001192
+# %% ../nbs/42_reproduce_lafa.ipynb #d64c33be
 def add_parser(sub: argparse._SubParsersAction) -> argparse.ArgumentParser:
     "Add `lafa` to the papers of `anmf-lab reproduce`"
     p = sub.add_parser("lafa", help="latent feature attacks (Vu et al. 2024)")
     p.add_argument("--quick", action="store_true", help="under two minutes: two data sets, short attacks")
     p.add_argument("--only", nargs="+", choices=list(SETTINGS), metavar="NAME", help=f"some of {', '.join(SETTINGS)}")
+    p.add_argument("--norms", nargs="+", choices=["l2", "linf"], default=["l2", "linf"], help="norms (default: both)")
+    p.add_argument("--methods", nargs="+", choices=["adjoint", "paper", "bp"], default=["adjoint", "paper", "bp"],
+                   help="ours, the published attack with its series, with back-propagation (default: all)")
     p.add_argument("--data", metavar="DIR", help="folder with the data sets (default: $ANMF_LAB_DATA)")
-    p.add_argument("--out", metavar="DIR", default="results/lafa", help="where the records go (default: %(default)s)")
+    p.add_argument("--out", metavar="DIR", help="where the records go (default: results/lafa; with --quick results/lafa/quick)")
     p.set_defaults(run=cli_run)
     return p
 
 
 def cli_run(args: argparse.Namespace) -> int:
     "`anmf-lab reproduce lafa`"
-    reproduce(quick=args.quick, data_home=args.data, out=args.out, names=args.only, say=lambda line: print(line, file=sys.stdout, flush=True))
+    reproduce(quick=args.quick, data_home=args.data, out=args.out, names=args.only, norms=args.norms, methods=args.methods,
+              say=lambda line: print(line, file=sys.stdout, flush=True))
     return 0
