@@ -20,8 +20,8 @@ from .lafa import AttackResult, LaFA
 from .nmf import NMF
 
 # %% auto #0
-__all__ = ['SETTINGS', 'SHAPES', 'Setting', 'load', 'plan', 'shortened', 'attack_record', 'stem', 'on_file', 'draw_components',
-           'picture', 'at_risk', 'plans', 'reproduce', 'add_parser', 'cli_run']
+__all__ = ['SETTINGS', 'SHAPES', 'Setting', 'load', 'draw_components', 'picture', 'plan', 'shortened', 'attack_record', 'stem',
+           'on_file', 'at_risk', 'plans', 'reproduce', 'add_parser', 'cli_run']
 
 # %% ../nbs/42_reproduce_lafa.ipynb #15378c1e
 @dataclass(frozen=True)
@@ -62,6 +62,47 @@ def load(
         return X / X.max()
     known = {"wtsi": "wtsi", "face": "cbcl_test", "swimmer": "swimmer", "mnist": "mnist1000"}
     return load_dataset(known[name], data_home=data_home, preprocess="lafa").data
+
+# %% ../nbs/42_reproduce_lafa.ipynb #66e5ae47
+SHAPES = {"face": (19, 19), "swimmer": (32, 32), "mnist": (28, 28)}   # of a component; other sets are drawn as curves
+
+
+def draw_components(
+    components: dict,           # "clean" and budgets -> (k, f)
+    labels: dict,               # the same keys -> what stands beside the row
+    shape: tuple | None = None, # of an image; None draws curves
+):                              # matplotlib figure
+    "Components of clean and attacked data, row by row"
+    import matplotlib.pyplot as plt
+    clean = components["clean"]
+    n, k, (w, h) = len(components), len(clean), (.62, .66) if shape else (1.6, .8)
+    fig, axes = plt.subplots(n, k, figsize=(w * k + .9, h * n), squeeze=False, gridspec_kw=dict(wspace=.06, hspace=.08))
+    for row, (key, H) in zip(axes, components.items(), strict=True):
+        for j, (ax, c, h) in enumerate(zip(row, clean, H, strict=True)):
+            if shape: ax.imshow(h.reshape(shape), cmap="gray", vmin=0, vmax=c.max())
+            else:
+                if key != "clean": ax.plot(c, color=".75", lw=1)
+                ax.plot(h, color="C0" if key == "clean" else "C3", lw=.8)
+                ax.set(ylim=(0, 1.15 * max(A[j].max() for A in components.values())))
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set(lw=.4, color=".6")
+        row[0].set_ylabel(labels[key], rotation=0, ha="right", va="center", fontsize=8)
+    return fig
+
+
+def picture(
+    record: str | Path,         # the record's JSON file; its components lie beside it
+    to: str | Path | None = None, # PNG file; default: the record's name
+) -> Path:                      # what was written
+    "The components of one record as a PNG"
+    import matplotlib.pyplot as plt
+    record = Path(record)
+    r, components = json.loads(record.read_text(encoding="utf-8")), dict(np.load(record.with_suffix(".npz")))
+    labels = {"clean": "clean  "} | {f"{m['eps']:g}": f"ε = {m['eps']:g}  \nFE {m['feature_error']:.2f}  " for m in r["measured"]}
+    fig, to = draw_components(components, labels, SHAPES.get(r["data"]["name"])), Path(to or record.with_suffix(".png"))
+    fig.savefig(to, dpi=110, bbox_inches="tight", metadata={"Software": None})
+    plt.close(fig)
+    return to
 
 # %% ../nbs/42_reproduce_lafa.ipynb #4686c314
 def plan(
@@ -129,47 +170,6 @@ def on_file(out: str | Path, p: dict) -> bool:
     "Is the record of this plan written already?"
     file = Path(out) / f"{stem(p)}.json"
     return file.exists() and json.loads(file.read_text(encoding="utf-8")).get("asked") == json.loads(json.dumps(p))
-
-# %% ../nbs/42_reproduce_lafa.ipynb #66e5ae47
-SHAPES = {"face": (19, 19), "swimmer": (32, 32), "mnist": (28, 28)}   # of a component; other sets are drawn as curves
-
-
-def draw_components(
-    components: dict,           # "clean" and budgets -> (k, f)
-    labels: dict,               # the same keys -> what stands beside the row
-    shape: tuple | None = None, # of an image; None draws curves
-):                              # matplotlib figure
-    "Components of clean and attacked data, row by row"
-    import matplotlib.pyplot as plt
-    clean = components["clean"]
-    n, k, (w, h) = len(components), len(clean), (.62, .66) if shape else (1.6, .8)
-    fig, axes = plt.subplots(n, k, figsize=(w * k + .9, h * n), squeeze=False, gridspec_kw=dict(wspace=.06, hspace=.08))
-    for row, (key, H) in zip(axes, components.items(), strict=True):
-        for j, (ax, c, h) in enumerate(zip(row, clean, H, strict=True)):
-            if shape: ax.imshow(h.reshape(shape), cmap="gray", vmin=0, vmax=c.max())
-            else:
-                if key != "clean": ax.plot(c, color=".75", lw=1)
-                ax.plot(h, color="C0" if key == "clean" else "C3", lw=.8)
-                ax.set(ylim=(0, 1.15 * max(A[j].max() for A in components.values())))
-            ax.set(xticks=[], yticks=[])
-            ax.spines[:].set(lw=.4, color=".6")
-        row[0].set_ylabel(labels[key], rotation=0, ha="right", va="center", fontsize=8)
-    return fig
-
-
-def picture(
-    record: str | Path,         # the record's JSON file; its components lie beside it
-    to: str | Path | None = None, # PNG file; default: the record's name
-) -> Path:                      # what was written
-    "The components of one record as a PNG"
-    import matplotlib.pyplot as plt
-    record = Path(record)
-    r, components = json.loads(record.read_text(encoding="utf-8")), dict(np.load(record.with_suffix(".npz")))
-    labels = {"clean": "clean  "} | {f"{m['eps']:g}": f"ε = {m['eps']:g}  \nFE {m['feature_error']:.2f}  " for m in r["measured"]}
-    fig, to = draw_components(components, labels, SHAPES.get(r["data"]["name"])), Path(to or record.with_suffix(".png"))
-    fig.savefig(to, dpi=110, bbox_inches="tight", metadata={"Software": None})
-    plt.close(fig)
-    return to
 
 # %% ../nbs/42_reproduce_lafa.ipynb #5dbbb21e
 def at_risk(
