@@ -421,7 +421,7 @@ def figures(
         path.write_text(json.dumps(rec, indent=1) + "\n", encoding="utf-8")
     return made
 
-# %% ../nbs/46_reproduce_anmf.ipynb #03199f14
+# %% ../nbs/46_reproduce_anmf.ipynb #4a7b13af
 def add_parser(sub: argparse._SubParsersAction) -> argparse.ArgumentParser:
     "Add `anmf` to the papers of `anmf-lab reproduce`"
     p = sub.add_parser("anmf", help="adversarial NMF (Luo, Zhang & Huang 2020)")
@@ -451,8 +451,8 @@ def cli_run(args: argparse.Namespace) -> int:
     for r in records:
         print(f"\n{r['data']['name']}, {r['parameters']['damage']}, {len(r['seeds'])} seeds{'' if not r['unreliable'] else ' (' + r['unreliable'] + ')'}")
         for m, v in r["summary"].items():
-            said = r["claimed"].get("acc", {}).get(m.split(" (")[0])
-            print(f"  {m:26s} ACC {v['mean']:.3f} +- {v['sd']:.3f}   NMI {v['nmi']:.3f}" + (f"   paper ACC {said:.3f}" if said else ""))
+            said = [f"{score.upper()} {of[m.split(' (')[0]]:.3f}" for score, of in r["claimed"].items() if m.split(" (")[0] in of]
+            print(f"  {m:26s} ACC {v['mean']:.3f} (sd {v['sd']:.3f})   NMI {v['nmi']:.3f}" + (f"   paper: {', '.join(said)}" if said else ""))
         for what, t in r["tests"].items():
-            if t: print(f"  {what}: {t['difference']:+.3f} +- {t['standard_error']:.3f}, p = {t['p']:.2f}")
+            if t: print(f"  {what}, ACC: {t['difference']:+.3f} +- {t['standard_error']:.3f}, p = {t['p']:.3f}")
     return 0 if records else 1
