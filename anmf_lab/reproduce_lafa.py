@@ -104,7 +104,7 @@ def picture(
     plt.close(fig)
     return to
 
-# %% ../nbs/42_reproduce_lafa.ipynb #4686c314
+# %% ../nbs/42_reproduce_lafa.ipynb #d2a91979
 def plan(
     name: str,                  # a key of `SETTINGS`
     norm: str = "l2",           # "l2" or "linf"
@@ -127,6 +127,7 @@ def shortened(p: dict) -> str:
     full = plan(p["name"], p["norm"], p["method"])
     less = [f"{p[a]} of {b} {what}" for a, b, what in (("steps", 40, "steps"), ("n_iter", full.get("n_iter"), "updates"), ("terms", full.get("terms"), "terms"))
             if b is not None and p.get(a, b) < b]
+    less += [f"{len(full['eps']) - len(p['eps'])} of {len(full['eps'])} budgets left out"] if len(p["eps"]) < len(full["eps"]) else []
     return "shorter than published: " + ", ".join(less) if less else ""
 
 # %% ../nbs/42_reproduce_lafa.ipynb #c0e02010
@@ -186,8 +187,8 @@ def at_risk(
     how = dict(starts=2, explore=4, restarts=1, transfer=False) | how
     return LaFA("l2", eps, steps=steps, n_seeds=seeds, **how).run(NMF(n_components, loss=loss, random_state=0), X)
 
-# %% ../nbs/42_reproduce_lafa.ipynb #7c58fc5e
-def plans(names, norms, methods, quick: bool):
+# %% ../nbs/42_reproduce_lafa.ipynb #a10138e0
+def plans(names, norms, methods, quick: bool, less: dict):
     "The plans of a run, in order: ours and the published ones for every norm, ours again under squared error where the paper has real data"
     short: dict = dict(steps=10, starts=1, restarts=0, transfer=False)
     for name in names:
@@ -197,8 +198,8 @@ def plans(names, norms, methods, quick: bool):
                 if method == "bp" and (quick or not s.bp_iter): continue
                 how: dict = dict(short, eps=s.eps[norm][:2]) if quick else dict(transfer=method == "adjoint")
                 if quick: how |= dict(rivals=False) if method == "adjoint" else dict(n_iter=100, terms=25)
-                yield plan(name, norm, method, **how)
-        if not quick and name in ("face", "wtsi") and "adjoint" in methods and "l2" in norms: yield plan(name, loss="frobenius")
+                yield plan(name, norm, method, **how | less)
+        if not quick and name in ("face", "wtsi") and "adjoint" in methods and "l2" in norms: yield plan(name, loss="frobenius", **less)
 
 
 def reproduce(
@@ -209,23 +210,26 @@ def reproduce(
     names=None,                      # keys of `SETTINGS`; default: all
     norms=("l2", "linf"),            # norms
     methods=("adjoint", "paper", "bp"), # methods
+    eps=None,                        # other budgets than the setting's
+    steps: int | None = None,        # other than 40 steps
     say=print,                       # gets a line of progress
 ) -> list[str]:                      # names of the records that were written
     "Every data set, norm and method that can be run here; real data are skipped where they are absent"
     torch.set_flush_denormal(True)   # multiplicative updates drive entries to zero through denormal numbers, which are slow
     out = Path(out or ("results/lafa/quick" if quick else "results/lafa"))
-    written = []
-    for p in plans(names or (("synthetic", "wtsi") if quick else SETTINGS), norms, methods, quick):
+    less = {k: v for k, v in dict(eps=None if eps is None else list(eps), steps=steps).items() if v is not None}
+    extra, written = "".join(f" --{k} {' '.join(map(str, np.atleast_1d(v)))}" for k, v in less.items()) + (" --quick" if quick else ""), []
+    for p in plans(names or (("synthetic", "wtsi") if quick else SETTINGS), norms, methods, quick, less):
         if on_file(out, p):
             say(f"on file: {stem(p)}")
             continue
-        command = f"anmf-lab reproduce lafa --only {p['name']} --norms {p['norm']} --methods {p['method']}" + (" --quick" if quick else "")
+        command = f"anmf-lab reproduce lafa --only {p['name']} --norms {p['norm']} --methods {p['method']}{extra}"
         try: written.append(attack_record(out, **p, data_home=data_home, command=command, say=say)["name"])
         except FileNotFoundError as e: say("skipped: " + str(e).splitlines()[0])
     say(f"{len(written)} records written in {out}")
     return written
 
-# %% ../nbs/42_reproduce_lafa.ipynb #d64c33be
+# %% ../nbs/42_reproduce_lafa.ipynb #c121e770
 def add_parser(sub: argparse._SubParsersAction) -> argparse.ArgumentParser:
     "Add `lafa` to the papers of `anmf-lab reproduce`"
     p = sub.add_parser("lafa", help="latent feature attacks (Vu et al. 2024)")
@@ -234,6 +238,8 @@ def add_parser(sub: argparse._SubParsersAction) -> argparse.ArgumentParser:
     p.add_argument("--norms", nargs="+", choices=["l2", "linf"], default=["l2", "linf"], help="norms (default: both)")
     p.add_argument("--methods", nargs="+", choices=["adjoint", "paper", "bp"], default=["adjoint", "paper", "bp"],
                    help="ours, the published attack with its series, with back-propagation (default: all)")
+    p.add_argument("--eps", nargs="+", type=float, metavar="E", help="other budgets than the paper's")
+    p.add_argument("--steps", type=int, metavar="N", help="other than 40 steps of the attack")
     p.add_argument("--data", metavar="DIR", help="folder with the data sets (default: $ANMF_LAB_DATA)")
     p.add_argument("--out", metavar="DIR", help="where the records go (default: results/lafa; with --quick results/lafa/quick)")
     p.set_defaults(run=cli_run)
@@ -242,6 +248,6 @@ def add_parser(sub: argparse._SubParsersAction) -> argparse.ArgumentParser:
 
 def cli_run(args: argparse.Namespace) -> int:
     "`anmf-lab reproduce lafa`"
-    reproduce(quick=args.quick, data_home=args.data, out=args.out, names=args.only, norms=args.norms, methods=args.methods,
+    reproduce(quick=args.quick, data_home=args.data, out=args.out, names=args.only, norms=args.norms, methods=args.methods, eps=args.eps, steps=args.steps,
               say=lambda line: print(line, file=sys.stdout, flush=True))
     return 0
