@@ -29,7 +29,7 @@ class Stub:
 def stub(monkeypatch):
     Stub.asked = []
     monkeypatch.setattr(rl, "LaFA", Stub)
-    monkeypatch.setattr(rl, "load", lambda name, data_home=None: np.random.default_rng(0).uniform(size=(30, 361)))
+    monkeypatch.setattr(rl, "load", lambda name, data_home=None: np.random.default_rng(0).uniform(size=(30, 1024 if name == "swimmer" else 361)))
     return Stub
 
 
@@ -49,6 +49,13 @@ def test_resuming_leaves_the_same_plan_alone_and_runs_another(stub, tmp_path):
     r = json.loads(file.read_text())
     file.write_text(json.dumps(r | {"asked": r["asked"] | {"seed": 1}}))
     assert rl.reproduce(**how) == ["face_kullback_l2_adjoint"]
+
+
+def test_a_short_run_never_replaces_a_complete_record(stub, tmp_path):
+    how = dict(out=tmp_path, names=["face"], norms=["linf"], methods=["adjoint"], say=lambda line: None)
+    short = dict(steps=5, n_seeds=2)
+    assert rl.reproduce(**how, **short) == ["face_kullback_linf_adjoint"] == rl.reproduce(**how)
+    assert rl.reproduce(**how, **short) == []
 
 
 def test_quick_run_stays_in_its_own_folder(stub, tmp_path, monkeypatch):
@@ -80,6 +87,17 @@ def test_absent_data_are_skipped_with_a_word(tmp_path):
     said = []
     assert rl.reproduce(out=tmp_path, names=["face"], methods=["adjoint"], data_home=tmp_path, say=said.append) == []
     assert said[0].startswith("skipped: ") and said[-1].startswith("0 records")
+
+
+def test_a_smaller_run_is_named_in_its_command_and_its_caveat(stub, tmp_path):
+    p = argparse.ArgumentParser()
+    rl.add_parser(p.add_subparsers())
+    words = ["lafa", "--only", "swimmer", "--norms", "l2", "--methods", "adjoint", "--eps", "0.02", "--steps", "10", "--seeds", "2"]
+    a = p.parse_args([*words, "--out", str(tmp_path)])
+    assert a.run(a) == 0
+    r = json.loads((tmp_path / "swimmer_kullback_l2_adjoint.json").read_text())
+    assert r["command"] == "anmf-lab reproduce " + " ".join(words) and stub.asked[0]["n_seeds"] == 2
+    assert "10 of 40 steps, 1 of 2 budgets left out" in r["unreliable"]
 
 
 def test_command_line(stub, tmp_path):
