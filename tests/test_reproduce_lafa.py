@@ -97,7 +97,7 @@ def test_a_smaller_run_is_named_in_its_command_and_its_caveat(stub, tmp_path):
     assert a.run(a) == 0
     r = json.loads((tmp_path / "swimmer_kullback_l2_adjoint.json").read_text())
     assert r["command"] == "anmf-lab reproduce " + " ".join(words) and stub.asked[0]["n_seeds"] == 2
-    assert "10 of 40 steps, 1 of 2 budgets left out" in r["unreliable"]
+    assert "10 of 40 steps, 2 of 8 seeds, 1 of 2 budgets left out" in r["unreliable"]
 
 
 def test_command_line(stub, tmp_path):
