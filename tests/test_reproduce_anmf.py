@@ -8,7 +8,7 @@ from scipy.sparse import csr_array
 
 from anmf_lab.anmf import make_target
 from anmf_lab.core import as_data
-from anmf_lab.reproduce_anmf import METHODS, both_sets, claimed, distances, figures, left_out, paired, rectangles, reproduce, run_seed, summary, turned
+from anmf_lab.reproduce_anmf import METHODS, TABLES, both_sets, claimed, distances, figures, left_out, paired, rectangles, reproduce, run_seed, summary, turned
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDS = {p.stem: json.loads(p.read_text(encoding="utf-8")) for p in sorted((ROOT/"results"/"anmf").glob("*.json"))}
@@ -28,6 +28,11 @@ def test_record_is_complete_and_consistent(name):
     assert r["tests"]["ANMF against ANMF, gamma = 0"] == paired(rows, "ANMF", "ANMF, gamma = 0")
     assert r["claimed"] == claimed(r["data"]["name"], r["parameters"]["damage"])
     assert (r["unreliable"] is not None) == (len(rows) < 5 or r["data"]["name"] == "mnist150")
+
+
+def test_every_data_set_that_is_there_has_its_records():
+    images = [f"{name}_{damage}" for name in ("orl", "yale", "coil20", "usps", "mnist150") for damage in {kind for kind, _ in TABLES.values()}]
+    assert set(RECORDS) == {*images, *(f"{name}_clean" for name in ("bbcsport", "bbcnews", "webkb", "tdt2"))}
 
 
 def test_accuracy_bars():
