@@ -365,7 +365,7 @@ def spectra_records(out, data_home=None, *, name="moffett", quick=False, say=pri
                  parameters=dict(n_components=3, alpha=.5, steps=steps), seeds=[0, 1], claimed=None, measured=rows,
                  unreliable="one start each" + ("; few steps" if quick else ""), command=command)
 
-# %% ../nbs/45_reproduce_atnmf.ipynb #14a61866
+# %% ../nbs/45_reproduce_atnmf.ipynb #9ebd01f6
 def jobs(
     quick: bool,  # a look: one hidden fraction, two starts, short loops
     n_starts: int,  # starts of the published table
@@ -391,7 +391,6 @@ def reproduce(
     say=print,  # gets a line of progress
 ) -> list[str]:  # parts that were run
     "Everything the paper reports that can be run again, with its controls; what is on file stays, real data are skipped where they are absent"
-    torch.set_flush_denormal(True)  # multiplicative updates drive entries to zero through denormal numbers, which are slow
     out, done = Path(out or ("results/atnmf/quick" if quick else "results/atnmf")), []
     for part, (record, job, settings) in jobs(quick, n_starts).items():
         if only and part not in only: continue
@@ -421,5 +420,6 @@ def add_parser(sub: argparse._SubParsersAction) -> argparse.ArgumentParser:
 def cli_run(args: argparse.Namespace) -> int:
     "`anmf-lab reproduce atnmf`"
     if args.starts < 1: raise ValueError(f"--starts must be at least 1, got {args.starts}.")
+    torch.set_flush_denormal(True)  # multiplicative updates drive entries to zero through denormal numbers, which are slow
     reproduce(quick=args.quick, only=args.only, n_starts=args.starts, data_home=args.data, out=args.out, say=lambda line: print(line, file=sys.stdout, flush=True))
     return 0

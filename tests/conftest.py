@@ -28,6 +28,7 @@ def _same_start():
     dtype = torch.get_default_dtype()
     yield
     torch.set_default_dtype(dtype)
+    torch.set_flush_denormal(False)   # the reproductions set it, for speed
     plt.close("all")
 
 
