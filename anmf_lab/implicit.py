@@ -17,7 +17,7 @@ from .divergence import grad, hessian, power
 from .polish import BlockJacobi, CGInfo, Pair, axpy, dot, free_set, kkt_residual, pcg
 
 # %% auto #0
-__all__ = ['DENSE', 'Certificate', 'ritz_values', 'Adjoint', 'feature_gradient', 'Identifiability', 'identifiability',
+__all__ = ['HELD', 'DENSE', 'Certificate', 'ritz_values', 'Adjoint', 'feature_gradient', 'Identifiability', 'identifiability',
            'Condition', 'condition']
 
 # %% ../nbs/30_implicit.ipynb #40e29d36
@@ -159,23 +159,28 @@ class Identifiability:
         "The components that can move without changing the fit"
         return [int(j) for j in np.flatnonzero(self.share > 1e-3)]
 
-# %% ../nbs/30_implicit.ipynb #99cf2016
+# %% ../nbs/30_implicit.ipynb #4b7b309b
 def _cholesky(blocks: Tensor, free: Tensor) -> Tensor:
-    "Factors of the diagonal blocks, identity on what is not free"
+    "Factors of the diagonal blocks, identity on what is not free; a thousandth is added, since a block may itself be singular"
     F = free.to(blocks.dtype)
     d = blocks.diagonal(dim1=1, dim2=2).amax(1, keepdim=True)
-    ridge = torch.diag_embed(1 - F + 1e-10 * d.clamp(min=torch.finfo(blocks.dtype).tiny) * F)
+    ridge = torch.diag_embed(1 - F + 1e-3 * d.clamp(min=torch.finfo(blocks.dtype).tiny) * F)
     return torch.linalg.cholesky(blocks * F[:, :, None] * F[:, None, :] + ridge)
 
-# %% ../nbs/30_implicit.ipynb #853b3aa9
+# %% ../nbs/30_implicit.ipynb #5fe19d48
+HELD = 1e-7   # an entry below this part of its component's root mean square is at zero, and a null direction cannot use it
+
+
 class _Scaled:
     "The Hessian on the free set with unit diagonal blocks, on flat vectors; scale directions and active entries moved to 1"
     def __init__(self, adj: Adjoint):
         (n, k), f = adj.W.shape, adj.H.shape[1]
         self.adj, self.cut_at, self.shapes = adj, n * k, ((n, k), (f, k))
+        up = adj.W > HELD * adj.W.square().mean(0).sqrt(), adj.H > HELD * adj.H.square().mean(1, keepdim=True).sqrt()
+        self.free = adj.free[0] & up[0], adj.free[1] & up[1]
         blocks = adj.hess.blocks()
-        self.L = _cholesky(blocks[0], adj.free[0]), _cholesky(blocks[1], adj.free[1].T)
-        self.active = ~self.flat(*adj.free)
+        self.L = _cholesky(blocks[0], self.free[0]), _cholesky(blocks[1], self.free[1].T)
+        self.active = ~self.flat(*self.free)
         self.Q = self.active.new_zeros((len(self.active), 0), dtype=adj.W.dtype)
         if adj.free_scale:
             E = torch.eye(k, dtype=adj.W.dtype, device=adj.W.device)
@@ -192,21 +197,33 @@ class _Scaled:
         return torch.cat([tri(L.mT if upper else L, x[:, :, None], upper=upper).reshape(-1) for L, x in zip(self.L, self.pair(v), strict=True)])
     def __call__(self, v):
         A, B = self.pair(self.back(v))
-        P, Q = self.adj.product(self.adj.cut((A, B.T)))
+        P, Q = self.adj.product((A * self.free[0], B.T * self.free[1]))
         out = torch.where(self.active, v, self.back(self.flat(P, Q), upper=False))
         return out + self.Q @ (self.Q.T @ v)
 
-# %% ../nbs/30_implicit.ipynb #09ee495f
-DENSE = 1200   # up to this many unknowns the Hessian is diagonalised
+# %% ../nbs/30_implicit.ipynb #bf102377
+DENSE = 2500   # up to this many free entries the Hessian is diagonalised
+
+
+def _diagonalised(op: _Scaled) -> tuple[np.ndarray, np.ndarray]:
+    "Eigenvalues and vectors on the free entries"
+    free = torch.nonzero(~op.active)[:, 0]
+    e, A = torch.zeros(len(op.active), dtype=op.Q.dtype, device=op.Q.device), op.Q.new_empty(len(free), len(free))
+    for j, i in enumerate(free):
+        e[i] = 1
+        A[:, j] = op(e)[free]
+        e[i] = 0
+    w, V = torch.linalg.eigh((A + A.T) / 2)
+    full = V.new_zeros(len(e), len(free))
+    full[free] = V
+    return w.cpu().numpy(), full.cpu().numpy()
 
 
 def _smallest(op: _Scaled, size: int, tol: float, rng) -> tuple[np.ndarray, np.ndarray, bool]:
     "Smallest eigenvalues and vectors of `op`; whether they are accurate"
     like = op.Q
+    if int((~op.active).sum()) <= DENSE: return *_diagonalised(op), True
     apply = lambda V: np.stack([op(torch.from_numpy(v.copy()).to(like)).cpu().numpy() for v in V.T], 1)
-    if size <= DENSE:
-        A = apply(np.eye(size))
-        return *np.linalg.eigh((A + A.T) / 2), True
     A, m = LinearOperator((size, size), matvec=lambda v: apply(v.reshape(-1, 1))[:, 0], matmat=apply, dtype=np.float64), 5
     while True:
         with warnings.catch_warnings():

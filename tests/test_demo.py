@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from anmf_lab.core import as_data
-from anmf_lab.demo import CASES, Case, Result, compare, minima, null_directions, table, verdict
+from anmf_lab.demo import CASES, Case, Result, attacked, compare, danger, minima, open_to, table, verdict
+from anmf_lab.implicit import Adjoint, identifiability
 
 
 def demo(*args, **kwargs):
@@ -20,10 +21,12 @@ def test_quick_demo_writes_its_report(tmp_path):
     done = demo("--quick", "--out", str(tmp_path / "deep" / "out"))
     assert done.returncode == 0, done.stderr
     assert "feature error between seeds" in done.stdout and "polished" in done.stdout
+    said = " ".join(done.stdout.split())
+    assert "condition number is infinite" in said and "Random noise of that size" in said
     out = tmp_path / "deep" / "out"
-    assert sorted(p.name for p in out.iterdir()) == ["report.html", "wtsi_agreement.png", "wtsi_features.png"]
+    assert sorted(p.name for p in out.iterdir()) == ["report.html", "wtsi_agreement.png", "wtsi_attack.png", "wtsi_features.png"]
     page = (out / "report.html").read_text(encoding="utf-8")
-    assert page.count("data:image/png;base64,") == 2 and "21 breast-cancer genomes" in page and "{" not in page.split("</style>")[1].split("<img")[0]
+    assert page.count("data:image/png;base64,") == 3 and "21 breast-cancer genomes" in page and "{" not in page.split("</style>")[1].split("<img")[0]
 
 
 @pytest.mark.parametrize("args, says", [(("--seeds", "1"), "--seeds must be at least 2"), (("--out", __file__), "test_demo.py")])
@@ -44,9 +47,9 @@ def test_ctrl_c_is_clean(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def result(pairs, X, extra, k=2):
+def result(pairs, X, k=2):
     stage = compare(as_data(X), pairs, 2.)
-    return Result(Case("x", "x", k, "frobenius"), X.shape, stage, stage, extra, 0., None)
+    return Result(Case("x", "x", k, "frobenius", {}), X.shape, stage, stage, identifiability(Adjoint(as_data(X), *pairs[0])), 0., None)
 
 
 @pytest.fixture
@@ -58,34 +61,43 @@ def exact():
 
 def test_same_features_are_said_to_be_the_same(exact):
     W, H, X = exact
-    r = result([(W, H), (3 * W[:, [1, 0]], H[[1, 0]] / 3)], X, 0)
+    r = result([(W, H), (3 * W[:, [1, 0]], H[[1, 0]] / 3)], X)
     assert r.polished.between.max() < 1e-12 and "property of the data" in verdict(r)
 
 
 def test_a_flat_minimum_is_said_to_be_flat(exact):
     W, H, X = exact
     Q = torch.tensor([[1., .05], [.05, 1.]], dtype=torch.float64)
-    extra = null_directions(as_data(X), W, H, 2.)
-    assert extra == 2   # positive exact factors of rank 2: every mixture
-    said = verdict(result([(W, H), (W @ Q, torch.linalg.solve(Q, H))], X, extra))
+    r = result([(W, H), (W @ Q, torch.linalg.solve(Q, H))], X)
+    assert r.unique.excess == 2   # positive exact factors of rank 2: every mixture
+    said = verdict(r)
+    assert "No attack was run: polished solutions of the unchanged" in open_to(r) and "infinite" in open_to(r)
     assert "in 2 directions" in said and "not a point" in said and "local minima" not in said
 
 
 def test_unfinished_and_several_minima_are_said(exact):
     W, H, X = exact
-    r = result([(W, H), (W + .1, H)], X, 0)
+    r = result([(W, H), (W + .1, H)], X)
     assert len(minima(r.polished.objectives)) == 2
     assert "several local minima" in verdict(r) and "1 of 2 seeds did not reach" in verdict(r)
 
 
 def test_table_has_two_rows_a_data_set(exact):
     W, H, X = exact
-    assert len(table([result([(W, H), (W, H)], X, 0)] * 2).splitlines()) == 2 + 4
+    assert len(table([result([(W, H), (W, H)], X)] * 2).splitlines()) == 2 + 4
 
 
-def test_null_directions_gives_up_on_large_problems(exact):
-    W, H, X = exact
-    assert null_directions(as_data(X), W, H, 2., limit=10) is None
+def test_danger_tells_a_gradient_from_none():
+    "Planted zeros: a condition number. None: infinite, and the words say what was followed instead"
+    rng = np.random.default_rng(0)
+    def data(zeros):
+        W, H = (rng.uniform(.2, 1, s) * (rng.random(s) > zeros) for s in ((15, 3), (3, 12)))
+        return as_data(np.maximum(W @ H + .03 * rng.standard_normal((15, 12)), .002))
+    case = Case("x", "x", 3, "frobenius", dict(eps=(.01,), steps=2, seeds=2))
+    sharp, loose = (attacked(case, data(z)) for z in (.45, 0.))
+    assert danger(sharp).startswith(f"Condition number: {sharp.condition.kappa:.0f}.") and "regularised" not in danger(sharp)
+    assert danger(loose).startswith("The condition number is infinite") and "regularised problem" in danger(loose)
+    assert f"{loose.records[-1]['feature_error']:.2g} of their size" in danger(loose)
 
 
 def test_cases_are_bundled():
