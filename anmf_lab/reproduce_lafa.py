@@ -130,7 +130,7 @@ def shortened(p: dict) -> str:
     less += [f"{len(full['eps']) - len(p['eps'])} of {len(full['eps'])} budgets left out"] if len(p["eps"]) < len(full["eps"]) else []
     return "shorter than published: " + ", ".join(less) if less else ""
 
-# %% ../nbs/42_reproduce_lafa.ipynb #3277733c
+# %% ../nbs/42_reproduce_lafa.ipynb #8e45b6f5
 def attack_record(
     out: str | Path,            # folder
     name: str,                  # a key of `SETTINGS`
@@ -157,7 +157,7 @@ def attack_record(
     np.savez(Path(out) / f"{record['name']}.npz", clean=np.float32(result.reference[1]), **{f"{e:g}": np.float32(H) for e, (_, H) in result.factors.items()})
     (Path(out) / f"{record['name']}.json").write_text(json.dumps(record, indent=1, default=float) + "\n", encoding="utf-8")
     if method == "adjoint" and norm == "l2": picture(Path(out) / f"{record['name']}.json")
-    say(f"{s.title}, {norm}, {method}: " + ", ".join(f"eps {r['eps']:g}: FE {r['feature_error']:.3f} (noise {r['random']:.3f}, floor {r['floor']:.3f})" for r in result.records)
+    say(f"{s.title}, {p['loss']}, {norm}, {method}: " + ", ".join(f"eps {r['eps']:g}: FE {r['feature_error']:.3f} (noise {r['random']:.3f}, floor {r['floor']:.3f})" for r in result.records)
         + f"  [{record['cpu_seconds']:.0f} CPU s]")
     return record
 
