@@ -188,7 +188,7 @@ def at_risk(
     how = dict(starts=2, explore=4, restarts=1, transfer=False) | how
     return LaFA("l2", eps, steps=steps, n_seeds=seeds, **how).run(NMF(n_components, loss=loss, random_state=0), X)
 
-# %% ../nbs/42_reproduce_lafa.ipynb #6e46192d
+# %% ../nbs/42_reproduce_lafa.ipynb #d5bd7002
 def plans(names, norms, methods, quick: bool, less: dict):
     "The plans of a run, in order: ours and the published ones for every norm, ours again under squared error where the paper has real data"
     short: dict = dict(steps=10, starts=1, restarts=0, transfer=False)
@@ -217,7 +217,6 @@ def reproduce(
     say=print,                       # gets a line of progress
 ) -> list[str]:                      # names of the records that were written
     "Every data set, norm and method that can be run here; real data are skipped where they are absent"
-    torch.set_flush_denormal(True)   # multiplicative updates drive entries to zero through denormal numbers, which are slow
     out = Path(out or ("results/lafa/quick" if quick else "results/lafa"))
     less = {k: v for k, v in dict(eps=None if eps is None else list(eps), steps=steps, n_seeds=n_seeds).items() if v is not None}
     extra, written = "".join(f" --{k.replace('n_', '')} {' '.join(map(str, np.atleast_1d(v)))}" for k, v in less.items()) + (" --quick" if quick else ""), []
@@ -231,7 +230,7 @@ def reproduce(
     say(f"{len(written)} records written in {out}")
     return written
 
-# %% ../nbs/42_reproduce_lafa.ipynb #f98b8257
+# %% ../nbs/42_reproduce_lafa.ipynb #f9d82580
 def add_parser(sub: argparse._SubParsersAction) -> argparse.ArgumentParser:
     "Add `lafa` to the papers of `anmf-lab reproduce`"
     p = sub.add_parser("lafa", help="latent feature attacks (Vu et al. 2024)")
@@ -251,6 +250,7 @@ def add_parser(sub: argparse._SubParsersAction) -> argparse.ArgumentParser:
 
 def cli_run(args: argparse.Namespace) -> int:
     "`anmf-lab reproduce lafa`"
+    torch.set_flush_denormal(True)   # multiplicative updates drive entries to zero through denormal numbers, which are slow
     reproduce(quick=args.quick, data_home=args.data, out=args.out, names=args.only, norms=args.norms, methods=args.methods, eps=args.eps, steps=args.steps, n_seeds=args.seeds,
               say=lambda line: print(line, file=sys.stdout, flush=True))
     return 0
