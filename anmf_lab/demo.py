@@ -327,7 +327,8 @@ def cli_run(args) -> int:
     import matplotlib
     matplotlib.use("agg")
     args.out.mkdir(parents=True, exist_ok=True)  # find out now, not after the work
-    cases, seeds = (CASES[:1], min(args.seeds, 4)) if args.quick else (CASES, args.seeds)
+    cases: tuple[Case, ...] = CASES[:1] if args.quick else CASES
+    seeds = min(args.seeds, 4) if args.quick else args.seeds
     print(f"Would another seed have shown the same features? {seeds} random starts each.", flush=True)
     if args.quick: cases = tuple(replace(c, attack=dict(eps=(.005, .02), steps=3, seeds=4)) for c in cases)
     results = [study(case, seeds=seeds, progress=True) for case in cases]

@@ -242,26 +242,28 @@ class Climber:
         run = self.problem.warm(Data(Z), W, H, self.solve_tol)
         self.log["solves"] += 1
         self.log["kkt"] = max(self.log["kkt"], float(run.residuals[-1]))
-        return Point(Z, *run.state, run.loss, self.goal(*run.state)[0])
+        W, H = run.state
+        return Point(Z, W, H, run.loss, self.goal(W, H)[0])
 
     def gradient(self, p: Point) -> Tensor:
         "Gradient of the goal by the data at `p`; computed once"
         if p.slope is not None: return p.slope
         for t in (self.tikhonov,) if self.always or not self.tikhonov else (0., self.tikhonov):
             adj = Adjoint(Data(p.Z), p.W, p.H, self.problem.beta, tikhonov=t, **self.problem.penalties)
-            p.slope, cert = adj.vjp(*self.goal(adj.W, adj.H)[1:], tol=self.adjoint_tol)
-            if cert.solved and bool(p.slope.isfinite().all()): break
+            slope, cert = adj.vjp(*self.goal(adj.W, adj.H)[1:], tol=self.adjoint_tol)
+            if cert.solved and bool(slope.isfinite().all()): break
         self.log["regularised"] += t > 0
         self.log["unsolved"] += not cert.solved
         if np.isfinite(cert.ritz): self.log["ritz"] = min(self.log["ritz"], cert.ritz)
-        return p.slope
+        p.slope = slope
+        return slope
 
     def legal(self, p: Point, eps: float, tries: int = 3) -> tuple[Point, bool]:
         "`p`, moved if needed so that no rival has a lower objective; whether that worked"
         if not self.rivals: return p, True
         for i in range(tries + 1):
             data = Data(p.Z)
-            runs = [self.problem.warm(data, *r, self.solve_tol) for r in self.rivals]
+            runs = [self.problem.warm(data, W, H, self.solve_tol) for W, H in self.rivals]
             self.rivals = [r.state for r in runs]
             low = min(runs, key=lambda r: r.loss)
             p.near = p.loss - low.loss + self.margin * abs(p.loss), gap_slope(p.W @ p.H, low.state[0] @ low.state[1], self.problem.beta)
