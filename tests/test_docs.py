@@ -77,7 +77,7 @@ def test_code_is_not_a_formula(tmp_path):
 
 
 def test_sidebar_has_every_page_in_its_layer(docs, tmp_path):
-    for name in ("index", "00_core", "11_solvers", "13_nmf", "21_anmf", "32_lafa", "43_cli", "tutorials/quickstart", "papers/anmf", "_draft"):
+    for name in ("index", "00_core", "12_solvers", "15_nmf", "25_anmf", "39_lafa", "49_cli", "tutorials/quickstart", "papers/anmf", "_draft"):
         p = tmp_path / f"{name}.ipynb"
         p.parent.mkdir(exist_ok=True)
         p.write_text("{}")
