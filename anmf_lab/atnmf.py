@@ -20,7 +20,7 @@ from .align import balance
 from .core import Data, check_choice, check_number, give_back
 from .divergence import _with_values, beta_of, floor_of, parts, power
 from .loop import Run, iterate
-from .minmax import alternating, approach, fitted, objective, robust_codes, robust_step, sparse_like, weighted_codes
+from .minmax import alternating, approach, fitted, minmax_loss, minmax_codes, minmax_step, sparse_like, weighted_codes
 from .nmf import FactorModel, best_scale, penalty_weights
 from .polish import kkt_residual
 from .solvers import _Rows, _solve_rows, hals_update
@@ -79,7 +79,7 @@ class Price(Adversary):
     def reply(self, X, Y, mask=None): return X + worst_delta(X, Y, self.lam)
     def cost(self, X, Y): return robust_loss(X, Y, self.lam)
     def curvature(self, X, Y): return 1 + (Y < self.lam * X).to(Y.dtype) / (self.lam - 1)
-    def step(self, data, state, l1, l2): return robust_step(data, state, self.lam, l1=l1, l2=l2, update=self.update, bound=self.bound)
+    def step(self, data, state, l1, l2): return minmax_step(data, state, self.lam, l1=l1, l2=l2, update=self.update, bound=self.bound)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +103,7 @@ class Ball(Adversary):
 
     def game(self, data, W, H, l1, l2):
         p = self.price(data, W, H)
-        return objective(data, W, H, p.lam, l1=l1, l2=l2) + self.eps * torch.as_tensor(p.lam, dtype=W.dtype).sum()
+        return minmax_loss(data, W, H, p.lam, l1=l1, l2=l2) + self.eps * torch.as_tensor(p.lam, dtype=W.dtype).sum()
 
     def step(self, data, state, l1, l2): return self.price(data, *state).step(data, state, l1, l2)
     def coder(self, data, W, H): return self if self.group == "row" else self.price(data, W, H)
@@ -327,7 +327,7 @@ def worst_codes(
 def half_step(adv: Adversary, data: Data, W: Tensor, H: Tensor, l1: float, l2: float) -> Tensor:
     "Codes after one step of `adv`"
     if isinstance(adv, Ball): adv = adv.price(data, W, H)
-    if isinstance(adv, Price): return robust_codes(data, W, H, adv.lam, l1=l1, l2=l2)
+    if isinstance(adv, Price): return minmax_codes(data, W, H, adv.lam, l1=l1, l2=l2)
     return adv.half(data, W, H, l1, l2)  # type: ignore[attr-defined]
 
 # %% ../nbs/24_atnmf.ipynb #27a70b26
@@ -551,7 +551,7 @@ class ATNMF(FactorModel):
         self._coder, (l1, l2) = self._adversary, self.penalties_
         W = self._codes(data, H)
         if first:  # a few steps on the first batch, so that its targets mean something
-            for _ in range(10): W, H = robust_step(data, (W, H), lam, l1=l1, l2=l2)
+            for _ in range(10): W, H = minmax_step(data, (W, H), lam, l1=l1, l2=l2)
         H, self._stats = online_update(data, H, W, getattr(self, "_stats", None), lam, self.forget, l1=l1, l2=l2)
         self.components_, self.n_components_, self.lam_ = give_back(H, data.kind), len(H), lam
         self.n_iter_ = (0 if first else self.n_iter_) + 1

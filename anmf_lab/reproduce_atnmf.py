@@ -24,7 +24,7 @@ from .core import Data, rng_of
 from .data import fingerprint, load_dataset, make_atnmf_synthetic
 from .loop import iterate
 from .metrics import masked_rmse
-from .minmax import alternating, half_normal, objective, robust_step, sweeps
+from .minmax import alternating, half_normal, minmax_loss, minmax_step, sweeps
 from .solvers import hals_step, start
 
 # %% ../nbs/43_reproduce_atnmf.ipynb #2da08ff8
@@ -130,7 +130,7 @@ def masked_fit(X: np.ndarray, mask: np.ndarray, k: int, l2: float, lam: float | 
     M = torch.tensor(mask, dtype=torch.float64)
     data = Data(torch.tensor(X) * M, M)
     state = tuple(T[0] for T in start(data, k, rng=seed))
-    for _ in range(steps): state = hals_step(data, state, l2=l2) if lam is None else robust_step(data, state, lam, l2=l2)
+    for _ in range(steps): state = hals_step(data, state, l2=l2) if lam is None else minmax_step(data, state, lam, l2=l2)
     return state
 
 
@@ -157,7 +157,7 @@ def solved(X: np.ndarray, mask: np.ndarray, lam: float, k: int, *, seed: int = 1
     "Zero-filled AT-NMF of price `lam`, by `steps` monotone steps from the paper's start"
     data = Data(torch.tensor(X * mask))
     first = sweeps(data, *half_normal(*X.shape, k, seed=seed), 5, tol=0.)[:2]
-    return iterate(lambda s: robust_step(data, s, lam), first, lambda s: objective(data, *s, lam), max_iter=steps, tol=1e-7).state
+    return iterate(lambda s: minmax_step(data, s, lam), first, lambda s: minmax_loss(data, *s, lam), max_iter=steps, tol=1e-7).state
 
 # %% ../nbs/43_reproduce_atnmf.ipynb #81d89635
 def write_record(
@@ -307,12 +307,12 @@ def training_record(out, data_home=None, *, outer=10, inner=30, say=print, comma
     M = torch.tensor(masks[2], dtype=torch.float64)
     data, lam = Data(torch.tensor(X) * M), 2.
     state = sweeps(data, *half_normal(*X.shape, 49, seed=1), 5, tol=0.)[:2]
-    both = lambda s: [round(float(objective(data, *s, lam)), 3), round(float(((data.X - s[0] @ s[1])**2 * M).sum()), 3)]
+    both = lambda s: [round(float(minmax_loss(data, *s, lam)), 3), round(float(((data.X - s[0] @ s[1])**2 * M).sum()), 3)]
     curves: dict = {"published": [both(state)], "monotone": [both(state)]}
     theirs = ours = state
     for _ in range(outer):
         theirs = alternating(data, *theirs, lam, startup=0, outer=1, inner=inner).state
-        for _ in range(3): ours = robust_step(data, ours, lam)
+        for _ in range(3): ours = minmax_step(data, ours, lam)
         curves["published"].append(both(theirs)); curves["monotone"].append(both(ours))
     say(f"faces: training losses end at {curves['published'][-1]} (published) and {curves['monotone'][-1]} (monotone)")
     write_record(out, "cbcl_training", what="[min-max objective, masked fit] after every round; the monotone curve has 3 steps a point", data=about,

@@ -2,7 +2,7 @@
 
     python benchmarks/bench_atnmf.py [--seeds 3] [--out benchmarks/atnmf.json]
 
-Published: the literal transcription in tests/refs (NumPy; 100 rounds of up to 999 sweeps). Ours: `robust_step` (torch, one thread).
+Published: the literal transcription in tests/refs (NumPy; 100 rounds of up to 999 sweeps). Ours: `minmax_step` (torch, one thread).
 Runs alternate between the two, medians over seeds. The authors' matrix and mask (alpha = .5) are used where ANMF_LAB_DATA
 has them, else data drawn by the paper's recipe.
 """
@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from refs import atnmf_published as published  # noqa: E402
 
 from anmf_lab.core import Data  # noqa: E402
-from anmf_lab.minmax import half_normal, objective, robust_step, sweeps  # noqa: E402
+from anmf_lab.minmax import half_normal, minmax_loss, minmax_step, sweeps  # noqa: E402
 from anmf_lab.reproduce_atnmf import problems, write_record  # noqa: E402
 
 
@@ -33,9 +33,9 @@ def ours(data, W, H, lam, steps):
     spent += time.process_time() - t
     for _ in range(steps):
         t = time.process_time()
-        state = robust_step(data, state, lam)
+        state = minmax_step(data, state, lam)
         spent += time.process_time() - t
-        curve.append((float(objective(data, *state, lam)), spent))
+        curve.append((float(minmax_loss(data, *state, lam)), spent))
     return np.array(curve)
 
 

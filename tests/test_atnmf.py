@@ -24,7 +24,7 @@ from anmf_lab.bregman import bregman_loss, bregman_reply, kl_quadratic_reply, lo
 from anmf_lab.core import Data, as_data
 from anmf_lab.data import false_zeros, load_dataset, make_atnmf_synthetic
 from anmf_lab.divergence import parts
-from anmf_lab.minmax import alternating, approach, attacked, half_normal, majorizer, objective, robust_step
+from anmf_lab.minmax import alternating, approach, worst_data, half_normal, majorizer, minmax_loss, minmax_step
 from anmf_lab.reproduce_atnmf import (ALPHAS, CLAIMED, add_parser, cli_run, hidden_rmse, on_file, paper_fit, paper_table,
                                       problems, reproduce, solved, startup_cost, table_record, tuned, write_record)
 
@@ -77,7 +77,7 @@ def test_below_the_join_it_is_nmf_up_to_omega(rng, lam):
     X = T(rng.random((9, 8)) + .1)
     W, H = T(rng.random((9, 3))), T(rng.random((3, 8)))
     W = W * (lam * X / (W @ H)).min()  # W H <= lam X everywhere
-    N, P = parts(attacked(Data(X), W, H, lam), W, H, 2.)
+    N, P = parts(worst_data(Data(X), W, H, lam), W, H, 2.)
     n, p = parts(Data(X), W, H, 2.)
     omega = lam / (lam - 1)
     scale = float((omega * p).abs().max())
@@ -177,8 +177,8 @@ def test_the_objective_never_rises(lam, missing, l2, seed, kind):
     data = draw(rng, missing=missing)
     state, losses = starts(rng, data), []
     for _ in range(40):
-        losses.append(float(objective(data, *state, lam, l2=l2)))
-        state = robust_step(data, state, lam, l2=l2, update=kind[0], bound=kind[1])
+        losses.append(float(minmax_loss(data, *state, lam, l2=l2)))
+        state = minmax_step(data, state, lam, l2=l2, update=kind[0], bound=kind[1])
     assert rises(np.array(losses)) == 0
     assert bool((state[0] >= 0).all()) and bool((state[1] >= 0).all())
 
