@@ -8,6 +8,7 @@
 #
 # ANMF_VENV=path    use another environment than .venv
 # PYTHON=python3.12 the interpreter that makes it
+# JOBS=2            processes that share the tests        SEED=0   their order, and hypothesis' draws
 # TORCH=...         what to install for torch. It goes in before everything else and by exact version:
 #                   torch==2.13.0 is the CPU build where your package index carries it, while a bare
 #                   "torch" resolves to a CUDA build of several GB. For another build give pip's words,
@@ -15,6 +16,8 @@
 
 PYTHON ?= python3
 TORCH  ?= torch==2.13.0
+JOBS   ?= 2
+SEED   ?= 0
 VENV   := $(or $(ANMF_VENV),.venv)
 BIN    := $(abspath $(VENV))/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
@@ -35,7 +38,7 @@ unexport PYTHONPATH
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n '2,9p' Makefile | sed 's/^# \{0,1\}//'
+	@sed -n '2,11p' Makefile | sed 's/^# \{0,1\}//'
 
 setup: .stamp-install
 
@@ -76,7 +79,7 @@ wheel: .stamp-install
 
 unit: .stamp-install
 	@echo "== tests"
-	pytest --durations=5 $(ARGS)
+	pytest -n $(JOBS) --dist worksteal --randomly-seed=$(SEED) --hypothesis-seed=$(SEED) --durations=10 $(ARGS)
 
 bench: .stamp-install
 	@ls benchmarks/bench_*.py >/dev/null 2>&1 || { echo "no benchmarks/bench_*.py here"; exit 1; }

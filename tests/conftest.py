@@ -1,4 +1,9 @@
-"""Every test: one thread, a fixed global seed (ours are local generators), no figure left open."""
+"""Every test: one thread unless OMP_NUM_THREADS says otherwise, a fixed global seed (ours are local generators),
+no figure left open.
+
+The order is random (pytest-randomly; `-p no:randomly` for the order of the files) and may not matter: the seed that
+pytest prints, given back as `--randomly-seed=N`, gives the same order again.
+"""
 import os
 import sys
 from pathlib import Path
@@ -17,7 +22,12 @@ sys.path.insert(0, str(ROOT / "tests"))  # so that tests can `import refs...`
 DATA = ROOT.parent / "shared" / "data"      # beside the checkout, where there is one: real data for tests only
 if DATA.is_dir():
     os.environ.setdefault("ANMF_LAB_DATA", str(DATA))
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
+def pytest_configure(config):
+    "pytest-randomly gives the order; the global seed is the fixture's below"
+    config.option.randomly_reset_seed = False
 
 
 @pytest.fixture(autouse=True)
