@@ -14,11 +14,19 @@ from torch import Tensor
 
 # %% ../nbs/20_adversary.ipynb #ad750eb7
 def check_lam(lam: float | Tensor) -> float | Tensor:
-    "`lam`, or a `ValueError` where some price is not above 1"
-    if not bool((torch.as_tensor(lam) > 1).all()):
-        raise ValueError(f"lam must exceed 1: at lam <= 1 the adversary gains without limit; got {lam}. "
+    "`lam`, or a `ValueError` where some price is not a number above 1"
+    price = torch.as_tensor(lam)
+    if not bool(((price > 1) & price.isfinite()).all()):
+        raise ValueError(f"lam must be a number above 1: at lam <= 1 the adversary gains without limit; got {lam}. "
                          "A larger lam is a weaker adversary; lam=2 is a good first value.")
     return lam
+
+
+def _check_budget(eps) -> None:
+    "A `ValueError` where some budget is negative or not a number"
+    budget = torch.as_tensor(eps)
+    if not bool(((budget >= 0) & budget.isfinite()).all()):
+        raise ValueError(f"eps must be a number >= 0, got {eps}.")
 
 
 def worst_delta(
@@ -75,7 +83,7 @@ def _price(E: Tensor, X: Tensor, eps: Tensor) -> Tensor:
 
 # %% ../nbs/20_adversary.ipynb #a01bb408
 def _spend(E: Tensor, D: Tensor, eps: Tensor, s: Tensor) -> Tensor:
-    "Where no price fits (`s` is 0): let the entry with the least to lose go up with what is left, if that is worse"
+    "Where no price fits (`s` is 0): the entry with the least to lose goes up with the rest, if that is worse; `E` is -inf where hidden"
     top, i = E.max(1, keepdim=True)
     old = D.gather(1, i)
     up = (eps - (D**2).sum(1, keepdim=True) + old**2).clamp_min(0).sqrt()
@@ -95,18 +103,18 @@ def ball_delta(
 ) -> Reply:  # with `X + delta >= 0`
     "The worst perturbation within a squared Euclidean budget, @eq-ball"
     if group not in GROUPS: raise ValueError(f"group must be one of {GROUPS}, got {group!r}")
-    if not bool((torch.as_tensor(eps) >= 0).all()): raise ValueError(f"eps must be >= 0, got {eps}")
+    _check_budget(eps)
     if group == "column":
         r = ball_delta(X.T, Y.T, eps, group="row", mask=None if mask is None else mask.T)
         return Reply(r.delta.T, r.lam.T, r.value, r.bound)
     seen = torch.ones_like(X, dtype=torch.bool) if mask is None else mask > 0
     flat = (lambda A: A.reshape(1, -1)) if group == "all" else (lambda A: A)
-    x, e, seen = flat(X * seen), flat(torch.where(seen, X - Y, -1)), flat(seen)
+    x, e, seen = flat(torch.where(seen, X, 0)), flat(torch.where(seen, X - Y, 0)), flat(seen)  # a hidden entry has nothing to gain
     eps = torch.as_tensor(eps, dtype=X.dtype, device=X.device).reshape(-1, 1).expand(len(x), 1)
     s = _price(e, x, eps)
     delta = torch.maximum(torch.where(s > 0, e / s, torch.where(e < 0, -torch.inf, 0.)), -x)
     dual = (((e + delta)**2 - (1 + s) * delta**2) * seen).sum(1) + ((1 + s) * eps)[:, 0]
-    delta = _spend(e, delta, eps, s)
+    delta = _spend(e.masked_fill(~seen, -torch.inf), delta, eps, s)
     value = ((e + delta)**2 * seen).sum(1)
     bound = torch.where(s.isinf()[:, 0], value, dual)
     lam = 1 + s
@@ -126,7 +134,7 @@ def lam_of_eps(X: Tensor, Y: Tensor, eps: float, mask: Tensor | None = None) -> 
 # %% ../nbs/20_adversary.ipynb #5cfa9950
 def box_delta(X: Tensor, Y: Tensor, rho: float) -> Tensor:
     "The worst move of at most `rho` in every entry: one of the two ends, @eq-box"
-    if not rho >= 0: raise ValueError(f"eps must be >= 0, got {rho}")
+    _check_budget(rho)
     down = X.clamp_max(rho)
     return torch.where(2 * (X - Y) >= down - rho, rho, -down)
 
@@ -142,7 +150,7 @@ def l1_delta(
     eps: float,  # budget: largest sum of absolute moves, >= 0
 ) -> Reply:  # `value` is a lower bound on the worst case, `bound` an upper bound
     "A strong move within an $\\ell_1$ budget: greedy knapsack over emptied entries, one partial move"
-    if not eps >= 0: raise ValueError(f"eps must be >= 0, got {eps}")
+    _check_budget(eps)
     x, y = X.reshape(-1), Y.reshape(-1)
     order = (2 * y - x).masked_fill(x == 0, -torch.inf).argsort(descending=True)
     order = order[(x > 0)[order] & (2 * y > x)[order]]

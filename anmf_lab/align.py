@@ -12,18 +12,29 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 # %% ../nbs/02_align.ipynb #e0fe5c69
+def _factor(
+    A, # a factor: NumPy, pandas, SciPy sparse, torch or nested lists
+    name: str, # the argument's name, for messages
+) -> Tensor: # a finite floating point matrix
+    "One factor as a tensor, or a `ValueError` that says what came instead"
+    if isinstance(A, Tensor): T = A if A.layout == torch.strided else A.to_dense()
+    else:
+        if np.ma.is_masked(A): raise ValueError(f"{name} has masked entries: a factor is known everywhere")
+        A = np.asarray(A.toarray() if hasattr(A, "toarray") else A)
+        if A.dtype.kind not in "biufc": raise ValueError(f"{name} must hold numbers, got dtype {A.dtype}")
+        T = torch.from_numpy(np.array(A, dtype=None if A.dtype.kind == "c" or A.dtype == np.float32 else np.float64))
+    if T.is_complex(): raise ValueError(f"{name} must hold real numbers, got {T.dtype}")
+    if T.ndim != 2: raise ValueError(f"{name} must be a matrix, got shape {tuple(T.shape)}")
+    T = T if T.dtype in (torch.float32, torch.float64) else T.double()
+    if not T.isfinite().all(): raise ValueError(f"{name} contains NaN or infinity")
+    return T
+
+# %% ../nbs/02_align.ipynb #83d64c5e
 def _tensors(**arrays) -> tuple: # the tensors in the order given, then "numpy" or "torch": what the first one was
-    "Every factor as a floating point tensor; complain by name"
+    "Every factor as a floating point tensor of one type; complain by name"
     kind = "torch" if isinstance(next(iter(arrays.values())), Tensor) else "numpy"
-    out = []
-    for name, A in arrays.items():
-        T = A if isinstance(A, Tensor) else torch.from_numpy(np.ascontiguousarray(A))
-        if T.ndim != 2:
-            raise ValueError(f"{name} must be a matrix, got shape {tuple(T.shape)}")
-        T = T if T.is_floating_point() else T.double()
-        if not T.isfinite().all():
-            raise ValueError(f"{name} contains NaN or infinity")
-        out.append(T)
+    out = [_factor(A, name) for name, A in arrays.items()]
+    if len({T.dtype for T in out}) > 1: out = [T.double() for T in out]
     if "W" in arrays and out[0].shape[1] != out[1].shape[0]:
         raise ValueError(f"W {tuple(out[0].shape)} and H {tuple(out[1].shape)} do not share a rank: W is (n, k), H is (k, f)")
     return *out, kind
@@ -37,10 +48,9 @@ def _give(kind, *tensors): # one array or a tuple of them
 # %% ../nbs/02_align.ipynb #8d6f6480
 def _scales(W: Tensor, H: Tensor) -> tuple[Tensor, Tensor]: # what multiplies the columns of W, and the rows of H
     "`s_k` and `1/s_k` of eq. (1); both 0 where the component is zero"
-    a, b = W.norm(dim=0), H.norm(dim=1)
+    a, b = W.double().norm(dim=0).sqrt(), H.double().norm(dim=1).sqrt()  # single precision loses squares below 1e-38
     dead = (a == 0) | (b == 0)
-    s = (b.sqrt() / a.sqrt()).masked_fill(dead, 0.)
-    return s, (a.sqrt() / b.sqrt()).masked_fill(dead, 0.)
+    return (b / a).masked_fill(dead, 0.).to(W.dtype), (a / b).masked_fill(dead, 0.).to(W.dtype)
 
 # %% ../nbs/02_align.ipynb #afa97cbe
 def balance(
@@ -66,6 +76,9 @@ def stack(
 def _pairs(W, H, W_ref, H_ref) -> tuple: # C, C_ref, perm, kind
     "Both stacks, and the best order of the first"
     W, H, W_ref, H_ref, kind = _tensors(W=W, H=H, W_ref=W_ref, H_ref=H_ref)
+    for name, A in dict(W=W, H=H, W_ref=W_ref, H_ref=H_ref).items():
+        if (A < 0).any():
+            raise ValueError(f"{name} has negative entries: the order is found, and the error measured, for nonnegative factors")
     if (W.shape, H.shape) != (W_ref.shape, H_ref.shape):
         raise ValueError("the factorizations have different shapes: "
                          f"W {tuple(W.shape)}, H {tuple(H.shape)} against W_ref {tuple(W_ref.shape)}, H_ref {tuple(H_ref.shape)}")

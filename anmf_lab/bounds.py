@@ -43,7 +43,7 @@ def samples_needed(
     level: float = 1.,    # what the bound should be below
 ) -> int:                 # smallest n at which it is
     "Sample size from which Theorem 2 (with `f`) or Theorem 3 (without) is below `level`"
-    check_number(level, "level", low=0, low_open=True)
+    check_number(level, "level", low=1e-100, hint="Below that no number of samples can be written down.")
     def bound(n): return theorem3(n, k, delta) if f is None else min(theorem2(n, f, k, delta))
     low, high = 0, 1
     while bound(high) >= level: low, high = high, 2 * high

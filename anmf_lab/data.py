@@ -94,10 +94,13 @@ def false_zeros(
     "Each nonzero entry reads 0 with probability `p`; the input is not touched"
     check_number(p, "p", low=0, high=1, hint="It is the probability that an entry is lost.")
     sparse = sp.issparse(X)
+    if np.ma.is_masked(X): X = X.astype(float).filled(np.nan)             # what is missing stays missing
     X = sp.csr_array(X, copy=True) if sparse else np.array(X)
+    if X.dtype.kind not in "biuf": raise ValueError(f"X must hold numbers, got dtype {X.dtype}.")
     if X.ndim != 2: raise ValueError(f"X must be 2-dimensional (samples x features), got shape {X.shape}.")
     if sparse: X.sum_duplicates()
-    where = X.data != 0 if sparse else X != 0
+    v = X.data if sparse else X
+    where = (v != 0) & (v == v)
     lost = np.zeros(where.shape, bool)
     lost[where] = rng_of(random_state).uniform(size=int(where.sum())) < p
     if not sparse: return np.where(lost, 0, X).astype(X.dtype), ~lost
@@ -203,6 +206,11 @@ def _mat(path: Path, row: Dataset) -> dict:
     return dict(data=X, target=None if y is None else _labels_from_zero(y))
 
 # %% ../nbs/04_data.ipynb #38683588
+def _image(path: Path) -> np.ndarray:
+    "One image, or a `ValueError` that names its file"
+    try: return np.asarray(imread(path), dtype=np.float64)
+    except Exception as e: raise ValueError(f"{path.name}: {e}") from e
+
 def _image_folder(path: Path, row: Dataset) -> dict:
     "A folder of images, or of one folder per class; names in numeric order"
     def number(p): return [int(t) if t.isdigit() else t for t in re.split(r"(\d+)", p.name)]
@@ -210,7 +218,7 @@ def _image_folder(path: Path, row: Dataset) -> dict:
     files = [[p for p in sorted(d.iterdir(), key=number) if p.suffix.lower() in (".pgm", ".png")] for d in folders]
     files = [group for group in files if group]
     if not files: raise ValueError(f"{path.name} holds no .pgm or .png images.")
-    images = np.stack([np.asarray(imread(p), dtype=np.float64) for group in files for p in group])
+    images = np.stack([_image(p) for group in files for p in group])
     X, (h, w) = images.reshape(len(images), -1), images.shape[1:]
     if (h, w) != row.image_shape: X = np.round(shrink_images(X, (h, w), row.image_shape))
     y = np.repeat(np.arange(len(files)), [len(g) for g in files])
@@ -244,6 +252,8 @@ def _ratings(path: Path, row: Dataset) -> dict:
     else: text = path.read_text(encoding="utf-8")
     user, film, stars = np.array([line.split()[:3] for line in text.splitlines()], dtype=int).T
     X = np.full((row.n, row.f), np.nan)
+    if not ((1 <= user) & (user <= row.n) & (1 <= film) & (film <= row.f)).all():
+        raise ValueError(f"users must be 1 to {row.n} and films 1 to {row.f}")
     X[user - 1, film - 1] = stars
     return dict(data=X, target=None)
 
@@ -464,7 +474,7 @@ def _from_file(file: File, path: Path, row: Dataset, verify: bool) -> dict:
         raise ValueError(f"{path} is not the known copy of {row.name}: its SHA-256 is {str(sha)[:12]}..., expected {file.sha256[:12]}.... "
                          "It is damaged or another version: copy it again, or pass verify=False to read it as it is.")
     try: fields = file.read(path, row)
-    except (OSError, KeyError, EOFError, zipfile.BadZipFile, UnicodeDecodeError, NotImplementedError) as e:
+    except Exception as e:                     # every format has its own errors
         raise ValueError(f"{path} could not be read as {row.name} ({type(e).__name__}: {e}). It is damaged or not the file that is meant.") from e
     return fields | dict(source=file.name, sha256=sha)
 

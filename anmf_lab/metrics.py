@@ -20,11 +20,14 @@ def _labels(
     name: str,   # the argument's name, for messages
 ) -> np.ndarray: # (n,) labels
     "One label per sample, or a `ValueError` that says what came instead"
+    if np.ma.is_masked(y): raise ValueError(f"{name} has masked labels: leave such samples out of both labelings.")
     y = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
     if y.ndim != 1:
         raise ValueError(f"{name} must be 1-dimensional, one label per sample, got shape {y.shape}. "
                          f"For codes W (n, k) pass W.argmax(axis=1), or the labels of a k-means on W.")
     if len(y) == 0: raise ValueError(f"{name} is empty: at least 1 label is required.")
+    if y.dtype.kind == "O" and len({type(v) for v in y}) > 1:
+        raise ValueError(f"{name} must hold labels of one type, got {', '.join(sorted({type(v).__name__ for v in y}))}.")
     if y.dtype.kind == "f" and not np.array_equal(y, np.round(y)):
         raise ValueError(f"{name} must hold labels, got real numbers such as {y[y != np.round(y)][0]!s}.")
     return y
@@ -76,15 +79,22 @@ def ari(
     return float(adjusted_rand_score(*_pair(y_true, y_pred)))
 
 # %% ../nbs/03_metrics.ipynb #81c33484
-def _dense(A, name: str) -> np.ndarray:
-    "A 2-D float array, from NumPy, pandas, torch or a SciPy sparse matrix"
-    A = A.detach().cpu().numpy() if isinstance(A, Tensor) else A.toarray() if hasattr(A, "toarray") else np.asarray(A)
-    if A.ndim != 2 or A.dtype.kind not in "biuf": raise ValueError(f"{name} must be a 2-dimensional array of numbers, got shape {A.shape}, dtype {A.dtype}.")
+def _dense(
+    A,            # NumPy (masked or not), pandas, torch, SciPy sparse or nested lists
+    name: str,    # the argument's name, for messages
+) -> np.ndarray:  # 2-D, bool or float64; masked entries are NaN
+    "A matrix of numbers, or a `ValueError` that says what came instead"
+    hidden = np.ma.getmaskarray(A) if np.ma.is_masked(A) else None
+    if isinstance(A, Tensor): A = A.detach().cpu().to_dense().numpy()
+    A = np.asarray(A.toarray() if hasattr(A, "toarray") else A)
+    if A.ndim != 2 or A.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must be a 2-dimensional array of numbers, got shape {A.shape}, dtype {A.dtype}.")
+    if hidden is not None: return np.where(hidden, np.nan, A)
     return A if A.dtype.kind == "b" else A.astype(np.float64, copy=False)
 
 # %% ../nbs/03_metrics.ipynb #4284ce97
 def masked_rmse(
-    X,            # (n, f) truth; NaN = unknown, not counted
+    X,            # (n, f) truth; NaN or masked = unknown, not counted
     Y,            # (n, f) reconstruction
     mask=None,    # (n, f), True = counts (for a fit: `~mask`); None = every entry
 ) -> float:       # in the unit of X
@@ -98,4 +108,8 @@ def masked_rmse(
         if not np.isin(m, (0, 1)).all(): raise ValueError("mask must be boolean (True = counts) or hold only 0 and 1.")
         M &= m.astype(bool)
     if not M.any(): raise ValueError("mask selects no known entry of X: there is nothing to score.")
-    return float(np.sqrt(np.mean((X[M] - Y[M])**2)))
+    for A, name in ((X, "X"), (Y, "Y")):
+        if not np.isfinite(A[M]).all(): raise ValueError(f"{name} is NaN or infinite at an entry that counts.")
+    miss = np.abs(X[M] - Y[M])
+    unit = miss.max() or 1.                      # squares of 1e200 would overflow
+    return float(unit * np.sqrt(np.mean((miss / unit)**2)))

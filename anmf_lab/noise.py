@@ -22,11 +22,17 @@ def _check(X, p, fill=None) -> np.ndarray:
     "A 2-D array of numbers to damage, or a `ValueError` that says why not"
     check_number(p, "p", low=0, high=1, hint="It is the share of the entries that are damaged.")
     if sp.issparse(X):
-        raise ValueError("X is sparse, and this noise would make it dense: pass X.toarray(), or use kind='deletion', which keeps it sparse.")
-    X = X.detach().cpu().numpy() if isinstance(X, Tensor) else np.asarray(X)
-    if X.ndim != 2 or X.dtype.kind not in "iuf": raise ValueError(f"X must be a 2-dimensional array of numbers (samples x features), got shape {X.shape}, dtype {X.dtype}.")
+        raise ValueError("X is sparse, and this noise would make it dense: pass X.toarray(), or use kind='deletion', "
+                         "which keeps it sparse.")
+    if np.ma.is_masked(X): X = X.astype(float).filled(np.nan)
+    X = X.detach().cpu().to_dense().numpy() if isinstance(X, Tensor) else np.asarray(X)
+    if X.ndim != 2 or X.dtype.kind not in "iuf":
+        raise ValueError("X must be a 2-dimensional array of numbers (samples x features), "
+                         f"got shape {X.shape}, dtype {X.dtype}.")
     if X.size == 0 or np.isnan(X).all(): raise ValueError("X is empty or all missing: there is nothing to damage.")
-    if fill is not None: check_number(fill, "fill", low=0)
+    if np.isinf(X).any(): raise ValueError("X contains infinity: replace it, or mark it as missing (NaN).")
+    if fill is not None:
+        check_number(fill, "fill", low=0, high=None if X.dtype.kind == "f" else int(np.iinfo(X.dtype).max))
     return X
 
 # %% ../nbs/05_noise.ipynb #6a2034f6
@@ -37,9 +43,9 @@ def _choose(n: int, f: int, p: float, rng) -> np.ndarray:
 
 # %% ../nbs/05_noise.ipynb #58506de6
 def _put(X: np.ndarray, where: np.ndarray, values) -> np.ndarray:
-    "A copy of `X` with `values` at `where`, in the dtype of `X`"
+    "A copy of `X` with `values` at `where`, in the dtype of `X`; what is missing stays missing"
     if X.dtype.kind in "iu": values = np.round(values)
-    return np.where(where, values, X).astype(X.dtype)
+    return np.where(where & ~np.isnan(X), values, X).astype(X.dtype)
 
 # %% ../nbs/05_noise.ipynb #dda5b883
 def _random(X: np.ndarray, rng) -> np.ndarray:
@@ -72,10 +78,12 @@ def corrupt_pixels(
 # %% ../nbs/05_noise.ipynb #9b2c8da8
 def _check_image(image_shape, f: int) -> tuple[int, int]:
     "(height, width) of images of `f` pixels"
-    try: h, w = (int(v) for v in image_shape)
-    except TypeError: raise ValueError(f"image_shape must be (height, width), got {image_shape!r}: patches need to know which pixels are neighbours.") from None
-    if h * w != f or h < 1: raise ValueError(f"image_shape {h} x {w} has {h*w} pixels, but X has {f} features.")
-    return h, w
+    try: h, w = (check_number(v, "image_shape", low=1, integer=True) for v in image_shape)
+    except (TypeError, ValueError):
+        raise ValueError(f"image_shape must be (height, width), got {image_shape!r}: patches need to know "
+                         "which pixels are neighbours, in whole numbers.") from None
+    if h * w != f: raise ValueError(f"image_shape {h} x {w} has {h*w} pixels, but X has {f} features.")
+    return int(h), int(w)
 
 # %% ../nbs/05_noise.ipynb #1b18bddb
 def _rectangle(p: float, h: int, w: int) -> tuple[int, int]:
@@ -185,7 +193,8 @@ def three_stages(
     random_state=None,           # seed
 ) -> Stages:                     # X_noisy, Z, Z_noisy: each damages the one before
     "The ANMF paper's successive corruptions of clean data"
-    p = KINDS[check_choice(kind, "kind", list(KINDS))][1] if p is None else tuple(p)
+    usual = KINDS[check_choice(kind, "kind", list(KINDS))][1]
+    p = usual if p is None else tuple(p) if np.iterable(p) else (p,)
     if len(p) != 3: raise ValueError(f"p must hold three shares, one a stage, got {len(p)}.")
     rng, out = rng_of(random_state), [X]
     for share in p: out.append(corrupt(out[-1], kind, share, image_shape=image_shape, fill=fill, random_state=rng))

@@ -101,10 +101,17 @@ class SpeckledSearchCV(MetaEstimatorMixin, BaseEstimator):
         check_number(self.n_splits, "n_splits", low=1, integer=True)
         check_choice(self.scoring, "scoring", ("rmse", "divergence"))
         check_choice(self.rule, "rule", ("min", "1se"))
-        if not getattr(self.estimator, "_allow_missing", False):
+        if isinstance(self.estimator, type) or not getattr(self.estimator, "_allow_missing", False):
             raise ValueError("estimator must accept missing entries (mask=), "
-                             f"got {type(self.estimator).__name__}: "
+                             f"got {self.estimator!r}: "
                              "hidden entries could not be hidden from it.")
+
+    def _grid(self) -> list[dict]:
+        "The candidates"
+        try: grid = list(ParameterGrid(self.param_grid))
+        except (TypeError, ValueError) as e: raise ValueError(f"param_grid cannot be read: {e}") from None
+        if not grid: raise ValueError("param_grid must hold at least one candidate, got none.")
+        return grid
 
     def fit(
         self,
@@ -122,7 +129,7 @@ class SpeckledSearchCV(MetaEstimatorMixin, BaseEstimator):
         if not all(s.any() for s in splits):
             raise ValueError(f"holdout={self.holdout} hides no entry of X: "
                              "too few are observed per row and column.")
-        grid = list(ParameterGrid(self.param_grid))
+        grid = self._grid()
         jobs = [delayed(_one)(self.estimator, p, V, observed, s, self.scoring)
                 for p in grid for s in splits]
         run = Parallel(n_jobs=self.n_jobs, return_as="generator")(jobs)
@@ -132,7 +139,10 @@ class SpeckledSearchCV(MetaEstimatorMixin, BaseEstimator):
         if self.n_splits > 1: std = errors.std(1, ddof=1) / np.sqrt(self.n_splits)
         self.cv_results_ = {"params": grid, "mean_error": mean, "std_error": std,
                             "split_errors": errors}
-        low = int(np.argmin(mean))
+        low = int(np.where(np.isfinite(mean), mean, np.inf).argmin())
+        if not np.isfinite(mean[low]):
+            raise ValueError("no candidate of param_grid predicts the hidden entries with a finite error: "
+                             "cv_results_ holds them.")
         simple = int(np.flatnonzero(mean <= mean[low] + std[low])[0])
         self.best_index_ = low if self.rule == "min" else simple
         self.best_params_ = grid[self.best_index_]

@@ -143,3 +143,21 @@ def test_torch_goes_in(X):
 def test_bad_input(X, call, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         call(X)
+
+
+def test_what_is_missing_stays_missing(X):
+    holes = np.random.default_rng(0).random(X.shape) < .2
+    N = np.where(holes, np.nan, X)
+    for kind in KINDS:
+        patch = dict(image_shape=SHAPE) if kind.endswith("patch") else {}
+        noisy = corrupt(N, kind, .3, random_state=0, **patch)
+        assert (np.isnan(noisy) == holes).all(), kind
+        masked = corrupt(np.ma.array(np.where(holes, 1e9, X), mask=holes), kind, .3, random_state=0, **patch)
+        assert_array_equal(masked, noisy)
+
+
+def test_a_fill_that_the_type_cannot_hold_is_refused():
+    X = np.full((3, 16), 7, np.uint8)
+    with pytest.raises(ValueError, match="fill must be a number >= 0 and <= 255"): regular_patch(X, image_shape=(4, 4), fill=300)
+    with pytest.raises(ValueError, match="image_shape must be"): regular_patch(X, image_shape=(2.5, 6.4))
+    with pytest.raises(ValueError, match="infinity"): salt_pepper(X + np.inf)
