@@ -14,7 +14,7 @@ _WHERE = {
     "L21NMF": "robust",
     "LaFA": "lafa",
     "NMF": "nmf",
-    "ONMF": "robust",
+    "ONMF": "onmf",
     "SpeckledSearchCV": "selection",
     "ari": "metrics",
     "clustering_accuracy": "metrics",

@@ -33,7 +33,8 @@ from .core import Data, as_data, check_choice, check_number
 from .data import fingerprint, load_dataset
 from .metrics import clustering_accuracy, nmi
 from .noise import corrupt, three_stages
-from .robust import ONMF, CappedNMF, L21NMF
+from .onmf import ONMF
+from .robust import CappedNMF, L21NMF
 from .solvers import mu_step
 
 # %% ../nbs/42_reproduce_anmf.ipynb #936df292
