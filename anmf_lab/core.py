@@ -4,8 +4,9 @@
 
 # %% ../nbs/00_core.ipynb #ec7acb70
 from __future__ import annotations
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+import math
 import numbers
 import warnings
 import numpy as np
@@ -16,7 +17,8 @@ from sklearn.utils import check_array
 from sklearn.utils import check_random_state as _sk_random_state
 
 # %% auto #0
-__all__ = ['check_number', 'check_choice', 'Data', 'pick_device', 'as_data', 'give_back', 'rng_of', 'uniform']
+__all__ = ['check_number', 'check_choice', 'Data', 'pick_device', 'as_data', 'unit_of', 'in_unit', 'give_back', 'rng_of',
+           'uniform']
 
 # %% ../nbs/00_core.ipynb #a01242fa
 def check_number(
@@ -221,6 +223,27 @@ def as_data(
     if mask is not None and not allow_missing:
         raise ValueError("mask is not supported here: every entry must be observed.")
     return Data(*_observed(T, mask, name, whole_columns), kind)
+
+# %% ../nbs/00_core.ipynb #2cd10f38
+def unit_of(
+    data: Data,  # the problem
+) -> float:      # a power of 4 within a factor 2 of the data's mean; 1 for zeros
+    "The unit in which the data are about 1; it and its root are exact"
+    return 4. ** round(math.log(data.level, 4)) if data.level > 0 else 1.
+
+def in_unit(
+    data: Data,   # the problem
+    unit: float,  # from `unit_of`
+) -> Data:        # the same problem, every entry divided by `unit`
+    "The data in another unit: same kind, same holes, same weights"
+    if unit == 1: return data
+    if not data.is_sparse: return replace(data, X=data.X / unit)
+    X = _scaled(data.X, unit)
+    return replace(data, X=X, Xt=None if data.Xt is None else _scaled(data.Xt, unit))
+
+def _scaled(X: Tensor, unit: float) -> Tensor:
+    "A CSR tensor divided by a number"
+    return torch.sparse_csr_tensor(X.crow_indices(), X.col_indices(), X.values() / unit, X.shape, check_invariants=False)
 
 # %% ../nbs/00_core.ipynb #65728686
 def give_back(
