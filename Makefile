@@ -3,6 +3,8 @@
 #   make demo     a first run on real data: a table here, figures and report.html in anmf-lab-demo/
 #   make test     every check: notebooks in step with the library, lint, types, docs, wheel, tests
 #   make docs     the site, in _docs/
+#   make test-portable   pages and tests under other arithmetic and other versions (hours; by hand)
+#   make mutants         one broken formula after the other: which test notices? (hours; by hand)
 #   make bench    speed against other libraries (slow; run by hand)
 #   make clean    remove what was built        make distclean   ... and the environment
 #
@@ -33,12 +35,12 @@ export MPLBACKEND := agg
 export OMP_NUM_THREADS ?= 1
 unexport PYTHONPATH
 
-.PHONY: help setup demo test sync lint docs wheel unit bench clean distclean
+.PHONY: help setup demo test test-portable mutants sync lint docs wheel unit bench clean distclean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n '2,11p' Makefile | sed 's/^# \{0,1\}//'
+	@sed -n '2,13p' Makefile | sed 's/^# \{0,1\}//'
 
 setup: .stamp-install
 
@@ -80,6 +82,12 @@ wheel: .stamp-install
 unit: .stamp-install
 	@echo "== tests"
 	pytest -n $(JOBS) --dist worksteal --randomly-seed=$(SEED) --hypothesis-seed=$(SEED) --durations=10 $(ARGS)
+
+test-portable: .stamp-install
+	python tools/portable.py $(ARGS)
+
+mutants: .stamp-install
+	python tools/mutants.py $(ARGS)
 
 bench: .stamp-install
 	@ls benchmarks/bench_*.py >/dev/null 2>&1 || { echo "no benchmarks/bench_*.py here"; exit 1; }

@@ -92,6 +92,21 @@ def test_degauge_is_an_orthogonal_projection():
     torch.testing.assert_close(fd, torch.cat([P[0], P[1].T]), rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("dead", ["codes", "components"])
+def test_a_component_with_one_empty_half_is_empty(dead):
+    "Nothing times something is nothing, whichever half is nothing: no inf, no NaN"
+    _, W, H = draw(5, 4, 3, 0)
+    _, W_ref, H_ref = draw(5, 4, 3, 1)
+    if dead == "codes":
+        W[:, 1] = 0
+    else:
+        H[1] = 0
+    Wb, Hb = balance(W, H)
+    assert not Wb[:, 1].any() and not Hb[1].any()
+    assert_allclose(Wb @ Hb, W @ H, rtol=1e-12)
+    assert np.isfinite(stack(W, H)).all() and np.isfinite(feature_error(W, H, W_ref, H_ref))
+
+
 def test_kinds_and_dtypes_come_back():
     rng, W, H = draw(6, 5, 3, 1)
     assert all(isinstance(A, np.ndarray) and A.dtype == np.float32 for A in balance(W.astype("f4"), H.astype("f4")))

@@ -101,6 +101,25 @@ def test_fixed_scale_closes_it(c, scale, seed):
     assert_allclose(once[0] @ once[1], W @ H, rtol=1e-10)
 
 
+@pytest.mark.parametrize("scale", ["codes", "components"])
+def test_the_unit_of_the_price_is_what_moving_a_component_costs_in_fit(scale):
+    "lam |dH|^2 against |W dH|^2: the squared length of a column of codes, where the components are orthonormal and equally strong"
+    W = torch.linalg.qr(draw(12, 3, seed=3))[0].abs()
+    W = W / W.norm(dim=0)
+    H = 7 * torch.eye(3, 8, dtype=W.dtype)
+    lengths = set_scale(W, H, scale)[0].square().sum(0)
+    assert_allclose(lengths, price_unit(as_data(W @ H), 3, scale), rtol=1e-12)
+
+
+@pytest.mark.parametrize("density", [.05, .5, .95])
+def test_zeros_of_sparse_data_count_once_in_the_standard_deviation(density):
+    X = sparse.random(20, 15, density, format="csr", random_state=0)
+    assert_allclose(make_target(as_data(X), "shift", strength=1.).shift, X.toarray().std(), rtol=1e-12)
+    hidden = draw(20, 15, seed=1).numpy() < .3
+    holes = as_data(np.where(hidden, np.nan, X.toarray() + 1))
+    assert_allclose(make_target(holes, "shift", strength=1.).shift, (X.toarray() + 1)[~hidden].std(), rtol=1e-12)
+
+
 def test_empty_component_keeps_its_scale():
     W, H = draw(N, K), draw(K, F)
     W[:, 0], H[1] = 0, 0

@@ -384,6 +384,32 @@ def test_online_is_close_to_batch():
     assert A.shape == (6, 6) and B.shape == (6, 40) and bool((H >= 0).all())
 
 
+@pytest.mark.parametrize("missing", ["nothing", "mask", "sparse"])
+def test_the_past_is_forgotten_alike_in_both_statistics(rng, missing):
+    "By hand: A is k x k, B is k x f, and both keep the share `forget` of what they were"
+    X, W, H, lam = rng.random((6, 5)) + .1, rng.random((6, 2)), rng.random((2, 5)), 2.
+    seen = rng.random((6, 5)) > .3 if missing == "mask" else np.ones((6, 5), bool)
+    if missing == "sparse": X = X * (rng.random((6, 5)) > .5)
+    target = np.where(seen, np.maximum(X, W @ H / lam), W @ H)
+    data = as_data(sp.csr_array(X)) if missing == "sparse" else Data(T(X * seen), T(seen) if missing == "mask" else None)
+    A0, B0 = rng.random((2, 2)), rng.random((2, 5))
+    _, (A, B) = online_update(data, T(H), T(W), (T(A0), T(B0)), lam, .25)
+    assert_allclose(A, .25 * A0 + W.T @ W, rtol=1e-12)
+    assert_allclose(B, .25 * B0 + W.T @ target, rtol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("lam", [3., 1.5])
+def test_where_the_adversary_only_reweighs_a_penalty_does_what_it_does_in_nmf(rng, lam):
+    "W H below lam X everywhere: squared error is multiplied with omega, and so must the penalty be"
+    X = (rng.random((12, 2)) + .5) @ (rng.random((2, 9)) + .5)
+    m = ATNMF(2, lam=lam, l2=.02, tol=1e-8, max_iter=20000, random_state=0)
+    plain = al.NMF(2, l2=.02, polish=True, random_state=0)
+    ours, theirs = (A.fit_transform(X) @ A.components_ for A in (m, plain))
+    assert (ours < lam * X).all()
+    assert_allclose(ours, theirs, rtol=1e-5)
+
+
 def test_dense_gaussian_data_with_false_zeros():
     "The method's use: 30 % of the entries read zero, nobody knows which"
     at, plain = [], []

@@ -75,6 +75,16 @@ def test_gradient_against_central_differences(beta, penalties, holes):
     assert done == 3
 
 
+@pytest.mark.parametrize("beta", [1., 2., 1.5])
+def test_what_is_hidden_has_no_gradient(beta):
+    "Nobody sees the entry, so moving it moves nothing"
+    mask = np.random.default_rng(0).random((15, 12)) > .1
+    data = as_data(planted(seed=1).X.numpy(), mask=mask)
+    W, H = solved(data, beta=beta)
+    _, G, _ = feature_gradient(data, W, H, *reference(W, H), beta)
+    assert not G[~torch.from_numpy(mask)].any() and G[torch.from_numpy(mask)].all()
+
+
 def test_gradient_against_the_papers_equation_6():
     data = planted()
     W, H = solved(data)

@@ -98,6 +98,13 @@ def test_gap_slope_is_the_envelope_theorem():
         assert_allclose((up - down) / (2 * h), slope, rtol=1e-4)
 
 
+@pytest.mark.parametrize("beta", [1., 1.5, 2.])
+def test_gap_slope_is_finite_where_a_reconstruction_is_zero(beta):
+    A, B = (torch.tensor([row], dtype=torch.float64) for row in ([0., 0., 1., 2.], [0., 1., 0., 2.]))
+    s = gap_slope(A, B, beta)
+    assert s.isfinite().all() and s[0, 0] == 0 == s[0, 3] and s[0, 1] > 0 > s[0, 2]
+
+
 @pytest.mark.parametrize("goal", [("hide", 9), ("merge", 0), "steal", ("appear", [1, 2]), ("appear", -np.ones(12))])
 def test_bad_goals_are_named(goal):
     rng = np.random.default_rng(1)

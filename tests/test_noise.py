@@ -72,6 +72,13 @@ def test_blobs_hang_together():
     assert (M[0] != M[1]).any()
 
 
+def test_blobs_have_the_proportions_of_the_image():
+    "Seven times as high as wide: neighbours above each other differ less often than neighbours beside each other"
+    M = _irregular(60, 84, 12, .25, np.random.RandomState(0)).reshape(60, 84, 12)
+    above, beside = (M[:, 1:] != M[:, :-1]).mean(), (M[:, :, 1:] != M[:, :, :-1]).mean()
+    assert above < .5 * beside
+
+
 def test_salt_and_pepper_are_the_extremes_in_equal_parts(rng):
     X = rng.uniform(1, 2, (100, 200))
     N = salt_pepper(X, .3, random_state=0)

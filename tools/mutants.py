@@ -1,0 +1,253 @@
+"""Break one formula at a time and see which test notices: tests/mutants.toml, one by one, in a copy.
+
+    python tools/mutants.py                   all, by hand (an hour or two): table to results/mutants.json
+    python tools/mutants.py --only align      those whose module, note or text contains the word; nothing is written
+    python tools/mutants.py --check           only whether every `old` text is there exactly once
+
+A mutant changes the module and the cell that it comes from; its test files run first, then its page, each until
+the first failure. Before that the same tests run unchanged (the control) and must be green. Linux or macOS: the
+libraries are loaded once, and every run is a fork. `why` explains a mutant that nothing can notice.
+"""
+import argparse
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LIST = ROOT / "tests" / "mutants.toml"
+COPY = ROOT / ".cache" / "mutants"
+OUT = ROOT / "results" / "mutants.json"
+LIMIT = 600     # seconds for one test file or page: a mutant that never ends is caught, too
+
+
+class Stale(Exception):
+    "A mutant whose text is not there"
+
+
+# --- the list
+
+def read(path=LIST):
+    "The mutants, each a dictionary: module, old, new, tests, page, and perhaps note and why"
+    if sys.version_info < (3, 11):
+        sys.exit("tools/mutants.py needs Python 3.11 or newer (tomllib)")
+    import tomllib
+    mutants = []
+    for name, group in tomllib.loads(path.read_text(encoding="utf-8")).items():
+        common = {"module": name, "tests": group["tests"], "page": group.get("page")}
+        mutants += [common | m for m in group["mutant"]]
+    return mutants
+
+
+def once(text, m, where):
+    "`text` with the mutant in it"
+    n = text.count(m["old"])
+    if n != 1:
+        raise Stale(f"{where}: the old text is there {n} times, not once: {m['old']!r}")
+    return text.replace(m["old"], m["new"])
+
+
+def sources(root, module):
+    "The module and the notebook that it is exported from (none for a plain module)"
+    file = root / "anmf_lab" / f"{module}.py"
+    if not file.exists():
+        raise Stale(f"there is no module {module}")
+    made = re.search(r"File to edit: \.\./(nbs/\S+\.ipynb)", file.read_text(encoding="utf-8"))
+    return file, root / made[1] if made else None
+
+
+def mutated(root, m):
+    "Path -> text with the mutant, for the module and its notebook"
+    file, page = sources(root, m["module"])
+    out = {file: once(file.read_text(encoding="utf-8"), m, file.name)}
+    if page is None:
+        return out
+    nb = json.loads(page.read_text(encoding="utf-8"))
+    exported = [c for c in nb["cells"] if re.search(r"^#\|\s*export", "".join(c["source"]), re.M)]
+    hits = [c for c in exported if m["old"] in "".join(c["source"])]
+    if len(hits) != 1:
+        raise Stale(f"{page.name}: {len(hits)} exported cells hold the old text: {m['old']!r}")
+    hits[0]["source"] = once("".join(hits[0]["source"]), m, page.name)
+    out[page] = json.dumps(nb)
+    return out
+
+
+# --- one run in a fork
+
+class First:
+    "A pytest plugin that remembers the first failure and counts the tests"
+    def __init__(self):
+        self.failed, self.count = None, 0
+
+    def pytest_runtest_logreport(self, report):
+        self.count += report.when == "call"
+        if report.failed and self.failed is None:
+            self.failed = report.nodeid
+
+    def pytest_collectreport(self, report):
+        if report.failed and self.failed is None:
+            self.failed = f"{report.nodeid} (import)"
+
+
+def child(args, out):
+    "Run pytest in this process, in the copy"
+    import pytest
+    os.chdir(COPY)
+    sys.path.insert(0, str(COPY))
+    log = os.open(COPY / ".log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    first = First()
+    code = pytest.main([*args, "-q", "-p", "no:randomly", "-p", "no:cacheprovider", "--hypothesis-seed=0"], plugins=[first])
+    out.write_text(json.dumps({"failed": first.failed, "count": first.count, "code": int(code)}))
+
+
+def pytest_in_fork(args):
+    "(first failure or None, number of tests)"
+    out = COPY / ".outcome.json"
+    out.unlink(missing_ok=True)
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(LIMIT)
+        try:
+            child(args, out)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    if not out.exists():
+        return ("no end" if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM else "crash"), 0
+    got = json.loads(out.read_text())
+    if got["failed"] is None and got["code"] not in (0, 5):
+        return f"pytest ended with {got['code']}", got["count"]
+    return got["failed"], got["count"]
+
+
+def runs_of(m):
+    "The pytest arguments of a mutant, one list a run"
+    runs = [[t] for t in m["tests"]]
+    if m["page"]:
+        runs.append(["tests/test_notebooks.py", "-k", m["page"]])
+    return runs
+
+
+def caught(m):
+    "The test that notices the mutant, or None"
+    new = mutated(COPY, m)
+    old = {path: path.read_text(encoding="utf-8") for path in new}
+    try:
+        for path, text in new.items():
+            path.write_text(text, encoding="utf-8")
+        for args in runs_of(m):
+            failed, _ = pytest_in_fork([*args, "-x"])
+            if failed:
+                return failed
+    finally:
+        for path, text in old.items():
+            path.write_text(text, encoding="utf-8")
+
+
+# --- all of them
+
+def copy():
+    "The files of the repository, in .cache/mutants"
+    shutil.rmtree(COPY, ignore_errors=True)
+    names = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, text=True, capture_output=True,
+                           check=True).stdout.splitlines()
+    for name in names:
+        if (ROOT / name).is_file():
+            (COPY / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, COPY / name, follow_symlinks=False)
+
+
+def control(mutants):
+    "Every run of the list without a mutant; ends the program where one is not green"
+    seen = {}
+    for m in mutants:
+        for args in runs_of(m):
+            if tuple(args) in seen:
+                continue
+            failed, count = pytest_in_fork([*args, "-x"])
+            if failed:
+                end = (COPY / ".log").read_text(errors="replace")[-3000:]
+                sys.exit(f"{end}\ncontrol: {' '.join(args)} fails without a mutant: {failed}")
+            seen[tuple(args)] = count
+            print(f"control: {' '.join(args)}: {count} green", flush=True)
+    return {" ".join(args): count for args, count in seen.items()}
+
+
+def load():
+    "What every run needs, once, before the forks"
+    for name, value in {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "agg",
+                        "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(COPY)}.items():
+        os.environ[name] = value
+    sys.dont_write_bytecode = True
+    sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() not in (ROOT, ROOT / "tools")]
+    for name in ("torch", "scipy.optimize", "sklearn.utils.estimator_checks", "matplotlib.pyplot", "pandas",
+                 "nbdev.test", "pytest"):
+        __import__(name)
+    import torch
+    torch.set_num_threads(1)
+
+
+def record(mutants, controls):
+    "What is written: counts, survivors first"
+    from importlib.metadata import version
+    done = [m for m in mutants if "stale" not in m]
+    alive = [m for m in done if not m["caught_by"]]
+    row = lambda m: {k: m[k] for k in ("module", "old", "new", "note", "caught_by", "why", "stale") if k in m}
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, text=True, capture_output=True).stdout.strip()
+    return {"what": "formula mutants, one at a time, and the test that noticed each (make mutants)",
+            "command": "python tools/mutants.py", "commit": commit,
+            "versions": {"python": platform.python_version()} | {n: version(n) for n in ("numpy", "scipy", "scikit-learn", "torch")},
+            "control": controls,
+            "counts": {"mutants": len(mutants), "caught": len(done) - len(alive), "survived": len(alive),
+                       "stale": len(mutants) - len(done)},
+            "mutants": [row(m) for m in sorted(mutants, key=lambda m: bool(m.get("caught_by")))]}
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--only", nargs="+", help="mutants whose module, text or note contains one of these")
+    p.add_argument("--check", action="store_true", help="find stale mutants and stop")
+    p.add_argument("--no-control", action="store_true", help="leave the unchanged run out; nothing is written")
+    a = p.parse_args()
+    text = lambda m: " ".join((m["module"], m["old"], m["new"], m.get("note", "")))
+    mutants = [m for m in read() if not a.only or any(word in text(m) for word in a.only)]
+    copy()
+    for m in mutants:
+        try:
+            mutated(COPY, m)
+        except Stale as e:
+            m["stale"] = str(e)
+            print(f"STALE {m['module']}: {e}")
+    live = [m for m in mutants if "stale" not in m]
+    print(f"{len(mutants)} mutants, {len(mutants) - len(live)} stale")
+    if a.check:
+        sys.exit(len(live) < len(mutants))
+    load()
+    controls = {} if a.no_control else control(live)
+    for i, m in enumerate(live, 1):
+        begin = time.monotonic()
+        m["caught_by"] = caught(m)
+        says = m["caught_by"] or "SURVIVES" + (f" ({m['why']})" if "why" in m else "")
+        print(f"{i}/{len(live)} {m['module']}: {m['old']!r} -> {m['new']!r}: {says} [{time.monotonic() - begin:.0f} s]", flush=True)
+    r = record(mutants, controls)
+    print(r["counts"])
+    if not a.only and not a.no_control:
+        OUT.parent.mkdir(parents=True, exist_ok=True)
+        OUT.write_text(json.dumps(r, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    sys.exit(any(not m["caught_by"] and "why" not in m for m in live))
+
+
+if __name__ == "__main__":
+    main()
