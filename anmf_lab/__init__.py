@@ -26,6 +26,7 @@ _WHERE = {
     "masked_rmse": "metrics",
     "nmi": "metrics",
     "three_stages": "noise",
+    "uncertainty": "error_bars",
 }
 __all__ = sorted(_WHERE)
 
