@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['majorizer', 'fitted', 'weighted_codes', 'minmax_codes', 'minmax_step', 'minmax_loss', 'sparse_like', 'worst_data',
-           'half_normal', 'sweeps', 'alternating', 'prices', 'approach']
+           'entry_pairs', 'with_entries', 'row_sums', 'penalty', 'half_normal', 'sweeps', 'alternating', 'prices',
+           'approach']
 
 # %% ../nbs/22_minmax.ipynb #4d3e4b23
 import numpy as np
@@ -130,6 +131,34 @@ def worst_data(data: Data, W: Tensor, H: Tensor, lam: float | Tensor) -> Data:
     U = data.values + worst_delta(data.values, fitted(data, W, H), lam)
     if data.is_sparse: return sparse_like(data, U)
     return Data(U if data.mask is None else U * data.mask, data.mask, data.kind)
+
+# %% ../nbs/22_minmax.ipynb #e1a00003
+def entry_pairs(data: Data, W: Tensor, H: Tensor) -> tuple[Tensor, Tensor]:
+    "Data and reconstruction at the stored entries; a hidden entry counts as fitted"
+    Y = fitted(data, W, H)
+    if data.mask is None: return data.values, Y
+    return torch.where(data.mask > 0, data.X, Y), Y
+
+
+def with_entries(data: Data, U: Tensor) -> Data:
+    "Other data with the same zeros, holes and weights"
+    if data.is_sparse: return sparse_like(data, U)
+    if data.mask is None: return Data(U, None, data.kind)
+    return Data(torch.where(data.mask > 0, U, torch.zeros_like(U)), data.mask, data.kind)
+
+# %% ../nbs/22_minmax.ipynb #e1a00004
+def row_sums(data: Data, C: Tensor, Y: Tensor, W: Tensor, H: Tensor, beta: float) -> Tensor:
+    "Sums over rows of `C`, the costs of the stored entries, and what the zeros cost; (n,)"
+    if not data.is_sparse: return (C if data.mask is None else C * data.mask).sum(1)
+    count = torch.diff(data.X.crow_indices())
+    rows = torch.repeat_interleave(torch.arange(data.n, device=C.device), count)
+    if beta == 2: return ((W @ (H @ H.T)) * W).sum(1).index_add(0, rows, C - Y * Y)
+    return (W @ H.sum(1)).index_add(0, rows, C - Y)
+
+
+def penalty(W: Tensor, l1: float, l2: float) -> Tensor:
+    "What the penalties charge for each row of `W`, in the unit of the divergence"
+    return (l1 * W + l2 / 2 * W * W).sum(1)
 
 # %% ../nbs/22_minmax.ipynb #c70e8999
 def half_normal(n: int, f: int, k: int, seed, dtype=torch.float64) -> tuple[Tensor, Tensor]:

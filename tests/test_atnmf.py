@@ -18,15 +18,16 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import anmf_lab as al
 from anmf_lab.adversary import (ball_delta, box_delta, box_loss, eps_of_lam, l1_delta, lam_of_eps, robust_loss,
                                 robust_slope, worst_delta)
-from anmf_lab.atnmf import (ATNMF, Ball, Box, Bregman, LogBall, Price, QuadraticKL, online_update, opponent,
-                            worst_codes)
+from anmf_lab.atnmf import ATNMF, online_update, opponent
 from anmf_lab.bregman import bregman_loss, bregman_reply, kl_quadratic_reply, log_ball_reply, tempered
 from anmf_lab.core import Data, as_data
 from anmf_lab.data import false_zeros, load_dataset, make_atnmf_synthetic
 from anmf_lab.divergence import parts
 from anmf_lab.minmax import alternating, approach, worst_data, half_normal, majorizer, minmax_loss, minmax_step
+from anmf_lab.opponents import Adversary, Ball, Box, Bregman, LogBall, Price, QuadraticKL
 from anmf_lab.reproduce_atnmf import (ALPHAS, CLAIMED, add_parser, cli_run, hidden_rmse, on_file, paper_fit, paper_table,
                                       problems, reproduce, solved, startup_cost, table_record, tuned, write_record)
+from anmf_lab.worstcase import worst_codes
 
 LAMS = (1.02, 1.1, 1.5, 2., 3., 5., 10.)
 T = lambda A: torch.tensor(np.asarray(A, dtype=float))  # noqa: E731
@@ -288,7 +289,7 @@ def test_codes_are_optimal_and_each_row_stands_alone(rng):
         W = m.transform(X)
         assert_allclose(m.transform(X[4:9]), W[4:9], rtol=1e-8, atol=1e-10)
         assert_allclose(m.fit_transform(X), W, rtol=1e-12)
-        N, P = parts(m._coder.attack(as_data(X), T(W), T(m.components_)), T(W), T(m.components_), m._beta())
+        N, P = parts(m.opponent_.attack(as_data(X), T(W), T(m.components_)), T(W), T(m.components_), m._beta())
         assert float(torch.minimum(T(W) / T(W).amax(), 1 - N / P.clamp_min(1e-300)).abs().max()) < (1e-3 if "norm" in kw else 1e-7), kw
 
 
@@ -441,6 +442,92 @@ ONES = np.ones((5, 4))
 ], ids=str)
 def test_bad_parameters_are_named(kw, word):
     with pytest.raises(ValueError, match=word): ATNMF(**({"n_components": 2} | kw)).fit(ONES)
+
+
+class Thief(Adversary):
+    "Takes away, never adds: somebody's own adversary, with nothing but a reply and a cost"
+    def __init__(self, lam): self.lam = lam
+    def reply(self, X, Y): return (X + (X - Y) / (self.lam - 1)).clamp(min=0).minimum(X)
+    def cost(self, X, Y): return (self.reply(X, Y) - Y)**2 - self.lam * (self.reply(X, Y) - X)**2
+
+
+def test_an_adversary_of_ones_own(rng):
+    X, seen = rng.gamma(1., size=(14, 3)) @ rng.gamma(1., size=(3, 9)), rng.random((14, 9)) > .2
+    m = ATNMF(3, adversary=Thief(2.), init="random", random_state=0, max_iter=3000)
+    W = m.fit_transform(X, mask=seen)
+    taken = m.perturb(X, mask=seen)
+    assert m.status_ == "converged" and rises(m.loss_curve_) == 0
+    assert (taken <= 0).all() and (taken < 0).any() and (X + taken >= 0).all() and (taken[~seen] == 0).all()
+    assert_allclose(m.transform(X[3:7], mask=seen[3:7]), W[3:7], rtol=1e-7, atol=1e-9)
+    total = (Thief(2.).cost(T(X), T(W @ m.components_)).numpy() * seen).sum()
+    assert total <= m.loss_curve_[-1] * (1 + 1e-9)
+    assert "Thief" in repr(m) and m.lam_ == 2.
+
+
+def test_words_and_objects_mean_the_same(rng):
+    X = rng.gamma(1., size=(14, 3)) @ rng.gamma(1., size=(3, 9)) + .1
+    fixed = dict(init="random", random_state=0, max_iter=20, tol=0)
+    for words, adv in ((dict(lam=1.5), Price(1.5)), (dict(eps=.5), Ball(.5)), (dict(eps=.1, norm="column"), Ball(.1, "column")),
+                       (dict(eps=.1, norm="linf"), Box(.1)), (dict(loss="kullback-leibler", lam=3.), Bregman(3., 1.)),
+                       (dict(solver="mu"), Price(2., "mu")), (dict(loss="itakura-saito", norm="log", eps=.1), LogBall(.1))):
+        a, b = (ATNMF(3, l2=.01, **kw, **fixed).fit(X) for kw in (words, dict(adversary=adv)))
+        assert_allclose(a.components_, b.components_, rtol=1e-12, err_msg=str(words))
+        assert a.penalties_ == b.penalties_ and (a.penalties_[1] > 0)
+
+
+def test_prices_may_differ_between_rows_and_columns(rng):
+    X = rng.gamma(1., size=(8, 3)) @ rng.gamma(1., size=(3, 6)) * (rng.random((8, 6)) > .3)
+    fixed = dict(init="random", random_state=0, max_iter=20, tol=0)
+    same = ATNMF(2, lam=1.7, **fixed).fit(X).components_
+    for shape in ((8, 1), (1, 6)):
+        m = ATNMF(2, adversary=Price(torch.full(shape, 1.7, dtype=torch.float64)), **fixed).fit(X)
+        assert_allclose(m.components_, same, rtol=1e-9)
+    with pytest.raises(ValueError, match="one a row"): ATNMF(2, adversary=Price(torch.full((7, 1), 2.))).fit(X)
+
+
+def test_penalties_weigh_what_they_weigh_without_an_adversary(rng):
+    "Where he never reaches the join he multiplies the fit with omega, and the penalties with it: the same problem as NMF"
+    X = rng.gamma(2., size=(12, 2)) @ rng.gamma(2., size=(2, 9)) + 2
+    for how in (dict(l1=.02), dict(l2=.02)):
+        plain = al.NMF(2, random_state=0, tol=1e-9, max_iter=20000, **how).fit(X)
+        robust = ATNMF(2, lam=5., random_state=0, tol=1e-9, max_iter=20000, **how).fit(X)
+        W = robust.transform(X)
+        assert (W @ robust.components_ < 5 * X).all()
+        assert_allclose(robust.components_, plain.components_, rtol=1e-4, atol=1e-6)
+        l1, l2 = robust.penalties_
+        fit, both = game_of(robust, X, W), (W, robust.components_)
+        assert_allclose(fit + sum(l1 * A.sum() + l2 / 2 * (A**2).sum() for A in both), robust.loss_curve_[-1], rtol=1e-6)
+
+
+def test_forgetting_scales_both_statistics():
+    H, W, data = T([[1., 2.]]), T([[1.], [2.]]), Data(T([[1., 2.], [3., 1.]]))
+    old = (T([[10.]]), T([[4., 6.]]))
+    fresh = online_update(data, H, W, None, 2., .5)[1]
+    A, B = online_update(data, H, W, old, 2., .5)[1]
+    assert_allclose(A, .5 * old[0] + fresh[0], rtol=1e-12)
+    assert_allclose(B, .5 * old[1] + fresh[1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("kw, word", [
+    (dict(adversary="price"), "reply"), (dict(adversary=Price), "reply"), (dict(adversary=Price(2.), lam=2.), "replaces"),
+    (dict(adversary=Price(2.), eps=2.), "replaces"), (dict(adversary=Price(2.), norm="linf"), "replaces"),
+    (dict(adversary=Price(2.), solver="mu"), "replaces"), (dict(adversary=Price(2.), loss="kullback-leibler"), "attacks"),
+    (dict(adversary=Adversary()), "reply"),
+], ids=str)
+def test_bad_adversaries_are_named(kw, word):
+    with pytest.raises((ValueError, NotImplementedError), match=word): ATNMF(2, **kw).fit(ONES)
+
+
+def test_a_reply_that_is_not_the_costs_is_found_out():
+    class Free(Thief):
+        def cost(self, X, Y): return (self.reply(X, Y) - Y)**2
+    class Negative(Thief):
+        def reply(self, X, Y): return X - 2 * Y
+    class Scalar(Thief):
+        def cost(self, X, Y): return super().cost(X, Y).sum()
+    X = np.random.default_rng(0).random((6, 5)) + .1
+    for adv, word in ((Free(2.), "belong together"), (Negative(2.), ">= 0"), (Scalar(2.), "entry by entry")):
+        with pytest.raises(ValueError, match=word): ATNMF(2, adversary=adv).fit(X)
 
 
 def test_bad_data_are_named():
