@@ -1,11 +1,13 @@
 """The house rules: layers, clean notebooks, pages in order, documents whose commands work."""
 import ast
 import importlib
+import io
 import json
 import re
 import shutil
 import subprocess
 import sys
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -55,9 +57,19 @@ def numbers(pages):
     return found
 
 
-def imported(tree):
-    "The modules of anmf_lab that a syntax tree imports"
+def by_name(node, known):
+    "Modules that a string constant names: 'anmf_lab.nmf', or f'anmf_lab.reproduce_{paper}' for all that begin so"
+    if isinstance(node, ast.JoinedStr) and node.values and isinstance(node.values[0], ast.Constant):
+        start = re.fullmatch(r"anmf_lab\.(\w*)", str(node.values[0].value))
+        return [m for m in known if m.startswith(start[1])] if start else []
+    name = re.fullmatch(r"anmf_lab\.(\w+)", node.value) if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+    return [name[1]] if name else []
+
+
+def imported(tree, known=()):
+    "The modules of anmf_lab that a syntax tree imports, by a statement or by their names as strings"
     for node in ast.walk(tree):
+        yield from by_name(node, known)
         if isinstance(node, ast.ImportFrom):
             if node.level or (node.module or "").split(".")[0] == "anmf_lab":
                 module = (node.module or "").removeprefix("anmf_lab").strip(".")
@@ -69,7 +81,7 @@ def imported(tree):
 def layer_faults(tree, me, number):
     "What the module `me` may not import, by the numbers of the notebooks"
     here = number[me]
-    for name in imported(tree):
+    for name in imported(tree, number):
         there = number.get(name)
         if there is None:
             continue
@@ -98,7 +110,11 @@ def test_the_layer_rule_can_fail():
     assert list(layer_faults(ast.parse("from anmf_lab.nmf import NMF"), "core", number))
     assert list(layer_faults(ast.parse("from .nmf import NMF"), "lafa", number))
     assert list(layer_faults(ast.parse("def f():\n    import anmf_lab.nmf"), "lafa", number))
+    assert list(layer_faults(ast.parse("import_module('anmf_lab.nmf')"), "core", number))
+    assert list(layer_faults(ast.parse("table = {'x': Command('anmf_lab.nmf', 'about')}"), "core", number))
+    assert list(layer_faults(ast.parse("import_module(f'anmf_lab.n{rest}')"), "core", number))
     assert not list(layer_faults(ast.parse("from anmf_lab.core import as_data"), "lafa", number))
+    assert not list(layer_faults(ast.parse("import_module(f'anmf_lab.c{rest}'); print('see anmf_lab.nmf')"), "lafa", number))
 
 
 def test_two_notebooks_do_not_share_a_number_or_a_module():
@@ -184,6 +200,72 @@ def test_version_is_the_one_of_settings():
 def test_module_imports(path):
     if path.stem not in ("__init__", "_modidx", "__main__"):
         importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+
+
+# --- sizes
+
+WIDEST = 110
+LIMITS = {"lines": 400, "wide": 5., "class": 120, "function": 40}   # wide: percent of lines over 100 characters
+EXCEPTIONS = json.loads((ROOT / "tests" / "house.json").read_text(encoding="utf-8"))
+
+
+def length(node):
+    "Lines of a function or class, docstrings left out"
+    inner = [n for n in ast.walk(node) if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(n, clean=False)]
+    return node.end_lineno - node.lineno + 1 - sum(n.body[0].end_lineno - n.body[0].lineno + 1 for n in inner)
+
+
+def sizes(text):
+    "What LIMITS limits: name -> measured"
+    lines = [line for line in text.splitlines() if line.strip()]
+    found = {"lines": len(text.splitlines()), "wide": round(100 * sum(len(line) > 100 for line in lines) / max(len(lines), 1), 1)}
+    for node in ast.walk(ast.parse(text)):
+        kind = {ast.ClassDef: "class", ast.FunctionDef: "function"}.get(type(node))
+        if kind:
+            found[f"{kind} {node.name}"] = length(node)
+    return {name: size for name, size in found.items() if size > LIMITS[name.split()[0]]}
+
+
+@pytest.mark.parametrize("path", [p for p in PACKAGE if p.stem != "_modidx"], ids=lambda p: p.stem)
+def test_module_is_not_too_large(path):
+    "tests/house.json holds those that still are, with their sizes, which may only fall"
+    allowed = EXCEPTIONS.get(path.stem, {})
+    faults = [f"{name}: {size}, at most {allowed.get(name, LIMITS[name.split()[0]])}"
+              for name, size in sizes(path.read_text(encoding="utf-8")).items() if size > allowed.get(name, 0)]
+    assert not faults, "\n".join(faults)
+
+
+def joined(text):
+    "How many statements begin behind a semicolon"
+    tokens = tokenize.generate_tokens(io.StringIO(re.sub(r"^\s*[%!].*$", "", text, flags=re.M)).readline)
+    semicolons = [t for t in tokens if t.type == tokenize.OP and t.string == ";" and t.line[t.end[1]:].strip()]
+    return len(semicolons)
+
+
+def layout(page):
+    "Code lines of a page over 110 characters, and statements that share a line; outputs, directives and the last cell do not count"
+    code = [source(c) for c in cells(page) if c["cell_type"] == "code" and "nbdev_export(" not in source(c)]
+    lines = [line for text in code for line in text.splitlines() if not re.match(r"#\s*\|", line)]
+    found = {"wide": sum(len(line) > WIDEST for line in lines), "joined": sum(map(joined, code))}
+    return {name: n for name, n in found.items() if n}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=page_id)
+def test_page_is_one_statement_a_line_and_not_wide(path):
+    "tests/house.json holds the pages that are not there yet, with counts that may only fall"
+    allowed = EXCEPTIONS.get(page_id(path), {})
+    faults = {name: n for name, n in layout(path).items() if n > allowed.get(name, 0)}
+    assert not faults, f"lines over {WIDEST} characters, statements that share a line: {faults}, allowed are {allowed or 'none'}"
+
+
+def test_the_size_rules_can_fail():
+    assert joined("a = 1; b = 2\nplt.show();\nc = 'a; b'  # one; two") == 1
+    body = "\n".join(f"    x = {i}" for i in range(41))
+    assert sizes(f"def f():\n{body}") == {"function f": 42}
+    assert sizes(f'def f():\n    """{body}"""\n    return 1') == {}
+    assert "class A" in sizes("class A:\n" + "\n".join(f"    x{i} = 1" for i in range(120)))
+    assert sizes("x = 1\n" * 401) == {"lines": 401}
+    assert sizes("x = 1\n" * 9 + "y = '" + "x" * 100 + "'") == {"wide": 10.}
 
 
 # --- the repository
