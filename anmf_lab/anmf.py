@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 import math
+import warnings
 import numpy as np
 import torch
 from scipy.optimize import Bounds, minimize
@@ -23,15 +24,34 @@ __all__ = ['PAPER', 'Game', 'learner_cost', 'attacker_cost', 'best_response', 'T
            'game_residual', 'solve_bilevel']
 
 # %% ../nbs/25_anmf.ipynb #2427235a
-@dataclass(frozen=True)
+def _former_beta(
+    own: float,            # the weight under its name
+    beta: float | None,    # the weight under the paper's letter, if somebody used that
+) -> float:                # the weight
+    "`own`, or what was given as `beta`, with a warning"
+    if beta is None: return own
+    warnings.warn("beta is called own now, because beta is a divergence everywhere else: pass own instead.",
+                  FutureWarning, stacklevel=4)
+    return beta
+
+@dataclass(frozen=True, init=False)
 class Game:
     "The prices of the game"
-    alpha: float = .6            # weight of the attacked reconstruction `W @ H_adv`
-    beta: float = .1             # weight of the learner's own, `W @ H`
-    lam: float = 1.              # what the attacker pays for moving the components
-    gamma: float | None = None   # price of a reply that is not the best one; None: the reply is exact
+    alpha: float           # weight of the attacked reconstruction `W @ H_adv`
+    own: float             # weight of the learner's own, `W @ H`
+    lam: float             # what the attacker pays for moving the components
+    gamma: float | None    # price of a reply that is not the best one; None: the reply is exact
 
-PAPER = Game(alpha=.6, beta=1e-5, lam=1e-3, gamma=1e-3)   # the values of the paper's experiments
+    def __init__(self, alpha=.6, own=.1, lam=1., gamma=None, *, beta=None):
+        values = dict(alpha=alpha, own=_former_beta(own, beta), lam=lam, gamma=gamma)
+        for name, value in values.items(): object.__setattr__(self, name, value)
+
+    @property
+    def beta(self) -> float:
+        "The former name of `own`"
+        return _former_beta(0., self.own)
+
+PAPER = Game(alpha=.6, own=1e-5, lam=1e-3, gamma=1e-3)   # the values of the paper's experiments
 
 # %% ../nbs/25_anmf.ipynb #a5d4d50b
 def _sq(A: Tensor) -> Tensor: return (A * A).sum()
@@ -44,7 +64,7 @@ def learner_cost(
     game: Game,     # prices
 ) -> Tensor:        # scalar
     "What the learner pays, (4) of the paper"
-    return game.alpha * _sq(X - W @ H_adv) + game.beta * _sq(X - W @ H)
+    return game.alpha * _sq(X - W @ H_adv) + game.own * _sq(X - W @ H)
 
 def attacker_cost(
     Z: Tensor,      # target, (n, f)
@@ -61,9 +81,11 @@ def _solve_spd(
     G: Tensor,  # (k, k), or (f, k, k): one matrix per column of B
     B: Tensor,  # (k, f)
 ) -> Tensor:    # (k, f)
-    "Solve G X = B for positive definite G"
-    if G.ndim == 2: return torch.cholesky_solve(B, torch.linalg.cholesky(G))
-    return torch.cholesky_solve(B.T[:, :, None], torch.linalg.cholesky(G))[:, :, 0].T
+    "Solve G X = B for positive definite G; NaN where rounding has spoiled it, which ends a run as `nonfinite`"
+    L, info = torch.linalg.cholesky_ex(G)
+    if G.ndim == 2: return torch.cholesky_solve(B, L) if not info else torch.full_like(B, torch.nan)
+    X = torch.cholesky_solve(B.T[:, :, None], L)[:, :, 0]
+    return torch.where((info == 0)[:, None], X, torch.nan).T
 
 def best_response(
     Z: Tensor,                   # target, (n, f)
@@ -73,7 +95,8 @@ def best_response(
     mask: Tensor | None = None,  # (n, f), 1 = observed
 ) -> Tensor:                     # attacked components, (k, f), of any sign
     "The attacker's best reply: Theorem 1, (7) of the paper"
-    check_number(lam, "lam", low=0, low_open=True, hint="An attack that costs nothing has no unique best reply.")
+    check_number(lam, "lam", low=0, low_open=True,
+                 hint="An attack that costs nothing has no unique best reply.")
     eye = lam * torch.eye(len(H), dtype=H.dtype, device=H.device)
     if mask is None: return _solve_spd(W.T @ W + eye, lam * H + W.T @ Z)
     return _solve_spd(masked_grams(mask.T, W.T) + eye, lam * H + W.T @ (mask * Z))
@@ -110,22 +133,24 @@ def _occlusion(X: Tensor, s: float, rng) -> Tensor:
     return torch.where((at >= 0) & (at < round(f * s)), torch.zeros_like(X), X)
 
 def _illumination(X: Tensor, s: float, rng) -> Tensor:
-    "Light from one side: each sample is multiplied with a ramp from `1-s` to `1+s`, or from `1+s` to `1-s`"
+    "Light from one side: each sample times a ramp from `1-s` to `1+s`, or from `1+s` to `1-s`"
     side = torch.from_numpy(rng.uniform(-1., 1., size=(len(X), 1))).to(X)
-    return X * (1 + s * side * torch.linspace(-1, 1, X.shape[1], dtype=X.dtype, device=X.device))
+    ramp = torch.linspace(-1, 1, X.shape[1], dtype=X.dtype, device=X.device)
+    return X * (1 + s * side * ramp)
 
 _NOISE = {"noise": (_outliers, .1), "occlusion": (_occlusion, .25), "illumination": (_illumination, .5)}
 
 # %% ../nbs/25_anmf.ipynb #4a12ff78
 def _shift(data: Data, strength: float | None, rng) -> float:
-    "t of Remark 1 (a): `strength` standard deviations of the entries, drawn from [0, 5] where not given"
+    "t of Remark 1 (a): `strength` standard deviations of the entries, or a draw from [0, 5] of them"
     v, mean = data.values.double(), data.level
-    spread = float((v - mean).square().sum() if data.mask is None else ((v - mean).square() * data.mask).sum())
+    off = (v - mean).square()
+    spread = float(off.sum() if data.mask is None else (off * data.mask).sum())
     if data.is_sparse: spread += (data.n * data.f - v.numel()) * mean**2
     sigma = math.sqrt(spread / data.n_observed)
-    if sigma <= 1e-12 * abs(mean) or sigma == 0:
-        raise ValueError("X is constant, so its standard deviation, the unit of target='shift', is 0. Pass data that vary, "
-                         "or your own array as target.")
+    if sigma <= 1e-12 * abs(mean):
+        raise ValueError("X is constant, so its standard deviation, the unit of target='shift', is 0. "
+                         "Pass data that vary, or your own array as target.")
     return sigma * float(rng.uniform(0, 5) if strength is None else strength)
 
 # %% ../nbs/25_anmf.ipynb #d3dc2f77
@@ -133,28 +158,35 @@ def _copy(data: Data):
     "The data as their owner knows them, in a copy that he may spoil"
     if data.kind == "torch" or not data.is_sparse: return give_back(data.X.clone(), data.kind)
     X = data.X.cpu()
-    return csr_array((X.values().numpy().copy(), X.col_indices().numpy().copy(), X.crow_indices().numpy().copy()), X.shape)
+    return csr_array(tuple(T.numpy().copy() for T in (X.values(), X.col_indices(), X.crow_indices())), X.shape)
+
+def _given_target(data: Data, target, rng) -> Target:
+    "The user's array, or what the user's function makes of the data"
+    if callable(target): target = target(_copy(data), rng)
+    try: base = as_data(target, name="target", device=data.device, dtype=data.dtype, allow_missing=False)
+    except (TypeError, ValueError) as e:
+        raise ValueError(f"target is not usable as a matrix of the shape of X: {e}") from None
+    if base.shape != data.shape:
+        raise ValueError(f"target must have the shape of X, {data.shape}, got {base.shape}.")
+    return Target(base)
 
 def make_target(
     data: Data,                      # the problem
-    target="shift",                  # "shift", "noise", "occlusion", "illumination", an (n, f) array, or `f(X, rng) -> array`
+    target="shift",                  # a name of Remark 1, an (n, f) array, or `f(X, rng) -> array`
     *,
-    strength: float | None = None,   # "shift": standard deviations (None: drawn from [0, 5]); else a fraction in [0, 1]
+    strength: float | None = None,   # "shift": standard deviations (None: from [0, 5]); else a share in [0, 1]
     rng=None,                        # from `rng_of`
 ) -> Target:                         # what the attacker wants
-    "The targets of Remark 1, or the user's own"
+    "The targets of Remark 1 (\"shift\", \"noise\", \"occlusion\", \"illumination\"), or the user's own"
     rng = rng_of(rng)
-    if not isinstance(target, str):
-        if callable(target):
-            target = target(_copy(data), rng)
-        try: base = as_data(target, name="target", device=data.device, dtype=data.dtype, allow_missing=False)
-        except (TypeError, ValueError) as e: raise ValueError(f"target is not usable as a matrix of the shape of X: {e}") from None
-        if base.shape != data.shape: raise ValueError(f"target must have the shape of X, {data.shape}, got {base.shape}.")
-        return Target(base)
+    if not isinstance(target, str): return _given_target(data, target, rng)
     check_choice(target, "target", ("shift", *_NOISE))
-    if strength is not None: check_number(strength, "strength", low=0, high=None if target == "shift" else 1)
+    if strength is not None:
+        check_number(strength, "strength", low=0, high=1e6 if target == "shift" else 1)
     if target == "shift": return Target(data, _shift(data, strength, rng))
-    if data.is_sparse: raise ValueError(f"target={target!r} would make sparse X dense: use target='shift', or pass a sparse target.")
+    if data.is_sparse:
+        raise ValueError(f"target={target!r} would make sparse X dense: use target='shift', "
+                         "or pass a sparse target.")
     noise, usual = _NOISE[target]
     return Target(replace(data, X=noise(data.X, usual if strength is None else strength, rng)))
 
@@ -180,7 +212,8 @@ def relaxed_cost(
     game: Game,     # prices, with a `gamma`
 ) -> Tensor:        # scalar
     "The objective (9) of the paper"
-    return learner_cost(X, W, H, H_adv, game) + (game.gamma or 0.) * _sq(reply_gap(Z, W, H, H_adv, game.lam))
+    broken = _sq(reply_gap(Z, W, H, H_adv, game.lam))
+    return learner_cost(X, W, H, H_adv, game) + (game.gamma or 0.) * broken
 
 # %% ../nbs/25_anmf.ipynb #9ba8ecb0
 def price_unit(
@@ -200,7 +233,8 @@ def set_scale(
     "Move the scale of each component to where it belongs"
     check_choice(scale, "scale", ("codes", "components", "free"))
     if scale == "free": return W, H
-    r = W.norm(dim=0) / math.sqrt(len(W) / len(H)) if scale == "codes" else 1 / H.norm(dim=1)
+    if scale == "codes": r = W.norm(dim=0) / math.sqrt(len(W) / len(H))
+    else: r = 1 / H.norm(dim=1)
     r = torch.where((r > 0) & torch.isfinite(r), r, torch.ones_like(r))    # an empty component has no scale
     return W / r, H * r[:, None]
 
@@ -216,11 +250,16 @@ class Slope:
 
 def _given(H_adv: Tensor | None) -> Tensor:
     "The attacked components, which the relaxed problem cannot do without"
-    if H_adv is None: raise ValueError("with gamma, the attacked components are variables: pass H_adv.")
+    if H_adv is None:
+        raise ValueError("with gamma, the attacked components are variables: pass H_adv.")
     return H_adv
 
+def _priced(S: Tensor, lam: float) -> Tensor:
+    "`S + lam I`, for one matrix or many"
+    return S + lam * torch.eye(S.shape[-1], dtype=S.dtype, device=S.device)
+
 def slope_by_residuals(
-    data: Data,                    # the problem; its mask is honoured
+    data: Data,                    # the problem; its mask is honoured, and so are weights in it
     target: Target,                # what the attacker wants
     W: Tensor,                     # codes, (n, k)
     H: Tensor,                     # components, (k, f)
@@ -228,18 +267,21 @@ def slope_by_residuals(
     H_adv: Tensor | None = None,   # attacked components: needed with `gamma`, ignored without
 ) -> Slope:                        # O(nfk) time and O(nf) memory (with a mask also O(nfk^2), O((n + f)k^2))
     "Objective and gradients from n x f residuals"
-    X, Z, M, (a, b, g) = data.X, target.Z, data.mask, (game.alpha, game.beta, game.gamma)
-    over = (lambda R: R) if M is None else (lambda R: M * R)
-    H_adv = best_response(Z, W, H, game.lam, M) if g is None else _given(H_adv)
-    Ra, Rb, Rz = over(W @ H_adv - X), over(W @ H - X), over(W @ H_adv - Z)
-    phi = game.lam * (H_adv - H) + W.T @ Rz
+    X, Z, M = data.X, target.Z, data.mask
+    a, b, g = game.alpha, game.own, game.gamma
+    def seen(R): return R if M is None else M * R
+    A = best_response(Z, W, H, game.lam, M) if g is None else _given(H_adv)
+    miss, miss_own = W @ A - X, W @ H - X
+    Ra, Rb, Rz = seen(miss), seen(miss_own), seen(W @ A - Z)
+    phi = game.lam * (A - H) + W.T @ Rz
     Q = 2 * a * W.T @ Ra
-    eye = game.lam * torch.eye(len(H), dtype=H.dtype, device=H.device)
-    L = -2 * g * phi if g is not None else _solve_spd(eye + (W.T @ W if M is None else masked_grams(M.T, W.T)), Q)
-    WL = over(W @ L)
-    loss = a * _sq(Ra) + b * _sq(Rb) + (g * _sq(phi) if g is not None else 0)
-    return Slope(float(loss), 2 * a * Ra @ H_adv.T + 2 * b * Rb @ H.T - Rz @ L.T - WL @ H_adv.T,
-                 2 * b * W.T @ Rb + game.lam * L, None if g is None else Q - game.lam * L - W.T @ WL, H_adv)
+    S = W.T @ W if M is None else masked_grams(M.T, W.T)
+    L = _solve_spd(_priced(S, game.lam), Q) if g is None else -2 * g * phi
+    WL = seen(W @ L)
+    loss = a * (Ra * miss).sum() + b * (Rb * miss_own).sum() + (g or 0.) * _sq(phi)
+    gW = 2 * a * Ra @ A.T + 2 * b * Rb @ H.T - Rz @ L.T - WL @ A.T
+    gA = None if g is None else Q - game.lam * L - W.T @ WL
+    return Slope(float(loss), gW, 2 * b * W.T @ Rb + game.lam * L, gA, A)
 
 # %% ../nbs/25_anmf.ipynb #8e60c6b9
 def slope(
@@ -252,19 +294,20 @@ def slope(
 ) -> Slope:                        # O(nnz k) time, O((n + f)k) memory beyond the data; with a mask, by residuals
     "Objective and gradients of (6) or (9) from k x k and k x f matrices"
     if data.mask is not None: return slope_by_residuals(data, target, W, H, game, H_adv)
-    a, b, g, lam = game.alpha, game.beta, game.gamma, game.lam
-    S, C, own = W.T @ W, data.T.mm(W).T, target.base is data
-    CZ = C + target.shift * W.sum(0)[:, None] if own else target.back(W)
-    G = S + lam * torch.eye(len(H), dtype=H.dtype, device=H.device)
-    A = _solve_spd(G, lam * H + CZ) if g is None else _given(H_adv)
+    a, b, g = game.alpha, game.own, game.gamma
+    S, C, same = W.T @ W, data.T.mm(W).T, target.base is data
+    CZ = C + target.shift * W.sum(0)[:, None] if same else target.back(W)
+    G = _priced(S, game.lam)
+    A = _solve_spd(G, game.lam * H + CZ) if g is None else _given(H_adv)
     SA, SH = S @ A, S @ H
-    Q, phi = 2 * a * (SA - C), SA - CZ + lam * (A - H)
+    Q, phi = 2 * a * (SA - C), SA - CZ + game.lam * (A - H)
     L = _solve_spd(G, Q) if g is None else -2 * g * phi
-    loss = (a + b) * data.sq + float(a * (A * (SA - 2*C)).sum() + b * (H * (SH - 2*C)).sum() + (g or 0.) * _sq(phi))
+    both = a * (A * (SA - 2 * C)).sum() + b * (H * (SH - 2 * C)).sum()
+    loss = (a + b) * data.sq + float(both + (g or 0.) * _sq(phi))
     AL, E = A @ L.T, 2 * a * A + 2 * b * H
-    XE = data.mm((E - L).T) - target.shift * L.sum(1) if own else data.mm(E.T) - target.mm(L.T)
+    XE = data.mm((E - L).T) - target.shift * L.sum(1) if same else data.mm(E.T) - target.mm(L.T)
     gW = W @ (2 * a * A @ A.T + 2 * b * H @ H.T - AL - AL.T) - XE
-    return Slope(loss, gW, 2 * b * (SH - C) + lam * L, None if g is None else Q - G @ L, A)
+    return Slope(loss, gW, 2 * b * (SH - C) + game.lam * L, None if g is None else Q - G @ L, A)
 
 # %% ../nbs/25_anmf.ipynb #f1b90275
 def _floor(T: Tensor) -> float:
@@ -302,17 +345,18 @@ def game_residual(
 ) -> float:          # 0 at a solution
     "Certificate of a solution of (6), or of (9) where `gamma` is given"
     s = slope(data, target, W, H, game, H_adv) if s is None else s
-    a, b, g, lam, A = game.alpha, game.beta, game.gamma, game.lam, s.reply
-    S, k = W.T @ W, len(H)
-    G = S + lam * torch.eye(k, dtype=S.dtype, device=S.device)
-    pull = 2 * g * lam**2 if g is not None else torch.linalg.solve(G, torch.linalg.solve(G, 2 * a * lam**2 * S).T).diagonal()
-    gW, gH = s.W, s.H
-    if scale == "codes": gW = _tangential(W, gW, 0)
-    if scale == "components": gH = _tangential(H, gH, 1)
+    a, b, g, A = game.alpha, game.own, game.gamma, s.reply
+    S = W.T @ W
+    G = _priced(S, game.lam)
+    pull: Tensor | float = 2 * (g or 0.) * game.lam**2
+    if g is None: pull = _solve_spd(G, _solve_spd(G, 2 * a * game.lam**2 * S).T).diagonal()[:, None]
+    gW = _tangential(W, s.W, 0) if scale == "codes" else s.W
+    gH = _tangential(H, s.H, 1) if scale == "components" else s.H
     r = [stationarity(W, gW, 2 * (a * A @ A.T + b * H @ H.T).diagonal()),
-         stationarity(H, gH, (2 * b * S.diagonal() + pull)[:, None])]
-    if g is not None: r.append(stationarity(A, _given(s.H_adv), (2 * a * S + 2 * g * G @ G).diagonal()[:, None]))
-    return max(r)
+         stationarity(H, gH, 2 * b * S.diagonal()[:, None] + pull)]
+    if g is None: return max(r)
+    curvature = (2 * a * S + 2 * g * G @ G).diagonal()[:, None]
+    return max(*r, stationarity(A, _given(s.H_adv), curvature))
 
 # %% ../nbs/25_anmf.ipynb #9ca408dd
 def _on_sphere(V: Tensor, dim: int, radius: float) -> Tensor:
@@ -325,10 +369,13 @@ def _onto_sphere(V: Tensor, g: Tensor, dim: int, radius: float) -> Tensor:
 
 # %% ../nbs/25_anmf.ipynb #3afba3e4
 class _Objective:
-    "The game as a function of one flat nonnegative vector in the units of the start, as SciPy wants it, and the record of a run"
+    "The game as a function of one flat nonnegative vector in the units of the start, and the record of a run"
     def __init__(self, data: Data, target: Target, start: list[Tensor], game: Game, scale: str):
-        self.data, self.target, self.like, self.game, self.scale = data, target, start, game, scale
-        self.radius, self.loss_unit = math.sqrt(data.n / len(start[1])), max(data.sq, 1e-300)
+        self.data, self.target = data, target
+        self.game, self.scale = game, scale
+        self.like = start
+        self.radius = math.sqrt(data.n / len(start[1]))
+        self.loss_unit = max(data.sq, 1e-300)
         self.units = [float(B.square().mean().sqrt()) or 1. for B in start]
         self.x = self.pack(B / u for B, u in zip(start, self.units, strict=True))
         self.losses: list[float] = []
@@ -339,46 +386,58 @@ class _Objective:
         return np.concatenate([B.detach().cpu().numpy().ravel() for B in blocks]).astype(np.float64)
     def unpack(self, x: np.ndarray) -> list[Tensor]:
         parts = torch.from_numpy(np.array(x)).split([B.numel() for B in self.like])
-        return [u * p.reshape(B.shape).to(B) for u, p, B in zip(self.units, parts, self.like, strict=True)]
+        blocks = zip(self.units, parts, self.like, strict=True)
+        return [u * p.reshape(B.shape).to(B) for u, p, B in blocks]
     def factors(self, V: list[Tensor]) -> list[Tensor]:
         "Raw blocks to factors at the fixed scale"
         W = _on_sphere(V[0], 0, self.radius) if self.scale == "codes" else V[0]
         H = _on_sphere(V[1], 1, 1.) if self.scale == "components" else V[1]
         return [W, H, *V[2:]]
+    def slope(self, F: list[Tensor]) -> Slope:
+        return slope(self.data, self.target, F[0], F[1], self.game, *F[2:])
     def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
-        "Objective and gradient"
+        "Objective and gradient, as SciPy wants them"
         V = self.unpack(x)
-        F = self.factors(V)
-        s = slope(self.data, self.target, F[0], F[1], self.game, *F[2:])
+        s = self.slope(self.factors(V))
         gW = _onto_sphere(V[0], s.W, 0, self.radius) if self.scale == "codes" else s.W
         gH = _onto_sphere(V[1], s.H, 1, 1.) if self.scale == "components" else s.H
         grads = [gW, gH] if s.H_adv is None else [gW, gH, s.H_adv]
-        return s.loss / self.loss_unit, self.pack(g * (u / self.loss_unit) for g, u in zip(grads, self.units, strict=True))
-    def check(self, x: np.ndarray, tol: float, callback: Callable | None) -> bool:
-        "Record a point; True ends the run"
-        F = self.factors(self.unpack(x))
-        s = slope(self.data, self.target, F[0], F[1], self.game, *F[2:])
-        r = game_residual(self.data, self.target, F[0], F[1], self.game, *F[2:], scale=self.scale, s=s)
-        if not math.isfinite(s.loss) or not math.isfinite(r): self.status = Status.nonfinite; return True
-        self.x = np.array(x); self.losses.append(s.loss); self.residuals.append(r)
-        if r <= tol and tol > 0: self.status = Status.converged
-        elif self.n and callback is not None and callback(self.n, (F[0], F[1], s.reply), s.loss): self.status = Status.stopped
-        return self.status is not Status.max_iter
+        scaled = (g * (u / self.loss_unit) for g, u in zip(grads, self.units, strict=True))
+        return s.loss / self.loss_unit, self.pack(scaled)
+
+# %% ../nbs/25_anmf.ipynb #55ff2f4b
+def _check(fun: _Objective, x: np.ndarray, tol: float, callback: Callable | None) -> bool:
+    "Record a point; True ends the run"
+    F = fun.factors(fun.unpack(x))
+    s = fun.slope(F)
+    r = game_residual(fun.data, fun.target, F[0], F[1], fun.game, *F[2:], scale=fun.scale, s=s)
+    finite = math.isfinite(s.loss) and math.isfinite(r)
+    if finite or not fun.losses:
+        fun.x = np.array(x)
+        fun.losses.append(s.loss)
+        fun.residuals.append(r)
+    if not finite: fun.status = Status.nonfinite
+    elif r <= tol and tol > 0: fun.status = Status.converged
+    elif fun.n and callback is not None and callback(fun.n, (F[0], F[1], s.reply), s.loss):
+        fun.status = Status.stopped
+    return fun.status is not Status.max_iter
 
 # %% ../nbs/25_anmf.ipynb #d9e9980e
-def _lbfgs(fun: _Objective, max_iter: int, tol: float, every: int, callback: Callable | None, bar) -> None:
+def _lbfgs(fun: _Objective, max_iter: int, tol: float, every: int, callback: Callable | None,
+           bar) -> None:
     "Run SciPy's L-BFGS-B on `fun`, which keeps the record"
     def watch(x: np.ndarray) -> None:
         fun.n += 1
         bar.update(1)
-        if fun.n % every == 0 and fun.check(x, tol, callback): raise StopIteration
+        if fun.n % every == 0 and _check(fun, x, tol, callback): raise StopIteration
     try:
-        if fun.check(fun.x, tol, callback) or max_iter == 0: return
+        if _check(fun, fun.x, tol, callback) or max_iter == 0: return
         bounds = Bounds(np.zeros(len(fun.x)), np.full(len(fun.x), np.inf))
+        options = dict(maxiter=max_iter, maxfun=20 * max_iter, ftol=0., gtol=0., maxcor=20)
         end = minimize(fun, fun.x, jac=True, method="L-BFGS-B", bounds=bounds, callback=watch,
-                       options=dict(maxiter=max_iter, maxfun=20 * max_iter, ftol=0., gtol=0., maxcor=20))
+                       options=options)
         if fun.status is not Status.max_iter: return
-        if fun.n % every: fun.check(end.x, tol, callback)
+        if fun.n % every: _check(fun, end.x, tol, callback)
         if fun.status is Status.max_iter and fun.n < max_iter: fun.status = Status.stalled
     except KeyboardInterrupt: fun.status = Status.interrupted
 
@@ -395,14 +454,15 @@ def solve_bilevel(
     max_iter: int = 500,              # most L-BFGS-B iterations
     tol: float = 1e-4,                # residual (`game_residual`) that ends the run; 0: none does
     every: int = 10,                  # iterations between checks
-    callback: Callable | None = None, # `callback(n_iter, (W, H, H_adv), loss)` at every check; a true answer stops
+    callback: Callable | None = None, # `callback(n_iter, (W, H, H_adv), loss)` at a check; true stops
     progress: bool = False,           # show a progress bar
 ) -> Run:                             # its state is (W, H, H_adv)
     "Minimise (6), or (9) where `gamma` is given, by L-BFGS-B from one start"
-    W, H = set_scale(W, H, scale)
-    fun = _Objective(data, target, [W, H] if game.gamma is None else [W, H, H if H_adv is None else H_adv], game, scale)
+    start = [*set_scale(W, H, scale)]
+    if game.gamma is not None: start.append(start[1] if H_adv is None else H_adv)
+    fun = _Objective(data, target, start, game, scale)
     with tqdm(total=max_iter, desc="ANMF", disable=not progress, leave=False) as bar:
         _lbfgs(fun, max_iter, tol, every, callback, bar)
     F = fun.factors(fun.unpack(fun.x))
-    s = slope(data, target, F[0], F[1], game, *F[2:])
-    return Run((F[0], F[1], s.reply), np.array(fun.losses), fun.n, fun.status, np.array(fun.residuals))
+    state = F[0], F[1], fun.slope(F).reply
+    return Run(state, np.array(fun.losses), fun.n, fun.status, np.array(fun.residuals))

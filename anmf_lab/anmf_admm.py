@@ -9,7 +9,7 @@ import math
 from typing import NamedTuple
 import torch
 from torch import Tensor
-from .anmf import Game, Target, _solve_spd, game_residual, slope
+from .anmf import Game, Target, _priced, _solve_spd, game_residual, slope
 from .core import Data, check_choice, check_number
 from .loop import Run, iterate
 from .polish import pcg
@@ -61,7 +61,7 @@ def lagrangian(
     def sq(A): return (A * A).sum()
     rho = s.rho if rho is None else rho
     Phi = s.U.T @ (s.P - Z) + game.lam * (s.H_adv - s.H)
-    objective = game.alpha * sq(s.P - X) + game.beta * sq(s.Q - X) + (game.gamma or 0.) * sq(Phi)
+    objective = game.alpha * sq(s.P - X) + game.own * sq(s.Q - X) + (game.gamma or 0.) * sq(Phi)
     Ms = [s.M1, s.M2, s.M3, s.M4, s.M5] + ([] if s.M6 is None else [s.M6])
     return objective + sum((M * c).sum() + rho/2 * sq(c) for M, c in zip(Ms, constraints(s), strict=True))
 
@@ -77,7 +77,7 @@ def product_step(X: Tensor, Z: Tensor, s: State, game: Game) -> Tensor:
 # %% ../nbs/26_anmf_admm.ipynb #abf41613
 def fit_step(X: Tensor, s: State, game: Game) -> Tensor:
     "Q that minimises the Lagrangian, (n, f): R2 of the paper, corrected"
-    return torch.addmm(s.M4, s.W, s.H, alpha=s.rho).add_(X, alpha=2 * game.beta).div_(2 * game.beta + s.rho)
+    return torch.addmm(s.M4, s.W, s.H, alpha=s.rho).add_(X, alpha=2 * game.own).div_(2 * game.own + s.rho)
 
 # %% ../nbs/26_anmf_admm.ipynb #f63e5d2e
 def copies_step(s: State) -> tuple[Tensor, Tensor]:
@@ -134,12 +134,13 @@ def prox_codes(Z: Tensor, s: State, game: Game, inner: int = 5) -> Tensor:
 # %% ../nbs/26_anmf_admm.ipynb #ff2f8b75
 def components_step(Z: Tensor, s: State, game: Game) -> tuple[Tensor, Tensor]:
     "H, then H_adv given the new H, that minimise the Lagrangian, (k, f) each: R4 and R5 of the paper, corrected"
-    g, lam, rho, F = game.gamma or 0., game.lam, s.rho, s.U.T @ s.P - s.U.T @ Z
-    chol = torch.linalg.cholesky((2 * g * lam**2 + rho) * torch.eye(len(F), dtype=F.dtype, device=F.device) + rho * s.W.T @ s.W)
+    g, lam, rho = game.gamma or 0., game.lam, s.rho
+    F = s.U.T @ s.P - s.U.T @ Z
+    G = _priced(rho * s.W.T @ s.W, 2 * g * lam**2 + rho)
     R4 = 2 * g * lam * (F + lam * s.H_adv) + rho * s.B - s.M2 + rho * (s.W.T @ s.Q) - s.W.T @ s.M4
-    H = torch.cholesky_solve(R4, chol)
+    H = _solve_spd(G, R4)
     R5 = 2 * g * lam * (lam * H - F) + rho * s.B_adv - s.M1 + rho * (s.W.T @ s.P) - s.W.T @ s.M3
-    return H, torch.cholesky_solve(R5, chol)
+    return H, _solve_spd(G, R5)
 
 # %% ../nbs/26_anmf_admm.ipynb #7b031889
 def codes_step(s: State) -> Tensor:
@@ -214,7 +215,7 @@ def kkt_15(
     Phi = s.U.T @ D + lam * (s.H_adv - s.H)
     gU = 2 * g * (D @ Phi.T) - s.M5
     gW = s.M3 @ s.H_adv.T + s.M4 @ s.H.T + s.M5
-    r = {"P": 2 * game.alpha * (s.P - X) + 2 * g * s.U @ Phi - s.M3, "Q": 2 * game.beta * (s.Q - X) - s.M4,
+    r = {"P": 2 * game.alpha * (s.P - X) + 2 * g * s.U @ Phi - s.M3, "Q": 2 * game.own * (s.Q - X) - s.M4,
          "U": gU if s.S is not None else s.U - (s.U - gU).clamp_min(0), "W": gW if s.M6 is None else gW + s.M6,
          "H": s.M2 + s.W.T @ s.M4 - 2 * g * lam * Phi, "H_adv": s.M1 + s.W.T @ s.M3 + 2 * g * lam * Phi,
          "B": s.B - (s.B + s.M2).clamp_min(0), "B_adv": s.B_adv - (s.B_adv + s.M1).clamp_min(0)}

@@ -4,58 +4,121 @@
 
 # %% ../nbs/28_anmf_model.ipynb #0f1c7b54
 from __future__ import annotations
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+import warnings
 import numpy as np
 from torch import Tensor
-from .anmf import Game, make_target, price_unit, solve_bilevel
+from .anmf import Game, Target, make_target, price_unit, solve_bilevel
 from .anmf_admm import State, solve_admm
-from .core import Data, check_choice, check_number, give_back, rng_of
+from .core import Data, check_choice, check_number, give_back, in_unit, rng_of, unit_of
 from .loop import Run
 from .nmf import FactorModel
 from .solvers import solve_codes
 
 # %% auto #0
-__all__ = ['SOLVERS', 'FEATURES', 'ANMF']
+__all__ = ['SOLVERS', 'FEATURES', 'SCALES', 'solve_in_unit', 'admm_factors', 'check_game', 'ANMF']
 
 # %% ../nbs/28_anmf_model.ipynb #edf8d6c2
 SOLVERS = ("bilevel", "admm")
 FEATURES = ("learner", "attacked", "refit")
+SCALES = {"codes": (0., 1., 0.), "components": (1., 0., 2.), "free": (.5, .5, 1.)}   # powers, see above
 
+def solve_in_unit(
+    solve: Callable,   # `solve(data, target, W, H, game, callback=...) -> Run` of (W, H, H_adv)
+    data: Data,        # the problem
+    target: Target,    # what the attacker wants
+    W: Tensor,         # first codes, (n, k)
+    H: Tensor,         # first components, (k, f)
+    game: Game,        # prices in absolute units
+    *,
+    scale: str,        # a key of `SCALES`
+    unit: float,       # what to divide by
+    callback: Callable | None = None,   # as in `solve`
+) -> Run:              # in the caller's unit
+    "The game on the data divided by `unit`, and the answer multiplied"
+    u = unit
+    a, b, price = (u ** power for power in SCALES[scale])
+    inner = in_unit(data, u)
+    goal = Target(inner if target.base is data else in_unit(target.base, u), target.shift / u)
+    gamma = None if game.gamma is None else game.gamma * price
+    def back(state): return state[0] * a, state[1] * b, state[2] * b
+    def watch(n, state, loss):
+        return callback is not None and callback(n, back(state), loss * u * u)
+    priced = replace(game, lam=game.lam / price, gamma=gamma)
+    run = solve(inner, goal, W / a, H / b, priced, callback=watch)
+    return replace(run, state=back(run.state), losses=run.losses * u * u)
+
+def admm_factors(*problem, callback: Callable, **how) -> Run:
+    "`solve_admm`, with the nonnegative copies for a state"
+    def watch(n, state, loss): return callback(n, state.factors, loss)
+    run = solve_admm(*problem, callback=watch, **how)
+    return replace(run, state=State(*run.state).factors)
+
+# %% ../nbs/28_anmf_model.ipynb #f9b774e0
+def check_game(
+    data: Data,    # the problem
+    game: Game,    # prices in absolute units
+    scale: str,    # a key of `SCALES`
+) -> None:
+    "A `ValueError` that names a price at which nothing is left of the game"
+    price = unit_of(data) ** SCALES[scale][2]
+    relative = dict(alpha=game.alpha, own=game.own, lam=game.lam / price)
+    if game.gamma is not None: relative["gamma"] = game.gamma * price
+    for name, value in relative.items():
+        if not 1e-12 <= value <= 1e12:
+            raise ValueError(f"{name} is {value:.0e} in the data's own unit: outside 1e-12 to 1e12 one side "
+                             "of the game is lost in rounding. For plain factorization use NMF.")
+
+# %% ../nbs/28_anmf_model.ipynb #9a483bc2
 class ANMF(FactorModel):
     "Nonnegative matrix factorization that is played against an attacker of the components"
-    def __init__(self, n_components=2, *, target="shift", strength=None, alpha=.6, beta=.1, lam=None, gamma=None, solver="bilevel",
-                 scale=None, u_step="split", features="learner", init=None, n_init=1, max_iter=500, tol=1e-3, random_state=None,
-                 device="auto", verbose=False):
+    def __init__(self, n_components=2, *, target="shift", strength=None, alpha=.6, own=.1, lam=None,
+                 gamma=None, solver="bilevel", scale=None, u_step="split", features="learner",
+                 init=None, n_init=1, max_iter=500, tol=1e-3, random_state=None, device="auto",
+                 verbose=False, beta="deprecated"):
         """
         Parameters
         ----------
         n_components : int, default=2
             Rank k.
         target : {"shift", "noise", "occlusion", "illumination"}, (n, f) array or callable, default="shift"
-            What the attacker would like to see (Remark 1 of the paper). "shift": X plus a constant. A callable gets a copy of X
-            and a generator and returns an array of the shape of X.
+            What the attacker would like to see (Remark 1 of the paper).
+            "shift": X plus a constant.
+            A callable gets a copy of X and a generator and returns an array of the shape of X.
         strength : float or None, default=None
-            "shift": the constant in standard deviations of X; None draws it from [0, 5]. "noise", "occlusion": fraction of the
-            entries; "illumination": largest change of brightness; None: .1, .25, .5.
-        alpha, beta : float > 0, default=.6, .1
-            Weights of the attacked and of the learner's own reconstruction.
+            "shift": the constant in standard deviations of X; None draws it from [0, 5].
+            "noise", "occlusion": share of the entries; "illumination": largest change of brightness;
+            None: .1, .25, .5.
+        alpha : float > 0, default=.6
+            Weight of the attacked reconstruction.
+        own : float > 0, default=.1
+            Weight of the learner's own reconstruction: the paper's beta.
         lam : float > 0 or None, default=None
-            What the attacker pays for moving the components: relative at a fixed scale (1: he values his target and the learner's
-            components alike), absolute at scale="free". None: 10, or the paper's 1e-3 at scale="free".
+            What the attacker pays for moving the components.
+            At a fixed scale it is relative (1: he values his target and the learner's components
+            alike), at scale="free" absolute: for c X it is c lam.
+            None: 10, or the paper's 1e-3 at scale="free".
         gamma : float > 0 or None, default=None
-            Price of a reply that is not the attacker's best, problem (9). None: an exact attacker, problem (6);
-            under solver="admm", which needs one, the paper's 1e-3.
+            Price of a reply that is not the attacker's best, problem (9), absolute: for c X it is
+            gamma at scale="codes", gamma / c at "free", gamma / c**2 at "components".
+            None: an exact attacker, problem (6); under solver="admm", which needs one, the paper's 1e-3.
         solver : {"bilevel", "admm"}, default="bilevel"
-            L-BFGS-B with a closed-form adjoint, or the paper's ADMM, corrected (dense and complete data only).
+            L-BFGS-B with a closed-form adjoint, or the paper's ADMM, corrected.
+            ADMM takes dense and complete data only; its penalty begins at 1 in the data's own unit.
         scale : {None, "codes", "components", "free"}, default=None
-            What is kept at a fixed scale: the columns of the codes have norm sqrt(n / k), or the components norm 1.
-            "free": nothing, as in the paper. None: "codes", or "free" under solver="admm", which cannot fix a scale.
+            What is kept at a fixed scale.
+            "codes": their columns have norm sqrt(n / k). "components": they have norm 1.
+            "free": nothing, as in the paper.
+            None: "codes", or "free" under solver="admm", which cannot fix a scale.
         u_step : {"split", "prox", "clip"}, default="split"
             ADMM's update of the nonnegative codes: two exact ones, and the printed one.
         features : {"learner", "attacked", "refit"}, default="learner"
             Which components become `components_`.
         init : {None, "random", "nndsvd", "nndsvda", "nndsvdar", "kmeans", "custom"}, default=None
-            Starting point. None: "nndsvda" for a single start if k <= min(n, f), else "random". The paper's is "kmeans".
+            Starting point. None: "nndsvda" for a single start if k <= min(n, f), else "random".
+            The paper's is "kmeans".
         n_init : int, default=1
             Number of starts; the best result is kept.
         max_iter : int, default=500
@@ -68,6 +131,8 @@ class ANMF(FactorModel):
             Where to compute.
         verbose : bool, default=False
             Show a progress bar.
+        beta : float
+            The former name of `own`.
 
         Attributes
         ----------
@@ -82,20 +147,27 @@ class ANMF(FactorModel):
         lam_ : float
             The price in absolute units.
         kkt_residual_ : float
-            Distance of the game from its optimality conditions: of (6), or of (9) with `gamma` or under ADMM. 0 at a solution.
+            Distance of the game from its optimality conditions: of (6), or of (9) with `gamma` or
+            under ADMM, at `codes_`, `learner_components_`, `adv_components_`. 0 at a solution.
         reconstruction_err_ : float
             Frobenius norm of X - transform(X) @ components_.
         loss_curve_, n_iter_, status_
-            What the learner pays at every check, the number of iterations, why they ended.
+            What the learner pays in the game at every check, the iterations, why they ended.
 
         References
         ----------
         Luo, Zhang & Huang, Adversarial Nonnegative Matrix Factorization, ICML 2020.
         """
-        self.n_components, self.target, self.strength, self.alpha, self.beta = n_components, target, strength, alpha, beta
-        self.lam, self.gamma, self.solver, self.scale, self.u_step, self.features = lam, gamma, solver, scale, u_step, features
-        self.init, self.n_init, self.max_iter, self.tol, self.random_state = init, n_init, max_iter, tol, random_state
-        self.device, self.verbose = device, verbose
+        self.n_components = n_components
+        self.target, self.strength = target, strength
+        self.alpha, self.own = alpha, own
+        self.lam, self.gamma = lam, gamma
+        self.solver, self.scale = solver, scale
+        self.u_step, self.features = u_step, features
+        self.init, self.n_init = init, n_init
+        self.max_iter, self.tol = max_iter, tol
+        self.random_state, self.device = random_state, device
+        self.verbose, self.beta = verbose, beta
 
     @property
     def _allow_missing(self) -> bool: return self.solver != "admm"    # type: ignore[override]
@@ -104,43 +176,57 @@ class ANMF(FactorModel):
 
     def _check_params(self, data: Data) -> None:
         super()._check_params(data)
-        for name in ("alpha", "beta", "lam", "gamma"):
-            if getattr(self, name) is not None or name in ("alpha", "beta"):
-                check_number(getattr(self, name), name, low=0, low_open=True, hint="For plain factorization use NMF.")
+        if not isinstance(self.beta, str):
+            warnings.warn("ANMF's beta is called own now: pass own instead.", FutureWarning, stacklevel=5)
+        prices = dict(alpha=self.alpha, own=self._own(), lam=self.lam, gamma=self.gamma)
+        for name, value in prices.items():
+            if value is None and name in ("lam", "gamma"): continue
+            check_number(value, name, low=0, low_open=True, hint="For plain factorization use NMF.")
         check_choice(self.solver, "solver", SOLVERS)
         check_choice(self.features, "features", FEATURES)
         check_choice(self.u_step, "u_step", ("split", "prox", "clip"))
-        check_choice(self.scale, "scale", (None, "codes", "components", "free"))
+        check_choice(self.scale, "scale", (None, *SCALES))
         if self.solver == "admm" and self.scale not in (None, "free"):
-            raise ValueError(f"scale={self.scale!r} needs solver='bilevel': ADMM cannot keep a scale fixed. Use scale='free'.")
+            raise ValueError(f"scale={self.scale!r} needs solver='bilevel': ADMM cannot keep a scale "
+                             "fixed. Use scale='free'.")
+        check_game(data, *self._setting(data))
+
+    def _own(self) -> float: return self.own if isinstance(self.beta, str) else self.beta
 
     def _setting(self, data: Data) -> tuple[Game, str]:
         "The prices in absolute units, and the scale"
         scale = self.scale or ("free" if self.solver == "admm" else "codes")
         lam = self.lam if self.lam is not None else 1e-3 if scale == "free" else 10.
         gamma = 1e-3 if self.solver == "admm" and self.gamma is None else self.gamma
-        return Game(self.alpha, self.beta, lam * price_unit(data, self.n_components, scale), gamma), scale
+        lam = lam * price_unit(data, self.n_components, scale)
+        return Game(self.alpha, self._own(), lam, gamma), scale
 
     def _solve_all(self, data: Data, Ws: Tensor, Hs: Tensor, watch) -> Run:
         seed = int(rng_of(self.random_state).uniform() * 2**31)       # another stream than the start's
-        self.target_ = make_target(data, self.target, strength=self.strength, rng=np.random.default_rng(seed))
+        rng = np.random.default_rng(seed)
+        self.target_ = make_target(data, self.target, strength=self.strength, rng=rng)
         return super()._solve_all(data, Ws, Hs, watch)
 
     def _solve(self, data: Data, W: Tensor, H: Tensor, watch) -> Run:
         game, scale = self._setting(data)
-        how = dict(max_iter=self.max_iter, tol=self.tol, callback=watch, progress=self.verbose)
-        if self.solver == "bilevel": return solve_bilevel(data, self.target_, W, H, game, scale=scale, **how)
-        run = solve_admm(data, self.target_, W, H, game, u_step=self.u_step, **how)
-        return replace(run, state=State(*run.state).factors)
+        how: dict = dict(max_iter=self.max_iter, tol=self.tol, progress=self.verbose)
+        if self.solver == "bilevel": solve, unit = partial(solve_bilevel, scale=scale, **how), unit_of(data)
+        else: solve, unit = partial(admm_factors, u_step=self.u_step, **how), data.level or 1.
+        return solve_in_unit(solve, data, self.target_, W, H, game, scale=scale, unit=unit, callback=watch)
 
     def _name_results(self, data: Data, run: Run) -> Tensor:
         W, H, H_adv = run.state
         self.lam_ = self._setting(data)[0].lam
-        self.codes_, self.learner_components_, self.adv_components_ = (give_back(T, data.kind) for T in (W, H, H_adv))
+        self.codes_ = give_back(W, data.kind)
+        self.learner_components_ = give_back(H, data.kind)
+        self.adv_components_ = give_back(H_adv, data.kind)
         self._certificate = float(run.residuals[-1])
-        chosen = {"learner": lambda: H, "attacked": lambda: H_adv.clamp_min(0), "refit": lambda: solve_codes(data.T, W.T).T.contiguous()}
-        return super()._name_results(data, replace(run, state=(W, chosen[self.features]())))
+        if self.features == "attacked": H = H_adv.clamp_min(0)
+        if self.features == "refit": H = self._codes(data.T, W.T).T.contiguous()
+        return super()._name_results(data, replace(run, state=(W, H)))
 
-    def _codes(self, data: Data, H: Tensor) -> Tensor: return solve_codes(data, H)
+    def _codes(self, data: Data, H: Tensor) -> Tensor:
+        u, h = unit_of(data), unit_of(Data(H))
+        return solve_codes(in_unit(data, u), H / h) * (u / h)
 
     def _residual(self, data: Data, W: Tensor, H: Tensor) -> float: return self._certificate

@@ -66,7 +66,7 @@ def iteration(quick):
         Z, T = X + .5, torch.from_numpy
         slow = anmf_printed.start(H.T, W.T)
         fast = admm_start(T(X), T(W), T(H), scaled=False)
-        def printed(s=slow): return anmf_printed.iterate(s, X.T, Z.T, PAPER.alpha, PAPER.beta, PAPER.gamma, PAPER.lam, 1.)
+        def printed(s=slow): return anmf_printed.iterate(s, X.T, Z.T, PAPER.alpha, PAPER.own, PAPER.gamma, PAPER.lam, 1.)
         def ours(u_step, s=fast, X=T(X), Z=T(Z)): return admm_step(X, Z, s, PAPER, u_step=u_step)
         t = interleaved({"printed": printed, "clip": lambda: ours("clip"), "prox": lambda: ours("prox"),
                          "split": lambda: admm_step(T(X), T(Z), fast._replace(S=fast.U, M6=torch.zeros_like(fast.U)), PAPER, u_step="split")}, rounds)

@@ -21,11 +21,11 @@ from anmf_lab.anmf_admm import (
     lagrangian, product_step, prox_codes, solve_admm,
 )
 from anmf_lab.anmf_model import ANMF
-from anmf_lab.core import as_data
+from anmf_lab.core import Data, as_data
 from anmf_lab.loop import Status
 
 N, F, K = 11, 8, 3
-GAME = Game(alpha=.6, beta=.2, lam=.3, gamma=.4)
+GAME = Game(alpha=.6, own=.2, lam=.3, gamma=.4)
 
 
 def draw(*shape, seed=0, low=0.):
@@ -305,7 +305,7 @@ def test_fast_iterates_are_the_printed_ones(rho, shape):
     slow = anmf_printed.start(H.T, W.T)
     fast = admm_start(torch.from_numpy(X), torch.from_numpy(W), torch.from_numpy(H), rho=rho, scaled=False)
     for _ in range(6):
-        slow = anmf_printed.iterate(slow, X.T, Z.T, game.alpha, game.beta, game.gamma, game.lam, rho)
+        slow = anmf_printed.iterate(slow, X.T, Z.T, game.alpha, game.own, game.gamma, game.lam, rho)
         fast = admm_step(torch.from_numpy(X), torch.from_numpy(Z), fast, game, u_step="clip")
     for theirs, ours in LETTERS.items():
         expected = slow[theirs] if theirs in ("U", "M5") else slow[theirs].T
@@ -344,7 +344,7 @@ def test_the_literal_algorithm_does_not_converge():
 
 # --- convergence, as the issue asks
 
-TENTH = Game(alpha=.6, beta=.1, lam=.1, gamma=.1)
+TENTH = Game(alpha=.6, own=.1, lam=.1, gamma=.1)
 
 
 @pytest.mark.parametrize("u_step", ["prox", "split"])
@@ -467,7 +467,7 @@ def test_conforms_to_scikit_learn(model):
 
 
 @pytest.mark.parametrize("param, value, message", [
-    ("n_components", 0, "n_components"), ("alpha", 0, "alpha must be a number > 0"), ("beta", -1, "beta must be a number > 0"),
+    ("n_components", 0, "n_components"), ("alpha", 0, "alpha must be a number > 0"), ("own", -1, "own must be a number > 0"),
     ("lam", 0, "lam must be a number > 0"), ("gamma", 0, "gamma must be a number > 0"), ("gamma", "auto", "gamma must be"),
     ("solver", "mu", "solver must be one of"), ("features", "both", "features must be one of"), ("scale", "unit", "scale must be one of"),
     ("u_step", "nnls", "u_step must be one of"), ("target", "blur", "target must be one of"), ("target", -np.ones((9, 7)), "Negative values"),
@@ -498,7 +498,7 @@ def test_every_argument_arrives(monkeypatch):
         monkeypatch.setattr(module, name, wrapped)
     for name in ("make_target", "solve_bilevel", "solve_admm"): spy(name)
     X = np.random.default_rng(0).random((12, 8))
-    ANMF(3, target="noise", strength=.3, alpha=.5, beta=.4, lam=2., gamma=.01, scale="components", max_iter=7, tol=0, random_state=1).fit(X)
+    ANMF(3, target="noise", strength=.3, alpha=.5, own=.4, lam=2., gamma=.01, scale="components", max_iter=7, tol=0, random_state=1).fit(X)
     assert seen["make_target"][0][1] == "noise" and seen["make_target"][1]["strength"] == .3
     args, kwargs = seen["solve_bilevel"]
     assert args[4] == Game(.5, .4, 2*price_unit(as_data(X), 3, "components"), .01)
@@ -590,3 +590,70 @@ def test_bounds_by_brute_formula():
     m = samples_needed(k)
     assert theorem3(m, k) < 1 <= theorem3(m - 1, k)
 
+
+
+# --- units, names, ends
+
+@pytest.mark.parametrize("how, price", [
+    (dict(), 0), (dict(scale="components"), 0), (dict(scale="components", gamma=.3), 2), (dict(gamma=.1), 0),
+    (dict(scale="free", lam=.2), 1), (dict(scale="free", lam=.2, gamma=.1), 1), (dict(solver="admm", lam=.2, gamma=.1), 1),
+    (dict(target="noise"), 0), (dict(features="refit"), 0), (dict(features="attacked"), 0),
+])
+@pytest.mark.parametrize("dtype, units", [(np.float64, (1e-30, 1e-7, 1e30)), (np.float32, (4.**-30, 4.**-12, 4.**30))])
+def test_any_unit(how, price, dtype, units):
+    X = (planted()[0].X.numpy()).astype(dtype)
+    def fit(c):
+        relative = how.get("scale") != "free" and how.get("solver") != "admm"
+        here = {**how, **({"lam": how["lam"] * c} if "lam" in how and not relative else {})}
+        if "gamma" in how: here["gamma"] = how["gamma"] / c**price
+        return ANMF(3, strength=1., random_state=0, max_iter=40, tol=0, **here).fit(X * dtype(c))
+    one = fit(1.)
+    rtol = 1e-6      # in single precision, where forty steps are not a solution, by powers of 4: not a bit may change
+    if dtype == np.float32 and how.get("solver") == "admm": rtol = 1e-3       # ... but ADMM divides by the mean
+    WH = one.codes_.astype(float) @ one.learner_components_
+    for c in units:
+        m = fit(c)
+        assert_allclose((m.codes_.astype(float) @ m.learner_components_) / c, WH, rtol=rtol, atol=rtol)
+        assert_allclose(m.transform(X * dtype(c)).astype(float) @ m.components_ / c,
+                        one.transform(X).astype(float) @ one.components_, rtol=rtol, atol=rtol)
+        assert_allclose(m.loss_curve_[-1] / c**2, one.loss_curve_[-1], rtol=max(rtol, 1e-6))
+        assert_allclose(m.kkt_residual_, one.kkt_residual_, rtol=.1, atol=1e-4)
+
+
+def test_beta_is_the_former_name_of_own():
+    X = planted()[0].X.numpy()
+    with pytest.warns(FutureWarning, match="own"): old = Game(beta=.3)
+    assert old == Game(own=.3) and replace(old, lam=2.) == Game(own=.3, lam=2.)
+    with pytest.warns(FutureWarning, match="own"): assert old.beta == .3
+    how = dict(strength=1., max_iter=20, tol=0, random_state=0)
+    with pytest.warns(FutureWarning, match="own"): a = ANMF(3, beta=.3, **how).fit(X)
+    assert_allclose(a.components_, ANMF(3, own=.3, **how).fit(X).components_)
+    with pytest.warns(FutureWarning), pytest.raises(ValueError, match="own must be"): ANMF(3, beta=-1).fit(X)
+
+
+def test_weights_in_the_mask_are_repeated_rows():
+    data, (W, H) = planted(n=6, f=5, k=2)
+    double = torch.tensor([1., 2., 1., 1., 3., 1.], dtype=torch.float64)
+    rows = torch.repeat_interleave(torch.arange(6), double.long())
+    weighted = Data(data.X, double[:, None].expand(6, 5).contiguous())
+    for gamma in (None, .2):
+        game = Game(.6, .2, .3, gamma)
+        s = slope_by_residuals(weighted, Target(weighted, .7), W, H, game, H + .1)
+        r = slope_by_residuals(Data(data.X[rows]), Target(Data(data.X[rows]), .7), W[rows], H, game, H + .1)
+        assert_allclose(s.loss, r.loss, rtol=1e-12)
+        assert_allclose(s.H, r.H, rtol=1e-10, atol=1e-10)
+        assert_allclose(s.W, torch.zeros_like(W).index_add(0, rows, r.W), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("solver", ["bilevel", "admm"])
+def test_a_game_that_rounding_spoils_ends_and_says_so(solver):
+    data, (W, H) = planted()
+    game = Game(lam=1e-300, gamma=1e-3 if solver == "admm" else None)
+    dead = torch.zeros_like(W)                                     # nothing to invert but the price
+    run = (solve_bilevel if solver == "bilevel" else solve_admm)(data, Target(data, 1.), dead, H, game, max_iter=30, **({"scale": "free"} if solver == "bilevel" else {}))
+    assert len(run.losses) >= 1 and all(torch.isfinite(T).all() for T in run.state if isinstance(T, torch.Tensor))
+
+
+@pytest.mark.parametrize("name, value", [("lam", 1e300), ("gamma", 1e300), ("alpha", float("inf")), ("own", "x"), ("strength", 1e300), ("target", 5), ("target", None)])
+def test_prices_out_of_this_world(name, value):
+    with pytest.raises(ValueError, match=name): ANMF(2, **{name: value}).fit(planted()[0].X.numpy())
