@@ -548,7 +548,9 @@ def test_units_and_permutations():
         warnings.simplefilter("ignore")
         a, b = ANMF(**how).fit(X), ANMF(**how).fit(1000*X)
         c = ANMF(**{**how, "init": "custom"}).fit(X[::-1].copy(), W=a.codes_[::-1].copy(), H=a.learner_components_)
-    assert_allclose(b.loss_curve_[-1], 1e6*a.loss_curve_[-1], rtol=1e-3)
+    # L-BFGS multiplies rounding errors: 50 iterations are the same path, 200 end in the same valley
+    assert_allclose(b.loss_curve_[:6], 1e6*a.loss_curve_[:6], rtol=1e-6)
+    assert_allclose(b.loss_curve_[-1], 1e6*a.loss_curve_[-1], rtol=.05)
     assert_allclose(c.loss_curve_[0], a.loss_curve_[-1], rtol=1e-9)
 
 

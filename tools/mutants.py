@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -25,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LIST = ROOT / "tests" / "mutants.toml"
 COPY = ROOT / ".cache" / "mutants"
 OUT = ROOT / "results" / "mutants.json"
-LIMIT = 600     # seconds for one test file or page: a mutant that never ends is caught, too
+LIMIT = 400     # seconds of processor time for one test file or page: a mutant that never ends is caught, too
 
 
 class Stale(Exception):
@@ -115,7 +116,7 @@ def pytest_in_fork(args):
     out.unlink(missing_ok=True)
     pid = os.fork()
     if pid == 0:
-        signal.alarm(LIMIT)
+        resource.setrlimit(resource.RLIMIT_CPU, (LIMIT, LIMIT + 10))
         try:
             child(args, out)
         except BaseException:
@@ -125,7 +126,8 @@ def pytest_in_fork(args):
             os._exit(0)
     _, status = os.waitpid(pid, 0)
     if not out.exists():
-        return ("no end" if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM else "crash"), 0
+        late = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU
+        return ("no end" if late else "crash"), 0
     got = json.loads(out.read_text())
     if got["failed"] is None and got["code"] not in (0, 5):
         return f"pytest ended with {got['code']}", got["count"]
