@@ -23,9 +23,9 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "demo": Command("anmf_lab.demo", "a first run on real data: fit, polish, compare eight seeds, report"),
+    "demo": Command("anmf_lab.demo", "a first run on real data: fit, polish, compare eight seeds"),
     "audit": Command("anmf_lab.audit", "can the features of your data be trusted?"),
-    "reproduce": Command("anmf_lab.reproduce", "the papers' tables and figures: claimed beside measured"),
+    "reproduce": Command("anmf_lab.reproduce", "the papers' numbers: claimed beside measured"),
 }
 
 # %% ../nbs/49_cli.ipynb #afd457e8
@@ -35,13 +35,16 @@ def build_parser(
 ) -> tuple[argparse.ArgumentParser, ModuleType | None]:  # (parser, module of the command)
     "The parser of `anmf-lab`, with the arguments of one command"
     from anmf_lab import __version__
-    parser = argparse.ArgumentParser("anmf-lab", description="The laboratory for adversarial nonnegative matrix factorization.")
+    about = "The laboratory for adversarial nonnegative matrix factorization."
+    parser = argparse.ArgumentParser("anmf-lab", description=about)
     parser.add_argument("--version", action="version", version=f"anmf-lab {__version__}")
     parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
-    subs, module = parser.add_subparsers(dest="command", metavar="COMMAND", required=True), None
+    subs = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    module = None
     for key, command in (COMMANDS if commands is None else commands).items():
         if find_spec(command.module) is None: continue
-        sub = subs.add_parser(key, help=command.about, description=command.about[0].upper() + command.about[1:] + ".")
+        about = command.about[0].upper() + command.about[1:] + "."
+        sub = subs.add_parser(key, help=command.about, description=about)
         if key == name:
             module = import_module(command.module)
             module.cli_arguments(sub)
@@ -64,7 +67,8 @@ def main(
         print(f"\nanmf-lab {name}: stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more can be said, also not at exit
+        nowhere = os.open(os.devnull, os.O_WRONLY)     # nothing more can be said, also not at exit
+        os.dup2(nowhere, sys.stdout.fileno())
         return 0
     except (ValueError, OSError, ImportError) as e:
         if "--traceback" in argv: raise

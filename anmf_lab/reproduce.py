@@ -5,21 +5,26 @@
 # %% ../nbs/45_reproduce.ipynb #260e5a33
 from __future__ import annotations
 import argparse
-from importlib import import_module
+from . import reproduce_anmf, reproduce_atnmf, reproduce_lafa
 
 # %% auto #0
 __all__ = ['PAPERS', 'cli_arguments', 'cli_run']
 
 # %% ../nbs/45_reproduce.ipynb #a659b84f
-PAPERS = ("anmf", "atnmf", "lafa")
+PAPERS = {
+    "anmf": reproduce_anmf.add_parser,
+    "atnmf": reproduce_atnmf.add_parser,
+    "lafa": reproduce_lafa.add_parser,
+}
 
 
 def cli_arguments(
     parser: argparse.ArgumentParser,   # the parser of `anmf-lab reproduce`
 ) -> None:
     "One sub-command for each paper, with the arguments that its page defines"
-    sub = parser.add_subparsers(dest="paper", required=True, metavar="PAPER", help=", ".join(PAPERS))
-    for paper in PAPERS: import_module(f"anmf_lab.reproduce_{paper}").add_parser(sub)
+    papers = parser.add_subparsers(dest="paper", required=True, metavar="PAPER", help=", ".join(PAPERS))
+    for add_parser in PAPERS.values():
+        add_parser(papers)
 
 
 def cli_run(

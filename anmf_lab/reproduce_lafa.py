@@ -5,25 +5,21 @@
 # %% ../nbs/44_reproduce_lafa.ipynb #0b4ecf49
 from __future__ import annotations
 import argparse
-import io
-import json
-import platform
-import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 import numpy as np
-import PIL.Image
-import scipy
-import sklearn
 import torch
 from .data import fingerprint, load_dataset, make_lafa_synthetic
 from .lafa import AttackResult, LaFA
 from .nmf import NMF
+from .plans import Job, command_of, paper_parser, run_paper
+from .records import Flag, Record, npz, small_png
 
 # %% auto #0
-__all__ = ['SETTINGS', 'SHAPES', 'Setting', 'load', 'draw_components', 'picture', 'plan', 'shortened', 'attack_record', 'stem',
-           'on_file', 'at_risk', 'plans', 'reproduce', 'add_parser', 'cli_run']
+__all__ = ['SETTINGS', 'SHAPES', 'METHODS', 'Setting', 'load', 'draw_components', 'row_labels', 'plan', 'shortened', 'stem',
+           'attack', 'doubts', 'flags_of', 'attack_job', 'beside', 'in_a_line', 'at_risk', 'quick_plans', 'all_plans',
+           'add_parser', 'jobs', 'cli_run']
 
 # %% ../nbs/44_reproduce_lafa.ipynb #15378c1e
 @dataclass(frozen=True)
@@ -34,23 +30,53 @@ class Setting:
     n_iter: int                     # updates T before each published gradient
     terms: int                      # terms K of the series
     eps: dict                       # norm -> budgets
-    claimed: dict                   # norm -> {"implicit": ..., "back-propagation": ...} at `claimed_eps`
+    claimed: dict                   # norm -> {"implicit": ..., "back-propagation": ...} at "eps"
     bp_iter: int = 0                # updates T that are back-propagated; 0: not run here
     note: str = ""
 
 
+_SYNTHETIC = {
+    "l2": {
+        "eps": (.01, .02, .03, .05),
+        "implicit": (.083, .097, .563, .683),
+        "back-propagation": (.066, .440, .533, .644),
+    },
+    "linf": {
+        "eps": (.01, .02, .04),
+        "implicit": (.134, .479, .683),
+        "back-propagation": (.223, .448, .656),
+    },
+}
+_GENOMES = {
+    "l2": {
+        "eps": (.01, .02, .05, .1),
+        "implicit": (.18, .17, .27, .39),
+        "back-propagation": (.21, .18, .28, .37),
+        "clean-clean floor": .028,
+    },
+}
+
+# %% ../nbs/44_reproduce_lafa.ipynb #47c93bd5
 SETTINGS = {
-    "synthetic": Setting("Synthetic", 3, 500, 100, {"l2": (.01, .02, .03, .05), "linf": (.01, .02, .04)}, {
-        "l2": {"eps": (.01, .02, .03, .05), "implicit": (.083, .097, .563, .683), "back-propagation": (.066, .440, .533, .644)},
-        "linf": {"eps": (.01, .02, .04), "implicit": (.134, .479, .683), "back-propagation": (.223, .448, .656)}}, bp_iter=200),
-    "wtsi": Setting("WTSI, 21 breast cancer genomes", 4, 1600, 80, {"l2": (.01, .02, .05, .1), "linf": (.0002, .001)}, {
-        "l2": {"eps": (.01, .02, .05, .1), "implicit": (.18, .17, .27, .39), "back-propagation": (.21, .18, .28, .37), "clean-clean floor": .028}}, bp_iter=1600,
+    "synthetic": Setting(
+        "Synthetic", 3, 500, 100,
+        {"l2": (.01, .02, .03, .05), "linf": (.01, .02, .04)}, _SYNTHETIC, bp_iter=200),
+    "wtsi": Setting(
+        "WTSI, 21 breast cancer genomes", 4, 1600, 80,
+        {"l2": (.01, .02, .05, .1), "linf": (.0002, .001)}, _GENOMES, bp_iter=1600,
         note="the paper speaks of over 30 species; the file holds 21 breast cancer genomes"),
-    "face": Setting("Face, CBCL test", 5, 2000, 100, {"l2": (.002, .004, .008), "linf": (.001, .004)}, {},
-                    note="the file holds 472 faces, the paper says 471"),
-    "swimmer": Setting("Swimmer", 16, 500, 25, {"l2": (.01, .02), "linf": (.01, .02)}, {}, note="no script for this set was released"),
-    "mnist": Setting("MNIST, first 1000 test digits", 10, 1000, 25, {"l2": (.005, .01), "linf": (.005, .01)}, {},
-                     note="the paper says 70,000 images; the released code takes 1000"),
+    "face": Setting(
+        "Face, CBCL test", 5, 2000, 100,
+        {"l2": (.002, .004, .008), "linf": (.001, .004)}, {},
+        note="the file holds 472 faces, the paper says 471"),
+    "swimmer": Setting(
+        "Swimmer", 16, 500, 25,
+        {"l2": (.01, .02), "linf": (.01, .02)}, {},
+        note="no script for this set was released"),
+    "mnist": Setting(
+        "MNIST, first 1000 test digits", 10, 1000, 25,
+        {"l2": (.005, .01), "linf": (.005, .01)}, {},
+        note="the paper says 70,000 images; the released code takes 1000"),
 }
 
 # %% ../nbs/44_reproduce_lafa.ipynb #749e001d
@@ -62,11 +88,24 @@ def load(
     if name == "synthetic":
         X = make_lafa_synthetic(random_state=0)[0]
         return X / X.max()
-    known = {"wtsi": "wtsi", "face": "cbcl_test", "swimmer": "swimmer", "mnist": "mnist1000"}
-    return load_dataset(known[name], data_home=data_home, preprocess="lafa").data
+    known = {"face": "cbcl_test", "mnist": "mnist1000"}
+    return load_dataset(known.get(name, name), data_home=data_home, preprocess="lafa").data
 
 # %% ../nbs/44_reproduce_lafa.ipynb #66e5ae47
-SHAPES = {"face": (19, 19), "swimmer": (32, 32), "mnist": (28, 28)}   # of a component; other sets are drawn as curves
+SHAPES = {"face": (19, 19), "swimmer": (32, 32), "mnist": (28, 28)}   # other sets: curves
+
+
+def _draw_component(ax, clean: np.ndarray, h: np.ndarray, shape: tuple | None, top: float) -> None:
+    "One component; `clean` gives its grey scale, or stands behind it as a grey curve"
+    if shape:
+        ax.imshow(h.reshape(shape), cmap="gray", vmin=0, vmax=clean.max())
+    else:
+        attacked = h is not clean
+        if attacked: ax.plot(clean, color=".75", lw=1)
+        ax.plot(h, color="C3" if attacked else "C0", lw=.8)
+        ax.set(ylim=(0, 1.15 * top))
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set(lw=.4, color=".6")
 
 
 def draw_components(
@@ -77,37 +116,27 @@ def draw_components(
     "Components of clean and attacked data, row by row"
     import matplotlib.pyplot as plt
     clean = components["clean"]
-    n, k, (w, h) = len(components), len(clean), (.62, .66) if shape else (1.6, .8)
-    fig, axes = plt.subplots(n, k, figsize=(w * k + .9, h * n), squeeze=False, gridspec_kw=dict(wspace=.06, hspace=.08))
+    n, k = len(components), len(clean)
+    w, h = (.62, .66) if shape else (1.6, .8)
+    fig, axes = plt.subplots(n, k, figsize=(w * k + .9, h * n), squeeze=False,
+                             gridspec_kw=dict(wspace=.06, hspace=.08))
+    top = np.max([H.max(1) for H in components.values()], axis=0)   # of each component
     for row, (key, H) in zip(axes, components.items(), strict=True):
-        for j, (ax, c, h) in enumerate(zip(row, clean, H, strict=True)):
-            if shape: ax.imshow(h.reshape(shape), cmap="gray", vmin=0, vmax=c.max())
-            else:
-                if key != "clean": ax.plot(c, color=".75", lw=1)
-                ax.plot(h, color="C0" if key == "clean" else "C3", lw=.8)
-                ax.set(ylim=(0, 1.15 * max(A[j].max() for A in components.values())))
-            ax.set(xticks=[], yticks=[])
-            ax.spines[:].set(lw=.4, color=".6")
+        for j, ax in enumerate(row):
+            h = clean[j]
+            _draw_component(ax, h, h if key == "clean" else H[j], shape, top[j])
         row[0].set_ylabel(labels[key], rotation=0, ha="right", va="center", fontsize=8)
     return fig
 
 
-def picture(
-    record: str | Path,         # the record's JSON file; its components lie beside it
-    to: str | Path | None = None, # PNG file; default: the record's name
-) -> Path:                      # what was written
-    "The components of one record as a PNG"
-    import matplotlib.pyplot as plt
-    record = Path(record)
-    r, components = json.loads(record.read_text(encoding="utf-8")), dict(np.load(record.with_suffix(".npz")))
-    labels = {"clean": "clean  "} | {f"{m['eps']:g}": f"ε = {m['eps']:g}  \nFE {m['feature_error']:.2f}  " for m in r["measured"]}
-    fig, to = draw_components(components, labels, SHAPES.get(r["data"]["name"])), Path(to or record.with_suffix(".png"))
-    fig.savefig(raw := io.BytesIO(), dpi=110, bbox_inches="tight")
-    PIL.Image.open(raw).convert("RGB").quantize(48).save(to, optimize=True)   # a third of the size
-    plt.close(fig)
-    return to
+def row_labels(measured: list[dict]) -> dict:
+    "What stands beside each row of components"
+    labels = {"clean": "clean  "}
+    for m in measured:
+        labels[f"{m['eps']:g}"] = f"ε = {m['eps']:g}  \nFE {m['feature_error']:.2f}  "
+    return labels
 
-# %% ../nbs/44_reproduce_lafa.ipynb #5fd23447
+# %% ../nbs/44_reproduce_lafa.ipynb #749e0011
 def plan(
     name: str,                  # a key of `SETTINGS`
     norm: str = "l2",           # "l2" or "linf"
@@ -120,61 +149,120 @@ def plan(
 ) -> dict:                      # everything that determines the record
     "What one record is made of"
     s = SETTINGS[name]
-    if method == "adjoint": how = {"tikhonov": "auto"} | how
-    if method in ("paper", "bp"): how = dict(n_iter=s.n_iter if method == "paper" else s.bp_iter or s.n_iter, terms=s.terms) | how
-    return dict(name=name, norm=norm, method=method, eps=list(s.eps[norm] if eps is None else eps), loss=loss, seed=seed, **how)
+    budgets = list(s.eps[norm] if eps is None else eps)
+    if method == "adjoint":
+        how = {"tikhonov": "auto"} | how
+    if method in ("paper", "bp"):
+        n_iter = s.n_iter if method == "paper" else s.bp_iter or s.n_iter
+        how = dict(n_iter=n_iter, terms=s.terms) | how
+    return dict(name=name, norm=norm, method=method, eps=budgets, loss=loss, seed=seed, **how)
 
 
 def shortened(p: dict) -> str:
     "How a plan falls short of the paper's protocol, or nothing"
     full = plan(p["name"], p["norm"], p["method"])
-    less = [f"{p[a]} of {b} {what}" for a, b, what in (("steps", 40, "steps"), ("n_seeds", 8, "seeds"), ("n_iter", full.get("n_iter"), "updates"), ("terms", full.get("terms"), "terms"))
-            if b is not None and p.get(a, b) < b]
-    less += [f"{len(full['eps']) - len(p['eps'])} of {len(full['eps'])} budgets left out"] if len(p["eps"]) < len(full["eps"]) else []
+    published = (("steps", 40, "steps"), ("n_seeds", 8, "seeds"),
+                 ("n_iter", full.get("n_iter"), "updates"), ("terms", full.get("terms"), "terms"))
+    less = [f"{p[key]} of {n} {what}" for key, n, what in published
+            if n is not None and p.get(key, n) < n]
+    gone = len(full["eps"]) - len(p["eps"])
+    if gone > 0: less.append(f"{gone} of {len(full['eps'])} budgets left out")
     return "shorter than published: " + ", ".join(less) if less else ""
-
-# %% ../nbs/44_reproduce_lafa.ipynb #8e45b6f5
-def attack_record(
-    out: str | Path,            # folder
-    name: str,                  # a key of `SETTINGS`
-    norm: str = "l2",           # "l2" or "linf"
-    method: str = "adjoint",    # see `LaFA`
-    *,
-    data_home=None,             # folder with the data
-    command: str = "",          # that repeats it
-    say=print,                  # gets a line of progress
-    **how,                      # see `plan`
-) -> dict:                      # what was written
-    "One curve: feature error against the budget, with its controls; components and a picture of them beside it"
-    s, X, began, p = SETTINGS[name], load(name, data_home), time.process_time(), plan(name, norm, method, **how)
-    model = NMF(s.rank, loss=p["loss"], max_iter=s.n_iter, random_state=0)
-    own = {k: v for k, v in p.items() if k not in ("name", "loss", "seed")}
-    result = LaFA(**own, random_state=p["seed"]).run(model, X)
-    why = [f for f in result.flags if f.startswith(("not identifiable", "fresh seeds disagree", "random noise", "verified with"))]
-    if shortened(p): why.append(shortened(p))
-    record = dict(name=stem(p), what=f"{s.title}: verified feature error against the budget", data=dict(name=name, sha256=fingerprint(X), shape=list(X.shape), note=s.note),
-                  asked=p, parameters=result.settings, seeds=p["seed"], claimed=s.claimed.get(norm), measured=result.records, flags=result.flags,
-                  unreliable="; ".join(why) or None, cpu_seconds=round(time.process_time() - began, 1), command=command,
-                  versions=dict(python=platform.python_version(), numpy=np.__version__, scipy=scipy.__version__, torch=torch.__version__.split("+")[0], sklearn=sklearn.__version__))
-    Path(out).mkdir(parents=True, exist_ok=True)
-    np.savez(Path(out) / f"{record['name']}.npz", clean=np.float32(result.reference[1]), **{f"{e:g}": np.float32(H) for e, (_, H) in result.factors.items()})
-    (Path(out) / f"{record['name']}.json").write_text(json.dumps(record, indent=1, default=float) + "\n", encoding="utf-8")
-    if method == "adjoint" and norm == "l2": picture(Path(out) / f"{record['name']}.json")
-    say(f"{s.title}, {p['loss']}, {norm}, {method}: " + ", ".join(f"eps {r['eps']:g}: FE {r['feature_error']:.3f} (noise {r['random']:.3f}, floor {r['floor']:.3f})" for r in result.records)
-        + f"  [{record['cpu_seconds']:.0f} CPU s]")
-    return record
 
 
 def stem(p: dict) -> str:
     "Name of the record that a plan makes"
     return f"{p['name']}_{p['loss'].split('-')[0]}_{p['norm']}_{p['method']}"
 
+# %% ../nbs/44_reproduce_lafa.ipynb #1956f51a
+def attack(
+    X: np.ndarray,    # data, (n, f)
+    p: dict,          # from `plan`
+) -> AttackResult:    # feature error against the budget, with its controls
+    "Run the attack of a plan on the model that the paper attacks"
+    s = SETTINGS[p["name"]]
+    model = NMF(s.rank, loss=p["loss"], max_iter=s.n_iter, random_state=0)
+    own = {k: v for k, v in p.items() if k not in ("name", "loss", "seed")}
+    return LaFA(**own, random_state=p["seed"]).run(model, X)
 
-def on_file(out: str | Path, p: dict) -> bool:
-    "Is the record of this plan written already, or a complete one where this plan is short?"
-    file = Path(out) / f"{stem(p)}.json"
-    asked = json.loads(file.read_text(encoding="utf-8")).get("asked") if file.exists() else None
-    return asked is not None and (asked == json.loads(json.dumps(p)) or bool(shortened(p)) and not shortened(asked))
+
+def doubts(result: AttackResult) -> Iterator[Flag]:
+    "Why not to rely on an attack, from its numbers"
+    ident, rows, n_seeds = result.identifiability, result.records, result.settings["n_seeds"]
+    if ident is not None and not ident.identifiable:
+        what = "the reference is not a strict minimum"
+        if ident.excess:
+            what = f"{ident.excess} null directions beyond scale, in components {ident.components}"
+        yield Flag("not_identifiable", f"not identifiable: {what}")
+    if rows and rows[0]["floor"] > .01:
+        floor = f"floor {rows[0]['floor']:.3f}"
+        yield Flag("seeds_disagree", f"fresh seeds disagree on the clean data: {floor}")
+    for r in rows:
+        if r["eps"] and r["random"] >= r["feature_error"]:
+            at = f"at eps={r['eps']:g}"
+            yield Flag("noise_as_strong", f"random noise does as much as the attack {at}")
+    if n_seeds < 8:
+        few = f"verified with {n_seeds} seeds only"
+        yield Flag("few_solutions", f"{few}: at least 8 are needed for a claim")
+
+
+def flags_of(p: dict, result: AttackResult) -> tuple[Flag, ...]:
+    "Doubts first, then what the attack remarked"
+    said = [*doubts(result)]
+    if shortened(p): said.append(Flag("short", shortened(p)))
+    return (*said, *(Flag("remark", str(text)) for text in result.flags))
+
+# %% ../nbs/44_reproduce_lafa.ipynb #8e45b6f5
+def attack_job(
+    p: dict,             # from `plan`
+    *,
+    data_home=None,      # folder with the data
+    command: str = "",   # that repeats it
+) -> Job:                # one curve, with its controls
+    "Feature error against the budget"
+    s = SETTINGS[p["name"]]
+
+    def loaded():
+        X = load(p["name"], data_home)
+        return dict(name=p["name"], sha256=fingerprint(X), shape=list(X.shape), note=s.note), X
+
+    def enough(old: Record) -> bool:   # a shorter run never replaces a complete record
+        return old.asked == p or bool(shortened(p)) and not shortened(old.asked)
+
+    def run(X, old):
+        began = time.process_time()
+        result = attack(X, p)
+        seconds = round(time.process_time() - began, 1)
+        yield dict(
+            parameters=result.settings,
+            seeds=p["seed"],
+            claimed=s.claimed.get(p["norm"]),
+            measured=result.records,
+            flags=flags_of(p, result),
+            more=dict(cpu_seconds=seconds),
+            beside=beside(p, result),
+            say=in_a_line(result, seconds))
+
+    return Job(name=stem(p), what=f"{s.title}: verified feature error against the budget", asked=p,
+               load=loaded, run=run, enough=enough, part=p["name"], command=command)
+
+
+def beside(p: dict, result: AttackResult) -> dict:
+    "The components, and a picture of them"
+    components = {"clean": np.float32(result.reference[1])}
+    components |= {f"{e:g}": np.float32(H) for e, (_, H) in result.factors.items()}
+    files = {f"{stem(p)}.npz": npz(**components)}
+    if p["method"] == "adjoint" and p["norm"] == "l2":
+        fig = draw_components(components, row_labels(result.records), SHAPES.get(p["name"]))
+        files[f"{stem(p)}.png"] = small_png(fig, dpi=110, colors=48, tight=True)
+    return files
+
+
+def in_a_line(result: AttackResult, seconds: float) -> str:
+    "For the terminal"
+    said = [f"eps {r['eps']:g}: FE {r['feature_error']:.3f} (noise {r['random']:.3f}, "
+            f"floor {r['floor']:.3f})" for r in result.records]
+    return ", ".join(said) + f"  [{seconds:.0f} CPU s]"
 
 # %% ../nbs/44_reproduce_lafa.ipynb #5dbbb21e
 def at_risk(
@@ -186,74 +274,65 @@ def at_risk(
     steps: int = 15,                 # ascent steps per budget
     seeds: int = 8,                  # fresh solutions that decide
     **how,                           # other settings of `LaFA`
-) -> AttackResult:                   # `.identifiability`, `.condition`, `.records`, `.plot()`, `.flags`
+) -> AttackResult:                   # `.identifiability`, `.condition`, `.records`, `.plot()`
     "How far small changes of the data can move its features"
     how = dict(starts=2, explore=4, restarts=1, transfer=False) | how
-    return LaFA("l2", eps, steps=steps, n_seeds=seeds, **how).run(NMF(n_components, loss=loss, random_state=0), X)
+    model = NMF(n_components, loss=loss, random_state=0)
+    return LaFA("l2", eps, steps=steps, n_seeds=seeds, **how).run(model, X)
 
 # %% ../nbs/44_reproduce_lafa.ipynb #d5bd7002
-def plans(names, norms, methods, quick: bool, less: dict):
-    "The plans of a run, in order: ours and the published ones for every norm, ours again under squared error where the paper has real data"
-    short: dict = dict(steps=10, starts=1, restarts=0, transfer=False)
-    for name in names:
+METHODS = ("adjoint", "paper", "bp")
+_SHORT = dict(steps=10, starts=1, restarts=0, transfer=False)
+
+
+def quick_plans(names, methods, less: dict) -> Iterator[dict]:
+    "A look: two budgets, ten steps, fewer updates and terms; no back-propagation"
+    for name in names or ("synthetic", "wtsi"):
+        short = dict(_SHORT, eps=SETTINGS[name].eps["l2"][:2])
+        if "adjoint" in methods:
+            yield plan(name, "l2", "adjoint", **short | dict(rivals=False) | less)
+        if "paper" in methods:
+            yield plan(name, "l2", "paper", **short | dict(n_iter=100, terms=25) | less)
+
+
+def all_plans(names, norms, methods, less: dict) -> Iterator[dict]:
+    "Ours and the published ones for every norm; ours again under squared error for two real sets"
+    for name in names or SETTINGS:
         s = SETTINGS[name]
-        for norm in [n for n in ("l2",) if quick] or [n for n in s.eps if n in norms]:
+        for norm in (n for n in s.eps if n in norms):
             for method in methods:
-                if method == "bp" and (quick or not s.bp_iter): continue
-                how: dict = dict(short, eps=s.eps[norm][:2]) if quick else dict(transfer=method == "adjoint")
-                if quick: how |= dict(rivals=False) if method == "adjoint" else dict(n_iter=100, terms=25)
-                yield plan(name, norm, method, **how | less)
-        if not quick and name in ("face", "wtsi") and "adjoint" in methods and "l2" in norms: yield plan(name, loss="frobenius", **less)
-
-
-def reproduce(
-    *,
-    quick: bool = False,             # under two minutes: the synthetic set and the genomes, short attacks
-    data_home=None,                  # folder with the data; default: `ANMF_LAB_DATA`
-    out: str | Path | None = None,   # where the records go; default: results/lafa, with `quick` results/lafa/quick
-    names=None,                      # keys of `SETTINGS`; default: all
-    norms=("l2", "linf"),            # norms
-    methods=("adjoint", "paper", "bp"), # methods
-    eps=None,                        # other budgets than the setting's
-    steps: int | None = None,        # other than 40 steps
-    n_seeds: int | None = None,      # other than 8 fresh solutions that decide a number
-    say=print,                       # gets a line of progress
-) -> list[str]:                      # names of the records that were written
-    "Every data set, norm and method that can be run here; real data are skipped where they are absent"
-    out = Path(out or ("results/lafa/quick" if quick else "results/lafa"))
-    less = {k: v for k, v in dict(eps=None if eps is None else list(eps), steps=steps, n_seeds=n_seeds).items() if v is not None}
-    extra, written = "".join(f" --{k.replace('n_', '')} {' '.join(map(str, np.atleast_1d(v)))}" for k, v in less.items()) + (" --quick" if quick else ""), []
-    for p in plans(names or (("synthetic", "wtsi") if quick else SETTINGS), norms, methods, quick, less):
-        if on_file(out, p):
-            say(f"on file: {stem(p)}")
-            continue
-        command = f"anmf-lab reproduce lafa --only {p['name']} --norms {p['norm']} --methods {p['method']}{extra}"
-        try: written.append(attack_record(out, **p, data_home=data_home, command=command, say=say)["name"])
-        except FileNotFoundError as e: say("skipped: " + str(e).splitlines()[0])
-    say(f"{len(written)} records written in {out}")
-    return written
+                if method == "bp" and not s.bp_iter: continue
+                yield plan(name, norm, method, **dict(transfer=method == "adjoint") | less)
+        if name in ("face", "wtsi") and "adjoint" in methods and "l2" in norms:
+            yield plan(name, loss="frobenius", **less)
 
 # %% ../nbs/44_reproduce_lafa.ipynb #f9d82580
-def add_parser(sub: argparse._SubParsersAction) -> argparse.ArgumentParser:
+def add_parser(papers: argparse._SubParsersAction) -> argparse.ArgumentParser:
     "Add `lafa` to the papers of `anmf-lab reproduce`"
-    p = sub.add_parser("lafa", help="latent feature attacks (Vu et al. 2024)")
-    p.add_argument("--quick", action="store_true", help="under two minutes: two data sets, short attacks")
-    p.add_argument("--only", nargs="+", choices=list(SETTINGS), metavar="NAME", help=f"some of {', '.join(SETTINGS)}")
-    p.add_argument("--norms", nargs="+", choices=["l2", "linf"], default=["l2", "linf"], help="norms (default: both)")
-    p.add_argument("--methods", nargs="+", choices=["adjoint", "paper", "bp"], default=["adjoint", "paper", "bp"],
-                   help="ours, the published attack with its series, with back-propagation (default: all)")
-    p.add_argument("--eps", nargs="+", type=float, metavar="E", help="other budgets than the paper's")
+    p = paper_parser(papers, "lafa", "latent feature attacks (Vu et al. 2024)", SETTINGS, cli_run)
+    p.add_argument("--norms", nargs="+", choices=("l2", "linf"), default=("l2", "linf"),
+                   metavar="NORM", help="l2, linf (default: both)")
+    p.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS, metavar="METHOD",
+                   help="adjoint (ours), paper (published series), bp (back-propagation)")
+    p.add_argument("--eps", nargs="+", type=float, metavar="E", help="other budgets")
     p.add_argument("--steps", type=int, metavar="N", help="other than 40 steps of the attack")
-    p.add_argument("--seeds", type=int, metavar="N", help="other than 8 fresh solutions to verify each number with")
-    p.add_argument("--data", metavar="DIR", help="folder with the data sets (default: $ANMF_LAB_DATA)")
-    p.add_argument("--out", metavar="DIR", help="where the records go (default: results/lafa; with --quick results/lafa/quick)")
-    p.set_defaults(run=cli_run)
+    p.add_argument("--seeds", type=int, metavar="N", help="other than 8 solutions that verify")
     return p
+
+
+def jobs(args: argparse.Namespace) -> Iterator[Job]:
+    "The plan of a command line, each job with the command that repeats it alone"
+    asked = dict(eps=args.eps, steps=args.steps, n_seeds=args.seeds)
+    less = {k: v for k, v in asked.items() if v is not None}
+    plans = (quick_plans(args.only, args.methods, less) if args.quick
+             else all_plans(args.only, args.norms, args.methods, less))
+    for p in plans:
+        narrow = dict(only=[p["name"]], norms=[p["norm"]], methods=[p["method"]])
+        yield attack_job(p, data_home=args.data, command=command_of(args, **narrow))
 
 
 def cli_run(args: argparse.Namespace) -> int:
     "`anmf-lab reproduce lafa`"
-    torch.set_flush_denormal(True)   # multiplicative updates drive entries to zero through denormal numbers, which are slow
-    reproduce(quick=args.quick, data_home=args.data, out=args.out, names=args.only, norms=args.norms, methods=args.methods, eps=args.eps, steps=args.steps, n_seeds=args.seeds,
-              say=lambda line: print(line, file=sys.stdout, flush=True))
-    return 0
+    # multiplicative updates drive entries to zero through denormal numbers, which are slow
+    torch.set_flush_denormal(True)
+    return run_paper(args, jobs(args))

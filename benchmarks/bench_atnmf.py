@@ -22,7 +22,8 @@ from refs import atnmf_published as published  # noqa: E402
 
 from anmf_lab.core import Data  # noqa: E402
 from anmf_lab.minmax import half_normal, minmax_loss, minmax_step, sweeps  # noqa: E402
-from anmf_lab.reproduce_atnmf import problems, write_record  # noqa: E402
+from anmf_lab.completion import problems  # noqa: E402
+from anmf_lab.records import Record, save_record  # noqa: E402
 
 
 def ours(data, W, H, lam, steps):
@@ -73,9 +74,12 @@ def main():
                                 ours_to_1_percent_s=med([s[1] or np.inf for s in seconds]), runs=[[round(r, 4), *(round(x, 4) if x else x for x in s)]
                                                                                               for r, s in zip(ratio, seconds, strict=True)])
         print(lam, rows[f"{lam:g}"], flush=True)
-    write_record(a.out.parent, a.out.stem, what="Published scheme / monotone algorithm at alpha=.5, zero-filled: final objective, and CPU seconds of the "
-                 "published run / CPU seconds of ours to within 1 % of the best objective", data=about, parameters=dict(alpha=.5, n_components=5, outer=100,
-                 inner=999, steps=1000), seeds=list(range(1, a.seeds + 1)), claimed=None, measured=rows, command="python benchmarks/bench_atnmf.py")
+    what = ("Published scheme / monotone algorithm at alpha=.5, zero-filled: final objective, and CPU seconds of the "
+            "published run / CPU seconds of ours to within 1 % of the best objective")
+    settings = dict(alpha=.5, n_components=5, outer=100, inner=999, steps=1000)
+    seeds = list(range(1, a.seeds + 1))
+    save_record(Record(name=a.out.stem, what=what, data=about, asked=settings, parameters=settings, seeds=seeds, claimed=None,
+                       measured=rows, command="python benchmarks/bench_atnmf.py"), a.out.parent)
 
 
 if __name__ == "__main__":

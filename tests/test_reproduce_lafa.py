@@ -1,69 +1,87 @@
 """`anmf-lab reproduce lafa`: plans, resuming, short runs kept apart, pictures."""
 import argparse
+import io
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from anmf_lab import reproduce_lafa as rl
+from anmf_lab.cli import main
+from anmf_lab.plans import run_job, run_plan
+from anmf_lab.records import read_record
 
-FAKE = dict(flags=["not identifiable: 2 null directions"], settings={"norm": "l2"})
+RECORDS = sorted((Path(__file__).resolve().parent.parent / "results" / "lafa").glob("*.json"))
+QUIET = dict(say=lambda line: None)
 
 
 class Stub:
     "Stands in for `LaFA`: remembers what it was asked for, attacks nothing"
     asked: list = []
+    floor = 0.
 
-    def __init__(self, norm, eps, **how):
-        self.eps = eps
-        Stub.asked.append(dict(norm=norm, eps=eps, **how))
+    def __init__(self, norm, eps, n_seeds=8, **how):
+        self.eps, self.n_seeds = eps, n_seeds
+        Stub.asked.append(dict(norm=norm, eps=eps, n_seeds=n_seeds, **how))
 
     def run(self, model, X):
         k = model.n_components
         W, H = np.ones((len(X), k)), np.tile(np.linspace(0, 1, X.shape[1]), (k, 1))
-        rows = [dict(eps=e, feature_error=.3, random=.01, floor=0.) for e in self.eps]
-        return rl.AttackResult(FAKE["settings"], rows, FAKE["flags"], X, {}, (W, H), {e: (W, 2 * H) for e in self.eps})
+        rows = [dict(eps=e, feature_error=.3, random=.01, floor=Stub.floor) for e in self.eps]
+        said = ["not identifiable, fresh seeds disagree, random noise: only words"]
+        return rl.AttackResult(dict(n_seeds=self.n_seeds), rows, said, X, {}, (W, H), {e: (W, 2 * H) for e in self.eps})
 
 
 @pytest.fixture
 def stub(monkeypatch):
-    Stub.asked = []
+    Stub.asked, Stub.floor = [], 0.
     monkeypatch.setattr(rl, "LaFA", Stub)
-    monkeypatch.setattr(rl, "load", lambda name, data_home=None: np.random.default_rng(0).uniform(size=(30, 1024 if name == "swimmer" else 361)))
+    def load(name, data_home=None): return np.random.default_rng(0).uniform(size=(30, 1024 if name == "swimmer" else 361))
+    monkeypatch.setattr(rl, "load", load)
     return Stub
 
 
+def jobs(*words):
+    p = argparse.ArgumentParser()
+    rl.add_parser(p.add_subparsers())
+    return list(rl.jobs(p.parse_args(["lafa", *words])))
+
+
 def test_published_settings_reach_the_attack(stub, tmp_path):
-    rl.attack_record(tmp_path, "face", "linf", "paper", say=lambda line: None)
-    rl.attack_record(tmp_path, "synthetic", "l2", "bp", say=lambda line: None)
-    assert stub.asked[0] == dict(norm="linf", eps=[.001, .004], method="paper", n_iter=2000, terms=100, random_state=0)
+    run_job(rl.attack_job(rl.plan("face", "linf", "paper")), tmp_path, **QUIET)
+    run_job(rl.attack_job(rl.plan("synthetic", "l2", "bp")), tmp_path, **QUIET)
+    assert stub.asked[0] == dict(norm="linf", eps=[.001, .004], method="paper", n_iter=2000, terms=100, random_state=0, n_seeds=8)
     assert stub.asked[1]["n_iter"] == 200 and stub.asked[1]["method"] == "bp"
 
 
 def test_resuming_leaves_the_same_plan_alone_and_runs_another(stub, tmp_path):
-    how = dict(out=tmp_path, names=["face"], norms=["l2"], methods=["adjoint"], say=lambda line: None)
-    assert rl.reproduce(**how) == ["face_kullback_l2_adjoint", "face_frobenius_l2_adjoint"]
+    plan = jobs("--only", "face", "--norms", "l2", "--methods", "adjoint")
+    names = ["face_kullback_l2_adjoint", "face_frobenius_l2_adjoint"]
+    assert list(run_plan(plan, tmp_path, **QUIET).written) == names
     n = len(stub.asked)
-    assert rl.reproduce(**how) == [] and len(stub.asked) == n
+    assert list(run_plan(plan, tmp_path, **QUIET).on_file) == names and len(stub.asked) == n
     file = tmp_path / "face_kullback_l2_adjoint.json"
     r = json.loads(file.read_text())
     file.write_text(json.dumps(r | {"asked": r["asked"] | {"seed": 1}}))
-    assert rl.reproduce(**how) == ["face_kullback_l2_adjoint"]
+    assert list(run_plan(plan, tmp_path, **QUIET).written) == names[:1]
 
 
 def test_a_short_run_never_replaces_a_complete_record(stub, tmp_path):
-    how = dict(out=tmp_path, names=["face"], norms=["linf"], methods=["adjoint"], say=lambda line: None)
-    short = dict(steps=5, n_seeds=2)
-    assert rl.reproduce(**how, **short) == ["face_kullback_linf_adjoint"] == rl.reproduce(**how)
-    assert rl.reproduce(**how, **short) == []
+    words = ["--only", "face", "--norms", "linf", "--methods", "adjoint"]
+    short, full = jobs(*words, "--steps", "5", "--seeds", "2"), jobs(*words)
+    for plan, fate in ((short, "written"), (full, "written"), (short, "on_file")):
+        assert list(getattr(run_plan(plan, tmp_path, **QUIET), fate)) == ["face_kullback_linf_adjoint"]
+    assert read_record(tmp_path / "face_kullback_linf_adjoint.json").asked == full[0].asked
 
 
 def test_quick_run_stays_in_its_own_folder(stub, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    written = rl.reproduce(quick=True, say=lambda line: None)
-    assert written and not list((tmp_path / "results/lafa").glob("*.json"))
-    records = [json.loads(p.read_text()) for p in (tmp_path / "results/lafa/quick").glob("*.json")]
-    assert len(records) == len(written) and all("shorter than published: 10 of 40 steps" in r["unreliable"] for r in records)
+    assert main(["reproduce", "lafa", "--quick"]) == 0
+    assert not list((tmp_path / "results/lafa").glob("*.json"))
+    records = [read_record(p) for p in (tmp_path / "results/lafa/quick").glob("*.json")]
+    assert len(records) == 4 and all("shorter than published: 10 of 40 steps" in r.unreliable for r in records)
 
 
 @pytest.mark.parametrize("less", [dict(steps=39), dict(n_iter=1999), dict(terms=99)])
@@ -72,8 +90,22 @@ def test_a_short_run_says_so(less):
     assert f"{next(iter(less.values()))} of " in rl.shortened(rl.plan("face", method="paper", **less))
 
 
+def test_doubts_come_from_numbers_and_not_from_sentences(stub, tmp_path):
+    def codes(**less):
+        p = rl.plan("face", **less)
+        return [f.code for f in rl.flags_of(p, rl.attack(rl.load("face"), p))]
+    assert codes() == ["remark"]
+    assert codes(n_seeds=2) == ["few_solutions", "short", "remark"]
+    stub.floor = .02
+    assert codes() == ["seeds_disagree", "remark"]
+    result = rl.attack(rl.load("face"), rl.plan("face"))
+    strong = replace(result, records=[dict(r, random=.3) for r in result.records])
+    assert [f.code for f in rl.doubts(strong)] == ["seeds_disagree"] + ["noise_as_strong"] * 3
+
+
 def test_pictures_show_every_component_and_budget(stub, tmp_path):
-    rl.attack_record(tmp_path, "face", "l2", "adjoint", say=lambda line: None)
+    p = rl.plan("face")
+    run_job(rl.attack_job(p), tmp_path, **QUIET)
     png = tmp_path / "face_kullback_l2_adjoint.png"
     assert 1000 < png.stat().st_size < 150_000
     kept = dict(np.load(png.with_suffix(".npz")))
@@ -81,27 +113,34 @@ def test_pictures_show_every_component_and_budget(stub, tmp_path):
     fig = rl.draw_components(kept, {k: k for k in kept}, (19, 19))
     assert len(fig.axes) == 20 and fig.axes[0].images[0].get_clim() == (0, 1) == fig.axes[5].images[0].get_clim()
     assert len(rl.draw_components(kept, {k: k for k in kept}).axes[5].lines) == 2   # attacked, over the clean one
+    files = rl.beside(rl.plan("face", "linf"), rl.attack(rl.load("face"), rl.plan("face", "linf")))
+    assert list(files) == ["face_kullback_linf_adjoint.npz"] and np.load(io.BytesIO(*files.values()))["clean"].shape == (5, 361)
 
 
-def test_absent_data_are_skipped_with_a_word(tmp_path):
-    said = []
-    assert rl.reproduce(out=tmp_path, names=["face"], methods=["adjoint"], data_home=tmp_path, say=said.append) == []
-    assert said[0].startswith("skipped: ") and said[-1].startswith("0 records")
+@pytest.mark.parametrize("words, says", [(["--data", "EMPTY"], "'cbcl_test' is not here"), (["--data", "EMPTY/none"], "none is not a folder")])
+def test_only_data_that_are_absent_is_exit_status_1(words, says, tmp_path, capsys):
+    words = [w.replace("EMPTY", str(tmp_path)) for w in words]
+    assert main(["reproduce", "lafa", "--only", "face", "--methods", "adjoint", "--out", str(tmp_path / "out"), *words]) == 1
+    err = capsys.readouterr().err.strip().splitlines()
+    assert len(err) == 1 and says in err[0]
 
 
 def test_a_smaller_run_is_named_in_its_command_and_its_caveat(stub, tmp_path):
-    p = argparse.ArgumentParser()
-    rl.add_parser(p.add_subparsers())
     words = ["lafa", "--only", "swimmer", "--norms", "l2", "--methods", "adjoint", "--eps", "0.02", "--steps", "10", "--seeds", "2"]
-    a = p.parse_args([*words, "--out", str(tmp_path)])
-    assert a.run(a) == 0
-    r = json.loads((tmp_path / "swimmer_kullback_l2_adjoint.json").read_text())
-    assert r["command"] == "anmf-lab reproduce " + " ".join(words) and stub.asked[0]["n_seeds"] == 2
-    assert "10 of 40 steps, 2 of 8 seeds, 1 of 2 budgets left out" in r["unreliable"]
+    assert main(["reproduce", *words, "--out", str(tmp_path)]) == 0
+    r = read_record(tmp_path / "swimmer_kullback_l2_adjoint.json")
+    assert r.command == "anmf-lab reproduce " + " ".join(words) and stub.asked[0]["n_seeds"] == 2
+    assert "10 of 40 steps, 2 of 8 seeds, 1 of 2 budgets left out" in r.unreliable and r.has("short") and r.has("few_solutions")
 
 
 def test_command_line(stub, tmp_path):
-    p = argparse.ArgumentParser()
-    rl.add_parser(p.add_subparsers())
-    a = p.parse_args(["lafa", "--only", "wtsi", "--norms", "linf", "--methods", "bp", "paper", "--out", str(tmp_path)])
-    assert a.run(a) == 0 and {f.name for f in tmp_path.glob("*.json")} == {"wtsi_kullback_linf_bp.json", "wtsi_kullback_linf_paper.json"}
+    assert main(["reproduce", "lafa", "--only", "wtsi", "--norms", "linf", "--methods", "bp", "paper", "--out", str(tmp_path)]) == 0
+    assert {f.name for f in tmp_path.glob("*.json")} == {"wtsi_kullback_linf_bp.json", "wtsi_kullback_linf_paper.json"}
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda p: p.stem)
+def test_committed_records_are_those_of_their_command(path):
+    r = read_record(path)
+    assert json.loads(path.read_text())["unreliable"] == r.unreliable
+    job, = (j for j in jobs(*r.command.split()[3:]) if j.name == r.name)
+    assert job.finished(r) and job.asked == r.asked
