@@ -19,7 +19,7 @@ _WHERE = {
     "ari": "metrics",
     "clustering_accuracy": "metrics",
     "corrupt": "noise",
-    "false_zeros": "data",
+    "false_zeros": "synthetic",
     "feature_error": "align",
     "list_datasets": "data",
     "load_dataset": "data",

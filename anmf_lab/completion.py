@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 from .core import Data, rng_of
-from .data import fingerprint, load_dataset, make_atnmf_synthetic
+from .data import fingerprint, load_dataset
 from .loop import iterate
 from .metrics import masked_rmse
 from .minmax import alternating, half_normal, minmax_loss, minmax_step, sweeps
 from .solvers import hals_step, start
+from .synthetic import make_atnmf_synthetic
 
 # %% auto #0
 __all__ = ['ALPHAS', 'PRICES', 'problems', 'hidden_rmse', 'paper_fit', 'paper_table', 'observed_mean', 'soft_impute', 'split',

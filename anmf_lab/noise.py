@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from .core import check_choice, check_number, rng_of
-from .data import false_zeros
+from .synthetic import false_zeros
 
 # %% auto #0
 __all__ = ['KINDS', 'salt_pepper', 'corrupt_pixels', 'regular_patch', 'irregular_patch', 'deletion', 'corrupt', 'Stages',

@@ -222,8 +222,28 @@ def fetch_rcv1(*, data_home=None, row: Any) -> dict:
                 target_names=np.array(names), stand_in=why)
 
 
+# --- parts of a set: which rows, from the labels
+
+def first(n: int, y: np.ndarray) -> np.ndarray:
+    "The first n samples"
+    return np.arange(n)
+
+
+def first_of_each(n: int, y: np.ndarray) -> np.ndarray:
+    "The first n samples of each class, in their order"
+    return np.sort(np.concatenate([np.flatnonzero(y == c)[:n] for c in np.unique(y)]))
+
+
+def largest(n: int, y: np.ndarray) -> np.ndarray:
+    "The samples of the first n classes (Deng Cai sorts classes by size)"
+    return np.flatnonzero(y < n)
+
+
 READERS: dict[str, Callable[[Path, Any], dict]] = {
     "npz": read_npz, "mat": read_mat, "images": read_images, "bbc": read_bbc, "lines": read_lines,
     "ratings": read_ratings, "masks": read_masks, "masks_repo": read_masks_repo,
 }
 FETCHERS: dict[str, Callable[..., dict]] = {"openml": fetch_openml, "orl": fetch_orl, "rcv1": fetch_rcv1}
+SELECTORS: dict[str, Callable[[int, np.ndarray], np.ndarray]] = {
+    "first": first, "first_of_each": first_of_each, "largest": largest,
+}

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 import numpy as np
 import torch
-from .data import fingerprint, load_dataset, make_lafa_synthetic
+from .data import fingerprint, load_dataset
 from .lafa import AttackResult, LaFA
 from .nmf import NMF
 from .plans import Job, command_of, paper_parser, run_paper
 from .records import Flag, Record, npz, small_png
+from .synthetic import make_lafa_synthetic
 
 # %% auto #0
 __all__ = ['SETTINGS', 'SHAPES', 'METHODS', 'Setting', 'load', 'draw_components', 'row_labels', 'plan', 'shortened', 'stem',

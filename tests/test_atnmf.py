@@ -20,7 +20,7 @@ from anmf_lab.atnmf import ATNMF, online_update, opponent
 from anmf_lab.bregman import bregman_loss, bregman_reply, kl_quadratic_reply, log_ball_reply, tempered
 from anmf_lab.completion import paper_fit
 from anmf_lab.core import Data, as_data
-from anmf_lab.data import false_zeros, make_atnmf_synthetic
+from anmf_lab.synthetic import false_zeros, make_atnmf_synthetic
 from anmf_lab.divergence import parts
 from anmf_lab.minmax import alternating, approach, worst_data, half_normal, majorizer, minmax_loss, minmax_step
 from anmf_lab.opponents import Adversary, Ball, Box, Bregman, LogBall, Price, QuadraticKL

@@ -20,8 +20,8 @@ from sklearn.utils import Bunch
 
 from anmf_lab import data as D
 from anmf_lab import readers as R
-from anmf_lab.data import (REGISTRY, false_zeros, fingerprint, list_datasets, load_dataset, make_atnmf_synthetic,
-                           make_lafa_synthetic, make_swimmer, shrink_images)
+from anmf_lab.data import REGISTRY, Dataset, File, fingerprint, list_datasets, load_dataset, register, shrink_images
+from anmf_lab.synthetic import false_zeros, make_atnmf_synthetic, make_lafa_synthetic, make_swimmer
 
 FOLDER = Path(os.environ.get("ANMF_LAB_DATA") or Path(__file__).parents[2] / "shared" / "data")
 needs = {name: pytest.mark.skipif(not (FOLDER / name).exists(), reason=f"{name} is not in the data folder (ANMF_LAB_DATA)")
@@ -573,3 +573,55 @@ def test_recipes_do_not_touch_their_input(recipe, rng):
     Y = Y.toarray() if sp.issparse(Y) else Y
     assert_array_equal(X, before)
     assert Y.min() >= 0 and Y.max() <= 1 + 1e-12
+
+
+# --- a set of one's own
+
+def test_a_registered_set_is_found_by_name(monkeypatch, tmp_path, rng):
+    monkeypatch.setattr(D, "REGISTRY", dict(REGISTRY))
+    X = rng.random((5, 4))
+    register(Dataset("mine", "Mine", 5, 4, make=lambda: dict(data=X), papers={"me": "unit"}))
+    assert "mine" in list_datasets(available=True, data_home=tmp_path)
+    assert_array_equal(load_dataset("mine").data, X)
+    assert load_dataset("mine", preprocess="me").data.max() == 1
+    register(Dataset("filed", "From a file", 5, 4, classes=2, where="my desk", files=(File("filed.npz", R.READERS["npz"]),)))
+    with pytest.raises(FileNotFoundError, match="Get it: my desk"): load_dataset("filed", data_home=tmp_path)
+    npz(tmp_path / "filed.npz", X, np.array([0, 0, 1, 1, 1]))
+    b = load_dataset("filed", data_home=tmp_path)
+    assert_array_equal(b.data, X)
+    assert b.source == "filed.npz" and not b.verified and "my desk" in b.DESCR
+
+
+@pytest.mark.parametrize("row, says", [
+    (Dataset("orl", "again", 5, 4, make=dict), "'orl' is a data set already"),
+    (Dataset("mine", "from nowhere", 5, 4), "mine: say where the data come from"),
+    (Dataset("mine", "empty", 0, 4, make=dict), "n must be a whole number >= 1, got 0"),
+    (Dataset("mine", "odd", 5, 4, kind="sound", make=dict), "kind must be one of"),
+    (Dataset("mine", "odd", 5, 4, papers={"me": "boil"}, make=dict), "papers must be one of")])
+def test_bad_rows_are_refused(row, says, monkeypatch):
+    monkeypatch.setattr(D, "REGISTRY", dict(REGISTRY))
+    with pytest.raises(ValueError, match=re.escape(says)): register(row)
+
+
+@pytest.mark.parametrize("name, file, content", [
+    ("yale", "Yale_32x32.mat", b"MATLAB 5.0 but not really"), ("yale", "Yale_32x32.mat", b""),
+    ("yale", "yale_32x32.npz", b"PK not a zip"), ("movielens", "ml-100k/u.data", b"0 1 5\n"), ("movielens", "ml-100k/u.data", b"a b c"),
+    ("cbcl_test", "cbcl/test/face/1.pgm", b"P5 garbage"), ("bbcsport", "bbcsport/bbcsport.mtx", b"nothing"),
+    ("webkb", "webkb-train-stemmed.txt", b"\xff\xfe")])
+def test_a_broken_file_is_one_line_that_names_it(name, file, content, tmp_path):
+    path = tmp_path / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    with pytest.raises(ValueError) as e: load_dataset(name, data_home=tmp_path, download=False, verify=False)
+    message = str(e.value)
+    assert "\n" not in message and str(path if name != "cbcl_test" else path.parent) in message and path.name in message
+
+
+@pytest.mark.parametrize("file", ["Yale_32x32.mat", "yale_32x32.npz"])
+def test_a_broken_file_on_the_command_line_is_exit_status_1(file, tmp_path, capsys):
+    from anmf_lab.cli import main
+    (tmp_path / file).write_bytes(b"broken")
+    words = ["reproduce", "anmf", "--datasets", "yale", "--tables", "2", "--data", str(tmp_path), "--out", str(tmp_path / "out")]
+    assert main(words) == 1
+    err = capsys.readouterr().err.strip().splitlines()
+    assert len(err) == 1 and str(tmp_path / file) in err[0] and not (tmp_path / "out").exists()
