@@ -25,6 +25,7 @@ _WHERE = {
     "load_dataset": "data",
     "masked_rmse": "metrics",
     "nmi": "metrics",
+    "rivals": "rival_minima",
     "three_stages": "noise",
     "uncertainty": "error_bars",
 }

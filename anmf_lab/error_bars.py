@@ -13,7 +13,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import norm
 from torch import Tensor
 from .align import feature_error
-from .core import as_data, check_choice, check_number, give_back
+from .core import Data, as_data, check_choice, check_number, give_back
 from .divergence import beta_of
 from .polish import kkt_residual, polish
 from .reduced import Local, Reduced, at_zeros, code_variances, component_variances
@@ -111,6 +111,7 @@ class Uncertainty:
     _own: float = field(repr=False)       # c of `_own_unit`
     _like: tuple = field(repr=False)      # kind and dtype that the caller works with
     _reference: Tensor | None = field(repr=False)
+    _problem: tuple = field(repr=False)   # data, beta, l1, l2
 
     @property
     def _fixed(self) -> bool: return self.noise == "multinomial"
@@ -258,7 +259,7 @@ def _order(H: Tensor, R: Tensor) -> Tensor: # (k,): the component that belongs t
 # %% ../nbs/37_uncertainty.ipynb #5ddc8e86
 def _solution(model, X, W, H, loss) -> tuple: # (Data, W, H, beta, l1, l2, names, notes, kkt)
     "The factorization to speak of, solved: the model's, or the caller's W and H"
-    data, notes = as_data(X), []
+    data, notes = X if isinstance(X, Data) else as_data(X), []
     if model is not None:
         loss = getattr(model, "loss", "frobenius")
         W, H = model.transform(X), model.components_
@@ -370,4 +371,4 @@ def uncertainty(model, X, noise="poisson", *, reference=None, dispersion=None,
     notes = (*notes, *_remarks(at, name, phi, light))
     return Uncertainty(give(at.H / at.size[:, None]), give((phi * v).sqrt()), give(at.W * at.size),
                        phi, light, red.eigenvalue, name, notes, names, kkt,
-                       red, V, own, (data.kind, data.dtype), R)
+                       red, V, own, (data.kind, data.dtype), R, (data, beta, l1, l2))

@@ -199,3 +199,20 @@ def test_bad_input(genomes):
 
 def test_light():
     assert [light_of(x) for x in (1e-3, 9e-4, 1e-6, 9e-7, -1., float("nan"))] == ["green", "amber", "amber", "red", "red", "red"]
+
+
+def test_rivals():
+    W, H = planted()
+    X = np.random.default_rng(0).poisson(W @ H).astype(float)
+    found = al.rivals(None, X, n_seeds=4, **solved(X, W, H))
+    assert found.light == "green" and found.improved < 1e-6
+    noise = np.random.default_rng(1).poisson(20., (12, 9)).astype(float)      # no structure: many minima
+    start = al.NMF(4, loss=KL, init="random", max_iter=30, tol=0, polish=True, random_state=1).fit(noise)
+    found = al.rivals(start, noise, n_seeds=8, refits=2)
+    frame = found.to_frame()
+    assert found.light == "red" and len(frame) and (frame.gap >= 0).all() and (frame.sd > 0).all()
+    assert frame.flips.between(0, 1).all() and (frame.gap.diff().dropna() >= 0).all()
+    assert found.share + frame.share.sum() == pytest.approx(1)
+    for name in ("n_seeds", "refits", "same"):
+        with pytest.raises(ValueError, match=f"{name} must be"):
+            al.rivals(start, noise, **{name: -1})

@@ -1,0 +1,208 @@
+"""How often do the intervals of `al.uncertainty` hold what they should? Writes results/trust/coverage_CASE.json.
+
+    python benchmarks/study_coverage.py CASE [CASE ...] [--replicates 200] [--seed 0] [--seconds S] [--out results/trust]
+    python benchmarks/study_coverage.py --list
+
+Two kinds of case. "fit": new noise around the mean of one fitted factorization, solved again from there;
+does the interval hold the generating value? "truth": fresh data from planted factors with zeros in both,
+the best of four cold starts; does it hold the planted value? Every replicate measures its own dispersion.
+"""
+import argparse
+import json
+import platform
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import anmf_lab as al
+from anmf_lab.align import match
+from anmf_lab.core import Data, as_data
+from anmf_lab.polish import polish
+from anmf_lab.reduced import Reduced, component_variances, code_variances, localised
+
+KL, LS = ("kullback-leibler", 1.), ("frobenius", 2.)
+
+
+def planted(n, f, k, total, seed, zeros=.35):
+    "Factors with zeros in both; rows of H sum to one, samples have `total` counts"
+    rng = np.random.default_rng(seed)
+    W, H = (rng.gamma(1.5, 1., s) * (rng.random(s) > zeros) for s in ((n, k), (k, f)))
+    W[W.sum(1) == 0, 0] = 1.
+    H /= H.sum(1, keepdims=True)
+    return W * total / W.sum(1, keepdims=True), H
+
+
+def text():
+    "BBC Sport, the 120 most frequent terms"
+    import scipy.sparse as sp
+    import os
+    X = sp.load_npz(Path(os.environ["ANMF_LAB_DATA"]) / "bbcsport_tf.npz").toarray().astype(float)
+    X = X[:, np.sort(np.argsort(-X.sum(0))[:120])]
+    return X[X.sum(1) > 0]
+
+
+def faces():
+    import os
+    return np.load(Path(os.environ["ANMF_LAB_DATA"]) / "cbcl_test_faces.npz")["X"].reshape(472, -1) / 255.
+
+
+FITS = {   # data, rank, loss, noise
+    "genomes": (lambda: np.asarray(al.load_dataset("wtsi").data, float), 5, KL, "poisson"),
+    "genomes6": (lambda: np.asarray(al.load_dataset("wtsi").data, float), 6, KL, "poisson"),
+    "genomes7": (lambda: np.asarray(al.load_dataset("wtsi").data, float), 7, KL, "poisson"),
+    "faces": (faces, 5, LS, "gaussian"),
+    "text": (text, 4, KL, "poisson"),
+}
+TRUTHS = {  # shape and rank, total of a sample, loss, noise, its dispersion
+    "truth_3000": ((60, 40, 3), 3000., KL, "poisson", 1.),
+    "truth_500": ((60, 40, 3), 500., KL, "poisson", 1.),
+    "truth_over": ((80, 30, 4), 8000., KL, "poisson", 2.),
+    "truth_gauss": ((60, 40, 3), 40., LS, "gaussian", .01),
+    "truth_10000": ((40, 60, 4), 10000., KL, "poisson", 1.),
+}
+
+
+def draw(rng, Y, noise, phi):
+    if noise == "gaussian":
+        return Y + phi**.5 * rng.standard_normal(Y.shape)
+    return phi * rng.poisson(Y / phi).astype(float)
+
+
+def solve(X, k, beta, seeds, near=None):
+    "The best of some starts (or from `near`), solved"
+    data, runs = Data(torch.from_numpy(X), None, "numpy", None), []
+    if near is not None:
+        W, H = (torch.from_numpy(T + 1e-6 * T.mean()) for T in near)
+        return polish(data, W, H, beta, max_iter=100)
+    from anmf_lab.solvers import hals_step, mu_step, start
+    Ws, Hs = start(as_data(X.clip(0)), k, init="random", rng=np.random.RandomState(seeds[0]), n_init=len(seeds))
+    for _ in range(80):
+        Ws, Hs = hals_step(data, (Ws, Hs)) if beta == 2 else mu_step(data, (Ws, Hs), beta)
+    for W, H in zip(Ws, Hs, strict=True):
+        runs.append(polish(data, W, H, beta, max_iter=60, tol=1e-7))
+    best = min(runs, key=lambda r: r.loss)
+    return polish(data, *best.state, beta)
+
+
+def at_value(W, H, noise, phi, beta):
+    "Standard errors at the generating value itself, where the data are their mean"
+    W, H = torch.from_numpy(W), torch.from_numpy(H)
+    red = Reduced(localised(as_data((W @ H).numpy()), W, H, beta))
+    return (phi * component_variances(red)).sqrt().numpy(), (phi * code_variances(red)).sqrt().numpy(), red
+
+
+def one(X, W0, H0, run, loss, noise):
+    "Intervals of one replicate, in the order of the generating components"
+    W, H = run.state
+    order = match(W, H, torch.from_numpy(W0), torch.from_numpy(H0))
+    data = Data(torch.from_numpy(X), None, "numpy", None)
+    clock = time.process_time()
+    u = al.uncertainty(None, data, noise=noise, W=W[:, order], H=H[order], loss=loss)
+    clock = time.process_time() - clock
+    if u.light == "red":
+        return dict(light="red", cpu=clock)
+    low, high = u.interval()
+    naive = u.components + 1.96 * u.components_stderr       # without upper limits at zeros
+    return dict(light=u.light, cpu=clock, value=u.components, se=u.components_stderr, hit=(low <= H0 + 1e-12) & (H0 - 1e-12 <= high),
+                naive=(low <= H0 + 1e-12) & (H0 - 1e-12 <= naive), codes=u.codes, codes_hit=np.abs(u.codes - W0) <= 1.96 * u.codes_stderr,
+                phi=u.dispersion, eigenvalue=u.eigenvalue, kkt=u.kkt)
+
+
+def groups(H0, se0):
+    return {"above 4 SE": H0 > 4 * se0, "2 to 4 SE": (H0 <= 4 * se0) & (H0 > 2 * se0),
+            "above 2 SE": H0 > 2 * se0, "below 2 SE": (H0 > 0) & (H0 <= 2 * se0), "zeros": H0 == 0, "all": H0 >= 0}
+
+
+def summary(rows, W0, H0, se0, codes_se0):
+    "Coverage by group, standard error over spread, bias over spread"
+    kept = [r for r in rows if r["light"] != "red"]
+    take = lambda name: np.array([r[name] for r in kept])
+    hit, naive, value, se = take("hit"), take("naive"), take("value"), take("se")
+    sd = value.std(0, ddof=1)
+    out = dict(replicates=len(rows), lights={c: sum(r["light"] == c for r in rows) for c in ("green", "amber", "red")}, coverage={}, entries={})
+    for name, m in groups(H0, se0).items():
+        out["entries"][name] = int(m.sum())
+        out["coverage"][name] = round(float(hit[:, m].mean()), 4) if m.any() else None
+    out["coverage_without_upper_limits"] = round(float(naive.mean()), 4)
+    strong = H0 > 2 * se0
+    per = hit.reshape(len(kept), -1)[:, strong.reshape(-1)].mean(1)
+    out["standard_error_of_above_2_SE"] = round(float(per.std(ddof=1) / len(per)**.5), 4)
+    codes = W0 > 2 * codes_se0
+    out["coverage"]["codes above 2 SE"] = round(float(take("codes_hit")[:, codes].mean()), 4)
+    with np.errstate(all="ignore"):
+        ratio, bias = np.sqrt((se**2).mean(0)) / sd, (value.mean(0) - H0) / sd
+    quantiles = lambda a: [round(float(q), 3) for q in np.quantile(a, [.05, .5, .95])]
+    out["se_over_sd"] = quantiles(ratio[strong])
+    out["bias_over_sd"] = quantiles(bias[strong])
+    out["rms_bias_over_sd"] = round(float(np.sqrt((bias[strong]**2).mean())), 3)
+    # what the same intervals would hold if the estimate had no bias
+    shifted = np.abs(value - value.mean(0)) <= 1.96 * se
+    out["coverage_of_own_mean_above_2_SE"] = round(float(shifted[:, strong].mean()), 4)
+    out["dispersion"] = round(float(take("phi").mean()), 5)
+    out["eigenvalue"] = [float(f"{q:.2g}") for q in np.quantile(take("eigenvalue"), [.05, .5, .95])]
+    out["largest_kkt"] = float(f"{take('kkt').max():.1e}")
+    out["cpu_seconds_error_bars"] = float(f"{np.median([r['cpu'] for r in rows]):.3g}")
+    return out
+
+
+def study(case, replicates, seed, seconds):
+    rng, began, cpu, rows = np.random.default_rng(seed), time.time(), [], []
+    if case in FITS:
+        load, k, (loss, beta), noise = FITS[case]
+        X = load()
+        W0, H0 = (T.numpy() for T in solve(X, k, beta, [seed] * 8 if beta == 2 else [seed] * 16).state)
+        W0, H0 = W0 * H0.sum(1), H0 / H0.sum(1, keepdims=True)
+        u = al.uncertainty(None, X, noise=noise, W=W0, H=H0, loss=loss)
+        W0, H0, phi = u.codes, u.components, u.dispersion if noise == "gaussian" else 1.
+        about = dict(kind="fit", shape=list(X.shape), rank=k, light=u.light, eigenvalue=float(f"{u.eigenvalue:.2g}"),
+                     fitted_dispersion=round(u.dispersion, 4), misfit=round(u.misfit, 3))
+    else:
+        (n, f, k), total, (loss, beta), noise, phi = TRUTHS[case]
+        W0, H0 = planted(n, f, k, total, seed=11)
+        about = dict(kind="truth", shape=[n, f], rank=k, total=total, generating_dispersion=phi)
+    Y = W0 @ H0
+    se0, codes_se0, red = at_value(W0, H0, noise, phi, beta)
+    about |= dict(noise=noise, loss=loss, eigenvalue_at_the_value=float(f"{red.eigenvalue:.2g}"), zeros_of_H=int((H0 == 0).sum()),
+                  zeros_of_W=int((W0 == 0).sum()))
+    for b in range(replicates):
+        if time.time() - began > seconds:
+            break
+        Z, clock = draw(rng, Y, noise, phi), time.process_time()
+        run = solve(Z, k, beta, [seed + b] * 4, near=(W0, H0) if case in FITS else None)
+        cpu.append(time.process_time() - clock)
+        rows.append(one(Z, W0, H0, run, loss, noise))
+        if b % 20 == 19:
+            print(case, b + 1, summary(rows, W0, H0, se0, codes_se0)["coverage"], flush=True)
+    solve_name = "cpu_seconds_warm_refit" if case in FITS else "cpu_seconds_four_cold_starts"
+    return about | summary(rows, W0, H0, se0, codes_se0) | {solve_name: float(f"{np.median(cpu):.3g}")}
+
+
+def main(argv=None):
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("cases", nargs="*")
+    p.add_argument("--list", action="store_true")
+    p.add_argument("--replicates", type=int, default=200)
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--seconds", type=float, default=1e9)
+    p.add_argument("--out", default="results/trust")
+    a = p.parse_args(argv)
+    if a.list:
+        print(*FITS, *TRUTHS)
+        return
+    torch.set_num_threads(1)
+    for case in a.cases or [*FITS, *TRUTHS]:
+        found = study(case, a.replicates, a.seed, a.seconds)
+        command = f"python benchmarks/study_coverage.py {case} --replicates {a.replicates} --seed {a.seed}"
+        record = dict(name=f"coverage_{case}", command=command, seed=a.seed,
+                      versions=dict(anmf_lab=al.__version__, numpy=np.__version__, torch=torch.__version__, python=platform.python_version()),
+                      nominal=.95, measured=found)
+        path = Path(a.out) / f"coverage_{case}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(record, indent=1) + "\n")
+        print(json.dumps(found), flush=True)
+
+
+if __name__ == "__main__":
+    main()
