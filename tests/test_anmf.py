@@ -505,7 +505,8 @@ def test_every_argument_arrives(monkeypatch):
     assert (kwargs["scale"], kwargs["max_iter"], kwargs["tol"]) == ("components", 7, 0)
     ANMF(3, solver="admm", u_step="prox", lam=2., max_iter=7, tol=0, random_state=1).fit(X)
     args, kwargs = seen["solve_admm"]
-    assert args[4] == Game(.6, .1, 2., 1e-3) and kwargs["u_step"] == "prox"
+    assert kwargs["u_step"] == "prox" and (args[4].alpha, args[4].own) == (.6, .1)
+    assert_allclose((args[4].lam, args[4].gamma), (2. / X.mean(), 1e-3 * X.mean()))     # ADMM plays in units of the mean
 
 
 @pytest.mark.parametrize("solver", ["bilevel", "admm"])
