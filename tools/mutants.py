@@ -1,12 +1,13 @@
 """Break one formula at a time and see which test notices: tests/mutants.toml, one by one, in a copy.
 
     python tools/mutants.py                   all, by hand (an hour or two): table to results/mutants.json
-    python tools/mutants.py --only align      those whose module, note or text contains the word; nothing is written
+    python tools/mutants.py --only align      those whose module, note or text contains the word, also if they were run
     python tools/mutants.py --check           only whether every `old` text is there exactly once
 
-A mutant changes the module and the cell that it comes from; its test files run first, then its page, each until
-the first failure. Before that the same tests run unchanged (the control) and must be green. Linux or macOS: the
-libraries are loaded once, and every run is a fork. `why` explains a mutant that nothing can notice.
+A mutant changes the module and the cell that it comes from; its page runs first, then its test files, each until
+the first failure. Before that the same tests run unchanged (the control) and must be green. What was recorded is kept:
+a run that was stopped goes on where it was, and --again begins anew. Linux or macOS: the libraries are loaded once,
+and every run is a fork. `why` explains a mutant that nothing can notice.
 """
 import argparse
 import json
@@ -14,6 +15,7 @@ import os
 import platform
 import re
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -135,11 +137,9 @@ def pytest_in_fork(args):
 
 
 def runs_of(m):
-    "The pytest arguments of a mutant, one list a run"
-    runs = [[t] for t in m["tests"]]
-    if m["page"]:
-        runs.append(["tests/test_notebooks.py", "-k", m["page"]])
-    return runs
+    "The pytest arguments of a mutant, one list a run: the page, which is short, and then the tests"
+    page = [["tests/test_notebooks.py", "-k", m["page"]]] if m["page"] else []
+    return page + [shlex.split(t) for t in m["tests"]]
 
 
 def caught(m):
@@ -171,20 +171,18 @@ def copy():
             shutil.copy(ROOT / name, COPY / name, follow_symlinks=False)
 
 
-def control(mutants):
-    "Every run of the list without a mutant; ends the program where one is not green"
-    seen = {}
-    for m in mutants:
-        for args in runs_of(m):
-            if tuple(args) in seen:
-                continue
-            failed, count = pytest_in_fork([*args, "-x"])
-            if failed:
-                end = (COPY / ".log").read_text(errors="replace")[-3000:]
-                sys.exit(f"{end}\ncontrol: {' '.join(args)} fails without a mutant: {failed}")
-            seen[tuple(args)] = count
-            print(f"control: {' '.join(args)}: {count} green", flush=True)
-    return {" ".join(args): count for args, count in seen.items()}
+def control(m, done):
+    "The runs of a mutant without the mutant, once each; ends the program where one is not green"
+    for args in runs_of(m):
+        name = shlex.join(args)
+        if name in done:
+            continue
+        failed, count = pytest_in_fork([*args, "-x"])
+        if failed:
+            end = (COPY / ".log").read_text(errors="replace")[-3000:]
+            sys.exit(f"{end}\ncontrol: {name} fails without a mutant: {failed}")
+        done[name] = count
+        print(f"control: {name}: {count} green", flush=True)
 
 
 def load():
@@ -201,31 +199,40 @@ def load():
     torch.set_num_threads(1)
 
 
-def record(mutants, controls):
-    "What is written: counts, survivors first"
+def key(m):
+    return m["module"], m["old"], m["new"]
+
+
+def known(again):
+    "(what was recorded of each mutant, counts of the control)"
+    if again or not OUT.exists():
+        return {}, {}
+    old = json.loads(OUT.read_text(encoding="utf-8"))
+    return {key(m): m["caught_by"] for m in old["mutants"] if "caught_by" in m}, old["control"]
+
+
+def write(mutants, controls):
+    "The table: survivors first, then those that were not run or are stale, then the others"
     from importlib.metadata import version
-    done = [m for m in mutants if "stale" not in m]
+    done = [m for m in mutants if "caught_by" in m]
     alive = [m for m in done if not m["caught_by"]]
+    stale = [m for m in mutants if "stale" in m]
     row = lambda m: {k: m[k] for k in ("module", "old", "new", "note", "caught_by", "why", "stale") if k in m}
+    order = lambda m: (m.get("caught_by", "") is not None) + bool(m.get("caught_by"))
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, text=True, capture_output=True).stdout.strip()
-    return {"what": "formula mutants, one at a time, and the test that noticed each (make mutants)",
-            "command": "python tools/mutants.py", "commit": commit,
-            "versions": {"python": platform.python_version()} | {n: version(n) for n in ("numpy", "scipy", "scikit-learn", "torch")},
-            "control": controls,
-            "counts": {"mutants": len(mutants), "caught": len(done) - len(alive), "survived": len(alive),
-                       "stale": len(mutants) - len(done)},
-            "mutants": [row(m) for m in sorted(mutants, key=lambda m: bool(m.get("caught_by")))]}
+    r = {"what": "formula mutants, one at a time, and the test that noticed each (make mutants)",
+         "command": "python tools/mutants.py", "commit": commit,
+         "versions": {"python": platform.python_version()} | {n: version(n) for n in ("numpy", "scipy", "scikit-learn", "torch")},
+         "counts": {"mutants": len(mutants), "caught": len(done) - len(alive), "survived": len(alive), "stale": len(stale),
+                    "not run": len(mutants) - len(done) - len(stale)},
+         "control": controls, "mutants": [row(m) for m in sorted(mutants, key=order)]}
+    OUT.parent.mkdir(parents=True, exist_ok=True)
+    OUT.write_text(json.dumps(r, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return r["counts"]
 
 
-def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--only", nargs="+", help="mutants whose module, text or note contains one of these")
-    p.add_argument("--check", action="store_true", help="find stale mutants and stop")
-    p.add_argument("--no-control", action="store_true", help="leave the unchanged run out; nothing is written")
-    a = p.parse_args()
-    text = lambda m: " ".join((m["module"], m["old"], m["new"], m.get("note", "")))
-    mutants = [m for m in read() if not a.only or any(word in text(m) for word in a.only)]
-    copy()
+def stale_ones(mutants):
+    "Mark the mutants whose text is not there, and say so; the others are returned"
     for m in mutants:
         try:
             mutated(COPY, m)
@@ -233,22 +240,41 @@ def main():
             m["stale"] = str(e)
             print(f"STALE {m['module']}: {e}")
     live = [m for m in mutants if "stale" not in m]
-    print(f"{len(mutants)} mutants, {len(mutants) - len(live)} stale")
+    print(f"{len(mutants)} mutants, {len(mutants) - len(live)} stale", flush=True)
+    return live
+
+
+def arguments():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--only", nargs="+", help="mutants whose module, text or note contains one of these")
+    p.add_argument("--check", action="store_true", help="find stale mutants and stop")
+    p.add_argument("--again", action="store_true", help="forget what was recorded")
+    return p.parse_args()
+
+
+def main():
+    a = arguments()
+    mutants = read()
+    copy()
+    live = stale_ones(mutants)
     if a.check:
         sys.exit(len(live) < len(mutants))
     load()
-    controls = {} if a.no_control else control(live)
-    for i, m in enumerate(live, 1):
+    caught_by, controls = known(a.again)
+    for m in live:
+        if key(m) in caught_by:
+            m["caught_by"] = caught_by[key(m)]
+    text = lambda m: " ".join((m["module"], m["old"], m["new"], m.get("note", "")))
+    asked = [m for m in live if any(word in text(m) for word in a.only)] if a.only else [m for m in live if not m.get("caught_by")]
+    for i, m in enumerate(asked, 1):
+        control(m, controls)
         begin = time.monotonic()
         m["caught_by"] = caught(m)
         says = m["caught_by"] or "SURVIVES" + (f" ({m['why']})" if "why" in m else "")
-        print(f"{i}/{len(live)} {m['module']}: {m['old']!r} -> {m['new']!r}: {says} [{time.monotonic() - begin:.0f} s]", flush=True)
-    r = record(mutants, controls)
-    print(r["counts"])
-    if not a.only and not a.no_control:
-        OUT.parent.mkdir(parents=True, exist_ok=True)
-        OUT.write_text(json.dumps(r, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    sys.exit(any(not m["caught_by"] and "why" not in m for m in live))
+        print(f"{i}/{len(asked)} {m['module']}: {m['old']!r} -> {m['new']!r}: {says} [{time.monotonic() - begin:.0f} s]", flush=True)
+        write(mutants, controls)
+    print(write(mutants, controls))
+    sys.exit(any(m.get("caught_by", "") is None and "why" not in m for m in live))
 
 
 if __name__ == "__main__":

@@ -118,16 +118,18 @@ def run(setting, asked, jobs):
     file = CACHE / f"{setting}.xml"
     file.unlink(missing_ok=True)
     chosen = selection(setting, asked)
-    command = [python, "-m", "pytest", "-q", "--tb=short", "-n", str(jobs), "--dist", "worksteal", "--randomly-seed=0",
-               "--hypothesis-seed=0", "-p", "no:cacheprovider", f"--junitxml={file}", *chosen]
+    share = ["-n", str(jobs), "--dist", "worksteal"] if jobs > 1 else []
+    command = [python, "-m", "pytest", "-q", "--tb=short", *share, "--randomly-seed=0", "--hypothesis-seed=0",
+               "-p", "no:cacheprovider", f"--junitxml={file}", *chosen]
     done = subprocess.run(command, cwd=ROOT, env=env)
     if not file.exists():
         sys.exit(f"{setting}: pytest ended with {done.returncode} and no results")
     counts, bad = outcome(file)
     for f in bad:
         print(f"  {setting}: {f['test']}: {f['says']}")
-    return {"setting": setting, "environment": extra, "versions": versions(python), "selection": asked or "all that compute" * (
-        setting not in VERSIONS) or "all", **counts, "failures": bad}
+    what = asked or ("all" if setting in VERSIONS else "all that compute")
+    return {"setting": setting, "environment": extra, "versions": versions(python), "selection": what, **counts,
+            "failures": bad}
 
 
 def commit():
