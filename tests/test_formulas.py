@@ -1,0 +1,108 @@
+"""Formulas that no other test and no page could see change: found by `make mutants`, each by hand or by another route."""
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.decomposition._nmf import _initialize_nmf
+
+import anmf_lab.selection as selection
+from anmf_lab.adversary import ball_delta, box_loss
+from anmf_lab.core import Data, as_data
+from anmf_lab.minmax import _change, minmax_loss, minmax_step, prices, worst_data
+from anmf_lab.nmf import NMF
+from anmf_lab.noise import corrupt_pixels
+from anmf_lab.onmf import orthogonal_measure
+from anmf_lab.solvers import mu_exponent, start
+
+
+def draw(*shape, seed=0):
+    return torch.from_numpy(np.random.default_rng(seed).random(shape))
+
+
+def test_random_values_of_integers_are_rounded_to_the_nearest():
+    X = np.zeros((50, 100), dtype=np.uint8)
+    X[:, 0] = 1
+    assert .2 < corrupt_pixels(X, 1., random_state=0).mean() < .8     # cut off, all would be 0
+
+
+@pytest.mark.parametrize("beta, gamma", [(-1., 1/3), (0., .5), (.5, 2/3), (1., 1.), (1.5, 1.), (2., 1.), (3., .5), (5., .25)])
+def test_exponents_of_multiplicative_updates(beta, gamma):
+    assert_allclose(mu_exponent(beta), gamma, rtol=1e-12)
+
+
+def test_nndsvd_is_scikit_learns():
+    X = np.random.default_rng(0).gamma(.5, size=(12, 9))
+    W, H = (T[0].numpy() for T in start(as_data(X), 4, init="nndsvd", rng=np.random.RandomState(0)))
+    ours = W[:, :, None] * H[None]
+    A, B = _initialize_nmf(X, 4, init="nndsvd", random_state=np.random.RandomState(0))
+    assert_allclose(ours, A[:, :, None] * B[None], rtol=1e-6, atol=1e-9)
+
+
+def test_a_start_fills_holes_with_the_mean_of_what_is_seen():
+    X = np.tile([1., 5., 2., 7.], (10, 1))
+    X[np.random.default_rng(0).random(X.shape) < .3] = np.nan
+    W, H = (T[0].numpy() for T in start(as_data(X), 1, init="nndsvd", rng=0))
+    assert_allclose(W @ H, np.tile([1., 5., 2., 7.], (10, 1)), rtol=1e-9)
+
+
+def test_the_loss_of_onmf_is_half_the_squared_error():
+    X, W, H = draw(8, 6), draw(8, 3, seed=1), draw(3, 6, seed=2)
+    assert_allclose(orthogonal_measure(Data(X), (W, H))[0], float((X - W @ H).square().sum()) / 2, rtol=1e-12)
+
+
+def test_standard_errors_of_a_search_and_the_rule_that_uses_them(monkeypatch):
+    table = {1: (3., 3.2, 3.1), 2: (1.2, .9, 1.05), 3: (1.1, .9, 1.), 4: (1.05, 1., 1.01)}
+    count = dict.fromkeys(table, 0)
+    def error(model, params, *args):
+        k = params["n_components"]
+        count[k] += 1
+        return table[k][count[k] - 1]
+    monkeypatch.setattr(selection, "_one", error)
+    how = dict(refit=False, random_state=0)
+    for rule, best in (("min", 3), ("1se", 2)):
+        count.update(dict.fromkeys(table, 0))
+        s = selection.SpeckledSearchCV(NMF(), {"n_components": list(table)}, rule=rule, **how).fit(draw(9, 8).numpy())
+        assert s.best_params_ == {"n_components": best}
+    errors = np.array(list(table.values()))
+    assert_allclose(s.cv_results_["std_error"], errors.std(1, ddof=1) / np.sqrt(3), rtol=1e-12)
+
+
+@pytest.mark.parametrize("group, dim", [("all", (0, 1)), ("row", 1), ("column", 0)])
+def test_the_value_of_a_reply_counts_what_is_seen(group, dim):
+    X, Y, mask = draw(5, 6), 2 * draw(5, 6, seed=1), (draw(5, 6, seed=2) > .3).double()
+    r = ball_delta(X, Y, .3, group=group, mask=mask)
+    assert_allclose(r.value.flatten(), ((X + r.delta - Y).square() * mask).sum(dim).flatten(), rtol=1e-9)
+
+
+def test_the_better_end_of_a_box_near_zero():
+    "Entries below rho, where the two ends are not equally far away"
+    rho, X = .5, .5 * draw(400, 1)
+    Y = X + .25 * (2 * draw(400, 1, seed=1) - 1)
+    ends = torch.stack([(X + rho - Y).square(), (X - torch.minimum(X, torch.tensor(rho)) - Y).square()])
+    assert_allclose(box_loss(X, Y, rho), ends.amax(0), rtol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(7, 1), (1, 9)])
+@pytest.mark.parametrize("update, bound", [("hals", "tight"), ("mu", "tight"), ("hals", "uniform"), ("mu", "uniform")])
+def test_prices_of_rows_and_columns_never_raise_the_game(shape, update, bound):
+    lam, data = 1.1 + 3 * draw(*shape, seed=3), Data(draw(7, 9))
+    state, losses = (draw(7, 2, seed=1), draw(2, 9, seed=2)), []
+    for _ in range(20):
+        losses.append(float(minmax_loss(data, *state, lam)))
+        state = minmax_step(data, state, lam, update=update, bound=bound)
+    assert (np.diff(losses) <= 1e-10 * losses[0]).all() and losses[-1] < losses[0]
+
+
+def test_the_worst_data_have_nothing_where_nothing_is_seen():
+    mask = (draw(6, 5) > .4).double()
+    worst = worst_data(Data(draw(6, 5, seed=1) * mask, mask), draw(6, 2, seed=2), draw(2, 5, seed=3), 2.)
+    assert not worst.X[mask == 0].any() and worst.X[mask > 0].any()
+
+
+def test_the_papers_change_is_relative_to_the_old():
+    two, one = torch.tensor([[2., 0.]]), torch.tensor([[1., 0.]])
+    assert (_change(two, one), _change(one, two)) == (.5, 1.)
+
+
+def test_prices_on_the_way_halve_what_exceeds_one():
+    assert_array_equal(prices(1.1), [3., 2., 1.5, 1.25])
