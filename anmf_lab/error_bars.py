@@ -16,12 +16,12 @@ from .align import feature_error
 from .core import Data, as_data, check_choice, check_number, give_back
 from .divergence import beta_of
 from .polish import kkt_residual, polish
-from .reduced import Local, Reduced, at_zeros, code_variances, component_variances
+from .reduced import Local, Reduced, Sketch, at_zeros, code_variances, component_variances
 from .reduced import entry_gradients, influence, localised, sandwich, spread
 
 # %% auto #0
-__all__ = ['NOISES', 'GREEN', 'AMBER', 'unit_variance', 'measured_dispersion', 'light_of', 'cosine_law', 'Uncertainty',
-           'uncertainty']
+__all__ = ['NOISES', 'GREEN', 'AMBER', 'LARGE', 'unit_variance', 'measured_dispersion', 'light_of', 'cosine_law', 'Uncertainty',
+           'reduce', 'uncertainty']
 
 # %% ../nbs/37_uncertainty.ipynb #14f014fe
 NOISES = ("poisson", "gaussian", "multinomial")
@@ -106,7 +106,7 @@ class Uncertainty:
     notes: tuple[str, ...]         # what a reader should know
     names: np.ndarray              # of the features
     kkt: float                     # optimality residual of the factors
-    _red: Reduced = field(repr=False)
+    _red: Reduced | Sketch = field(repr=False)
     _V: Tensor = field(repr=False)
     _own: float = field(repr=False)       # c of `_own_unit`
     _like: tuple = field(repr=False)      # kind and dtype that the caller works with
@@ -124,17 +124,23 @@ class Uncertainty:
                          f"{self.eigenvalue:.0e}). Ask how far they may go, al.bands(...), "
                          "or lower the rank.")
 
+    def _whole(self) -> Reduced:
+        if isinstance(self._red, Reduced): return self._red
+        raise ValueError("too many free entries for this: only the standard errors of the components "
+                         "are computed without forming the curvature. Use fewer features.")
+
     @cached_property
     def codes_stderr(self):
         "(n, k), 0 at zeros, NaN under a red light"
         if self.light == "red": return self._give(torch.full_like(self._red.at.W, torch.nan))
-        v = self._own * code_variances(self._red) if self._own else _code_sandwich(self._red, self._V, self._fixed)
+        red = self._whole()
+        v = self._own * code_variances(red) if self._own else _code_sandwich(red, self._V, self._fixed)
         return self._give((self.dispersion * v).sqrt())
 
     @cached_property
     def misfit(self) -> float:
         "Standard errors by the sandwich over those by the curvature: 1 if the noise model is right"
-        if self.light == "red": return math.nan
+        if self.light == "red" or isinstance(self._red, Sketch): return math.nan
         j, c = self._red.at.free[1].nonzero(as_tuple=True)
         some = torch.linspace(0, len(j) - 1, min(len(j), 200)).long().to(j.device)
         j, c = j[some], c[some]
@@ -151,12 +157,13 @@ class Uncertainty:
         return np.linalg.norm(se, axis=1) / np.linalg.norm(h, axis=1)
 
     def interval(self, level: float = .95):
-        "(low, high), each (k, f): at `level`, zeros with their upper limit, eq. (zero)"
+        "(low, high), each (k, f): at `level`, zeros with their upper limit, eq. (zero); NaN if too large"
         self._check()
         check_number(level, "level", low=0, high=1, low_open=True)
         z, at = float(norm.ppf((1 + level) / 2)), self._red.at
         se = torch.as_tensor(self.components_stderr).double().to(at.H.device)
-        shift, v = at_zeros(self._red)
+        nothing = torch.full_like(at.H, torch.nan)
+        shift, v = at_zeros(self._red) if isinstance(self._red, Reduced) else (nothing, nothing)
         value = at.H / at.size[:, None]
         limit = (shift + z * (self.dispersion * v).sqrt()).clamp(min=0)
         high = torch.where(at.free[1], value + z * se, limit)
@@ -165,14 +172,14 @@ class Uncertainty:
     def covariance(self, component: int):
         "(f, f): covariance of the entries of one component"
         self._check()
-        at = self._red.at
+        red, at = self._whole(), self._red.at
         f = at.H.shape[1]
         G = entry_gradients(at, torch.full((f,), component), torch.arange(f)) * at.free[1].T[:, :, None]
         if not self._own:
-            moves = influence(self._red, None, G).reshape(f, -1)
+            moves = influence(red, None, G).reshape(f, -1)
             V = torch.where(self._V.isfinite(), self._V, 0.).reshape(-1)
             return self._give(self.dispersion * (moves * V) @ moves.T)
-        return self._give(self.dispersion * self._own * torch.einsum("ckm,ckl->ml", G, self._red.solve(G)))
+        return self._give(self.dispersion * self._own * torch.einsum("ckm,ckl->ml", G, red.solve(G)))
 
     def cosine(self, reference=None, level: float = .95):
         "(value, low, high), each (k,): cosine of every component to its row of `reference`, (k, f) or (f,)"
@@ -197,16 +204,7 @@ class Uncertainty:
 
     def plot(self, level: float = .95):
         "Components as bars, with their intervals; returns the figure"
-        import matplotlib.pyplot as plt
-        k, f = self.components.shape
-        low, high = (torch.as_tensor(A).cpu().numpy() for A in self.interval(level))
-        fig, axes = plt.subplots(k, 1, figsize=(7, 1.1 * k + .5), sharex=True, squeeze=False)
-        for j, ax in enumerate(axes[:, 0]):
-            ax.bar(np.arange(f), torch.as_tensor(self.components[j]).cpu().numpy(), color="#9fc3c7", width=.8)
-            ax.vlines(np.arange(f), low[j], high[j], color="#22303c", lw=1)
-            ax.set_ylabel(f"{j}  ±{self.relative_error[j]:.0%}", rotation=0, ha="right", va="center")
-            ax.spines[["top", "right"]].set_visible(False)
-        return fig
+        return _bars(self, level)
 
     def __repr__(self) -> str:
         k, f = self.components.shape
@@ -216,7 +214,20 @@ class Uncertainty:
         return (f"Uncertainty({self.light}: {k} components of {f} features, {said}; "
                 f"{self.noise} noise, dispersion {self.dispersion:.3g})")
 
-# %% ../nbs/37_uncertainty.ipynb #6d04d358
+# %% ../nbs/37_uncertainty.ipynb #c6a4959b
+def _bars(u: Uncertainty, level: float):
+    import matplotlib.pyplot as plt
+    k, f = u.components.shape
+    low, high = (torch.as_tensor(A).cpu().numpy() for A in u.interval(level))
+    fig, axes = plt.subplots(k, 1, figsize=(7, 1.1 * k + .5), sharex=True, squeeze=False)
+    for j, ax in enumerate(axes[:, 0]):
+        ax.bar(np.arange(f), torch.as_tensor(u.components[j]).cpu().numpy(), color="#9fc3c7", width=.8)
+        ax.vlines(np.arange(f), low[j], high[j], color="#22303c", lw=1)
+        ax.set_ylabel(f"{j}  ±{u.relative_error[j]:.0%}", rotation=0, ha="right", va="center")
+        ax.spines[["top", "right"]].set_visible(False)
+    return fig
+
+
 def _code_sandwich(red: Reduced, V: Tensor, fixed: bool) -> Tensor: # (n, k)
     "Variances of the codes by eq. (influence), a block of entries at a time"
     at = red.at
@@ -287,8 +298,22 @@ def _own_unit(at: Local, V: Tensor) -> float: # 0: no
     return float(seen.mean())
 
 
-def _all_sandwiches(red: Reduced, V: Tensor, fixed: bool) -> Tensor: # (k, f)
-    "Variances of all components by eq. (influence)"
+LARGE = 4000   # free entries of the components above which the curvature is not formed
+
+
+def reduce(at: Local, own: bool = True) -> Reduced | Sketch:
+    "The reduced curvature, whole or sketched, by what it costs"
+    (n, k), f = at.W.shape, at.H.shape[1]
+    if int(at.free[1].sum()) <= LARGE and n * f * k * k <= 200_000_000: return Reduced(at)
+    if own: return Sketch(at)
+    raise ValueError("noise is not the one that the loss belongs to, and the problem is too large to ask "
+                     "every observation: fit with the loss of this noise, or use fewer features.")
+
+
+def _variances(red: Reduced | Sketch, V: Tensor, own: float, fixed: bool) -> Tensor: # (k, f)
+    "Variances of the components for dispersion 1, by the curvature or by eq. (influence)"
+    if isinstance(red, Sketch): return own * red.variances()
+    if own: return own * component_variances(red)
     out = torch.zeros_like(red.at.H)
     j, c = red.at.free[1].nonzero(as_tuple=True)
     out[j, c] = sandwich(red, V, fixed, j, c)
@@ -360,13 +385,13 @@ def uncertainty(model, X, noise="poisson", *, reference=None, dispersion=None,
     at = localised(data, W, H, beta, l1=l1, l2=l2)
     V = unit_variance(noise, at)
     phi = measured_dispersion(at, V, noise) if dispersion is None else float(dispersion)
-    red = Reduced(at)
+    red = reduce(at, own=bool(_own_unit(at, V)))
     light = light_of(red.eigenvalue, red.regular)
     name = noise if isinstance(noise, str) else "weighted"
     own = _own_unit(at, V)
     v = torch.full_like(at.H, torch.nan)
     if light != "red":
-        v = own * component_variances(red) if own else _all_sandwiches(red, V, name == "multinomial")
+        v = _variances(red, V, own, name == "multinomial")
     give = lambda T: give_back(T.to(data.dtype), data.kind)
     notes = (*notes, *_remarks(at, name, phi, light))
     return Uncertainty(give(at.H / at.size[:, None]), give((phi * v).sqrt()), give(at.W * at.size),

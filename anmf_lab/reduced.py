@@ -17,8 +17,8 @@ from .implicit import HELD
 from .polish import Pair
 
 # %% auto #0
-__all__ = ['Local', 'localised', 'Reduced', 'component_variances', 'code_variances', 'influence', 'entry_gradients', 'sandwich',
-           'spread', 'at_zeros']
+__all__ = ['Local', 'localised', 'Reduced', 'component_variances', 'code_variances', 'Sketch', 'influence', 'entry_gradients',
+           'sandwich', 'spread', 'at_zeros']
 
 # %% ../nbs/32_reduced.ipynb #9228b8f1
 @dataclass(frozen=True, eq=False)
@@ -208,7 +208,88 @@ def code_variances(red: Reduced) -> Tensor: # (n, k), for dispersion 1; 0 where 
     own = (red.Li.mT @ red.Li).diagonal(dim1=1, dim2=2) * red.at.size**2
     return own + follow
 
-# %% ../nbs/32_reduced.ipynb #f9ce52f8
+# %% ../nbs/32_reduced.ipynb #e2532789
+class Sketch:
+    "Variances of the components by eq. (sketch): for problems whose S is too large to form"
+    def __init__(self, at: Local, probes: int = 20, seed: int = 0):
+        k, f = at.H.shape
+        A, S0 = _blocks(at)
+        self.at, self.probes, self.rng = at, probes, np.random.default_rng(seed)
+        _, self.Li, codes_ok = _whitened(A, at.free[0])
+        Lc, self.Lc, comps_ok = _whitened(S0, at.free[1].T)
+        self.free = at.free[1].T.to(A.dtype)
+        self.scales = A.new_zeros(f * k, 0)
+        if at.scale_free:
+            along = Lc.mT * at.H.T[:, None, :] * self.free[:, :, None]
+            self.scales = torch.linalg.qr(along.reshape(f * k, k))[0]
+        size = min(2 * k * (k - 1) + 2, int(self.free.sum()) - 2)
+        gram = LinearOperator((f * k, f * k), matvec=self._gram, dtype=np.float64)
+        first = self.rng.standard_normal(f * k)
+        s2, V = eigsh(gram, k=size, which="LA", v0=first, tol=1e-5)
+        self.V = torch.from_numpy(V.copy()).to(A)
+        self.curvature = 1 - float(s2[-1])
+        self.regular = codes_ok and comps_ok and self.curvature > 0
+        self.extra = torch.from_numpy(1 / (1 - s2).clip(1e-16) - 1).to(A)
+
+    @property
+    def eigenvalue(self) -> float:
+        "Smallest eigenvalue, beyond scale, of the Hessian with unit diagonal blocks"
+        return 1 - math.sqrt(max(1 - self.curvature, 0.))
+
+    def _gram(self, v):
+        "C^T C, scales taken out, on a flat vector"
+        u = torch.from_numpy(np.ascontiguousarray(v).reshape(-1)).to(self.at.W)
+        return self.gram(u).cpu().numpy()
+
+    def gram(self, u: Tensor) -> Tensor:
+        "The same on a tensor, (f k)"
+        at = self.at
+        u = u - self.scales @ (self.scales.T @ u)
+        B = (self.Lc.mT @ u.view(*at.H.T.shape, 1))[..., 0]
+        codes = (at.D * (at.W @ B.T)) @ at.H.T + at.R @ B
+        U = (self.Li.mT @ (self.Li @ codes[..., None]))[..., 0]
+        comps = (at.D * (U @ at.H)).T @ at.W + at.R.T @ U
+        out = (self.Lc @ comps[..., None]).reshape(-1)
+        return out - self.scales @ (self.scales.T @ out)
+
+    def entries(self, u: Tensor) -> Tensor:
+        "(f k) in the coordinates of eq. (white) to normalised components, (k, f)"
+        B = (self.Lc.mT @ u.view(*self.at.H.T.shape, 1))[..., 0].T
+        size = self.at.size[:, None]
+        return (B - self.at.H / size * B.sum(1, keepdim=True)) / size * self.at.free[1]
+
+    def gradient(self, z: Tensor) -> Tensor:
+        "The transpose of `entries`"
+        size = self.at.size[:, None]
+        z = z * self.at.free[1] / size
+        B = z - (self.at.H / size * z).sum(1, keepdim=True)
+        return (self.Lc @ B.T[..., None]).reshape(-1)
+
+    def rest(self, u: Tensor, most: int = 100) -> Tensor:
+        "E u of eq. (sketch)"
+        total = torch.zeros_like(u)
+        u = u - self.V @ (self.V.T @ u)
+        size = u.norm()
+        for _ in range(most):
+            u = self.gram(u)
+            u = u - self.V @ (self.V.T @ u)
+            total = total + u
+            if u.norm() < 1e-4 * size: break
+        return total
+
+    def variances(self) -> Tensor: # (k, f), for dispersion 1
+        "What `component_variances` gives, up to the sampling of E"
+        own = (self.Lc.mT @ self.Lc).diagonal(dim1=1, dim2=2).T
+        P = self.at.H / self.at.size[:, None]
+        total = (own - 2 * P * own + P * P * own.sum(1, keepdim=True)) / self.at.size[:, None] ** 2
+        for v, e in zip(self.V.T, self.extra, strict=True):
+            total = total + e * self.entries(v).square()
+        for _ in range(self.probes):
+            z = torch.from_numpy(self.rng.choice([-1., 1.], tuple(P.shape))).to(P)
+            total = total + z * self.entries(self.rest(self.gradient(z))) / self.probes
+        return total.clamp(min=0) * self.at.free[1]
+
+# %% ../nbs/32_reduced.ipynb #51ad9125
 def influence(
     red: Reduced,      # the reduced Hessian
     gW: Tensor | None, # (n, k, m): gradients by the codes of m numbers that do not depend on scale; None: zero
@@ -256,7 +337,7 @@ def spread(J: Tensor, V: Tensor, fixed: bool) -> Tensor:
     if not fixed: return out
     return out - ((J * V).sum(2).square() / V.sum(1).clamp(min=1e-300)).sum(1)
 
-# %% ../nbs/32_reduced.ipynb #86265671
+# %% ../nbs/32_reduced.ipynb #6609dc56
 def at_zeros(red: Reduced) -> tuple[Tensor, Tensor]: # -lambda v and v, (k, f), 0 at free entries
     "Where a held entry of H would like to be, and with which variance, eq. (zero)"
     at = red.at

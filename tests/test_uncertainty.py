@@ -216,3 +216,19 @@ def test_rivals():
     for name in ("n_seeds", "refits", "same"):
         with pytest.raises(ValueError, match=f"{name} must be"):
             al.rivals(start, noise, **{name: -1})
+
+
+def test_large_problems_are_sketched(genomes, monkeypatch):
+    X, factors = genomes
+    whole = al.uncertainty(None, X, **factors)
+    monkeypatch.setattr("anmf_lab.error_bars.LARGE", 10)
+    u = al.uncertainty(None, X, **factors)
+    free = whole.components_stderr > 0
+    assert u.eigenvalue == pytest.approx(whole.eigenvalue, rel=1e-3) and u.light == "green"
+    assert np.quantile(np.abs(u.components_stderr / np.where(free, whole.components_stderr, 1) - 1)[free], .95) < .05
+    assert np.isnan(u.interval()[1][~free]).all() and np.isnan(u.misfit)
+    for ask in (lambda: u.codes_stderr, lambda: u.cosine(whole.components)):
+        with pytest.raises(ValueError, match="too many free entries"):
+            ask()
+    with pytest.raises(ValueError, match="too large to ask"):
+        al.uncertainty(None, X, noise="gaussian", **factors)
