@@ -100,7 +100,8 @@ def test_nothing_lost_nothing_twice_nothing_torn(what, tmp_path):
     assert reached(tmp_path / "out") == wanted
     began = (tmp_path / "log").read_text().splitlines()
     assert len(set(began)) == JOBS * ROWS <= len(began) <= JOBS * ROWS + kills     # a kill costs the row it hits, no other
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(f"job{i}.{e}" for i in range(JOBS) for e in ("json", "png"))
+    left = {p.name for p in (tmp_path / "out").iterdir() if p.suffix != ".lock"}      # a kill may leave a lock file, which nobody holds
+    assert left == {f"job{i}.{e}" for i in range(JOBS) for e in ("json", "png")}
 
 
 @posix
