@@ -278,7 +278,8 @@ def _solution(model, X, W, H, loss) -> tuple: # (Data, W, H, beta, l1, l2, names
         raise ValueError("without a model, uncertainty needs the factors: W=..., H=..., and loss=....")
     beta = beta_of(loss or "frobenius")
     l1, l2 = getattr(model, "penalties_", (0., 0.))
-    W, H = (torch.as_tensor(np.array(T)).double() for T in (W, H))
+    own = lambda T: T.double() if isinstance(T, Tensor) else torch.from_numpy(np.array(T, dtype=float))
+    W, H = own(W), own(H)
     before = kkt_residual(data, W, H, beta, l1=l1, l2=l2)
     end = polish(data, W, H, beta, l1=l1, l2=l2)
     if before > 1e-6:
