@@ -6,7 +6,6 @@
 from __future__ import annotations
 import base64
 import html
-import io
 import sys
 import textwrap
 import time
@@ -26,6 +25,7 @@ from .lafa import AttackResult
 from .loop import Status
 from .nmf import NMF
 from .polish import Pair, kkt_residual, polish
+from .records import small_png, write_whole
 from .reproduce_lafa import at_risk
 
 # %% auto #0
@@ -282,15 +282,6 @@ between two factorizations is 0 if they are the same up to order and scale. Then
 <footer>anmf-lab {version}. Unexplained: divergence relative to the best constant matrix. KKT residual: largest over the seeds, 0 at a solution.</footer></html>"""
 
 
-def _png(fig) -> bytes:
-    "A figure as PNG, closed afterwards"
-    import matplotlib.pyplot as plt
-    buffer = io.BytesIO()
-    fig.savefig(buffer, dpi=130)
-    plt.close(fig)
-    return buffer.getvalue()
-
-
 def report(
     results: list[Result],   # from `study`
     out: Path | str,         # folder, made if it is not there
@@ -306,12 +297,11 @@ def report(
                 sections.append(f"<h3>And if somebody changes the data a little?</h3><p>{html.escape(open_to(r))}</p>")
                 if r.risk is None: continue
             fig = draw(r)
-            png = _png(fig)
-            (out / f"{r.case.name}_{name}.png").write_bytes(png)
+            png = small_png(fig, dpi=130, colors=128)
+            write_whole(out / f"{r.case.name}_{name}.png", png)
             sections.append(f'<img alt="{r.case.name}: {name}" src="data:image/png;base64,{base64.b64encode(png).decode()}">')
     page = PAGE.format(seeds=len(results[0].polished.pairs), table=html.escape(table(results)), sections="\n".join(sections), version=__version__)
-    (out / "report.html").write_text(page, encoding="utf-8")
-    return out / "report.html"
+    return write_whole(out / "report.html", page.encode())
 
 # %% ../nbs/48_demo.ipynb #63dcc29d
 def cli_arguments(parser) -> None:
