@@ -113,6 +113,7 @@ def run(setting, asked, jobs):
     extra = ARITHMETIC.get(setting, {})
     one = {name: "1" for name in TWO}
     env = {**os.environ, "MPLBACKEND": "agg", "PYTHONPATH": str(ROOT), **one, **extra}
+    env.pop("VIRTUAL_ENV", None)     # IPython would look for it
     env["PATH"] = f"{python.parent}{os.pathsep}{env['PATH']}"
     CACHE.mkdir(parents=True, exist_ok=True)
     file = CACHE / f"{setting}.xml"
