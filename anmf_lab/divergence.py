@@ -4,7 +4,7 @@
 
 # %% ../nbs/10_divergence.ipynb #d43841dc
 from __future__ import annotations
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 import numbers
 import torch
@@ -150,7 +150,7 @@ def product(
 ) -> Tensor:      # (k, n), or (r, k, n), contiguous
     "`H @ X.T`, with the data read in the order in which it lies in memory"
     if data.is_sparse or data.X.stride(1) == 1: return data.mm(H.mT).mT.contiguous()
-    return (H.reshape(-1, data.f) @ data.X.T).reshape(*H.shape[:-1], data.n)
+    return (H.reshape(-1, data.f) @ data.XM.T).reshape(*H.shape[:-1], data.n)
 
 
 def divergence(
@@ -169,7 +169,7 @@ def divergence(
 
 # %% ../nbs/10_divergence.ipynb #2c046065
 def _weights(X: Tensor, M: Tensor | None, Y: Tensor, beta: float) -> tuple[Tensor, Tensor | None]:
-    "(M X Y^(β-2), M Y^(β-1)) of @eq-parts for some rows, None for a matrix of ones; overwrites `Y`"
+    "(M X Y^(β-2), M Y^(β-1)) of @eq-parts for some rows of M X, None for ones; overwrites `Y`"
     if beta == 1:
         out = None if X.requires_grad or Y.requires_grad else Y
         return torch.div(X, Y.clamp_(min=floor_of(Y.dtype)), out=out), M
@@ -180,11 +180,12 @@ def _weights(X: Tensor, M: Tensor | None, Y: Tensor, beta: float) -> tuple[Tenso
 def _dense_pass(data: Data, W: Tensor, H: Tensor, beta: float, codes=True, comps=True, loss=False):
     "One pass over dense data: (N, P) of the codes, (N, P) of the components, the divergence"
     N, P, f, ones = [], [], W.new_zeros(W.shape[:-2]), beta == 1 and data.mask is None
+    X = data.XM
     Nt, Pt = torch.zeros_like(H), torch.zeros_like(H)
     for i in row_slices(data, W.shape[:-2].numel()):
         w, Y = W[..., i, :], W[..., i, :] @ H
         if loss: f = f + _block_loss(data, i, Y, beta)
-        R, Q = _weights(data.X[i], None if data.mask is None else data.mask[i], Y, beta)
+        R, Q = _weights(X[i], None if data.mask is None else data.mask[i], Y, beta)
         if codes: N.append(R @ H.mT)
         if comps: Nt += w.mT @ R
         if codes and Q is not None: P.append(Q @ H.mT)
@@ -258,15 +259,26 @@ def grad(
 # %% ../nbs/10_divergence.ipynb #5b67be50
 @dataclass(frozen=True, eq=False)
 class Hessian:
-    "The Hessian of `divergence` at (W, H) as an operator; make it with `hessian`"
+    "Hessian of a sum over entries at (W, H) as an operator, from its curvature and slope"
     data: Data        # the problem
     W: Tensor         # codes, (n, k)
     H: Tensor         # components, (k, f)
     D: Tensor = None  # type: ignore[assignment]  # curvature; None = all ones (β = 2, no holes)
     R: Tensor = None  # type: ignore[assignment]  # slope; sparse data: D and R at the nonzeros
+    l2: float = 0.    # weight of half the squares of both factors
 
     def __call__(self, A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
-        "The product (h_W, h_H) of @eq-hvp for the direction (A, B)"
+        "The product (h_W, h_H) for the direction (A, B)"
+        hW, hH = self._fit(A, B)
+        return (hW + self.l2 * A, hH + self.l2 * B) if self.l2 else (hW, hH)
+
+    def convex(self) -> Hessian:
+        "The same without the slope, and with no curvature below 0"
+        if self.D is None: return self
+        return replace(self, D=self.D.clamp(min=0), R=torch.zeros_like(self.R))
+
+    def _fit(self, A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
+        "The product without the penalty"
         W, H, data = self.W, self.H, self.data
         if self.D is None:
             hW = A @ (H @ H.T) + W @ (B @ H.T + H @ B.T) - data.mm(B.T)
@@ -277,7 +289,7 @@ class Hessian:
 
     @cached_property
     def _room(self) -> Tensor:
-        "Where every product of dense data writes its dY: a new array a product costs as much as the product"
+        "Where every product of dense data writes its dY: a new array costs as much as a product"
         return torch.empty_like(self.D)
 
     def _sparse(self, A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
@@ -293,6 +305,12 @@ class Hessian:
     def blocks(self) -> tuple[Tensor, Tensor]:
         "Diagonal blocks, (n, k, k) for the rows of W and (f, k, k) for the columns of H"
         k = len(self.H)
+        bW, bH = self._fit_blocks(k)
+        ridge = self.l2 * torch.eye(k, dtype=bW.dtype, device=bW.device)
+        return (bW + ridge, bH + ridge) if self.l2 else (bW, bH)
+
+    def _fit_blocks(self, k: int) -> tuple[Tensor, Tensor]:
+        "The blocks without the penalty"
         if self.D is None:
             HH, WW = self.H @ self.H.T, self.W.T @ self.W
             return HH.expand(self.data.n, k, k), WW.expand(self.data.f, k, k)
@@ -320,21 +338,22 @@ def hessian(
     W: Tensor,         # codes, (n, k)
     H: Tensor,         # components, (k, f)
     beta: float = 2.,  # β
-) -> Hessian:          # operator; `hessian(...)(A, B)` is @eq-hvp
+    l2: float = 0.,    # weight of half the squares of both factors
+) -> Hessian:          # operator; `hessian(...)(A, B)` is its product with a direction
     "The Hessian of the divergence at (W, H), ready to be applied many times"
-    if data.mask is None and beta == 2: return Hessian(data, W, H)
+    if data.mask is None and beta == 2: return Hessian(data, W, H, l2=l2)
     if data.is_sparse:
         if beta != 1:
             raise ValueError("second derivatives for sparse X need loss='frobenius' or "
                              f"'kullback-leibler', got beta={beta}. "
                              "Pass X.toarray(), or use a first-order solver without polish.")
         x, y = data.X.values(), _at_nonzeros(data, W, H).clamp(min=floor_of(W.dtype))
-        return Hessian(data, W, H, x / y / y, x / y)
+        return Hessian(data, W, H, x / y / y, x / y, l2)
     Y = W @ H
     D = newton_curvature(data.X, Y, beta, data.level)
     R = slope(data.X, Y, beta)
     if data.mask is not None: D, R = data.mask * D, data.mask * R
-    return Hessian(data, W, H, D, R)
+    return Hessian(data, W, H, D, R, l2)
 
 
 def hvp(
@@ -345,5 +364,5 @@ def hvp(
     B: Tensor,         # direction of the components, (k, f)
     beta: float = 2.,  # β
 ) -> tuple[Tensor, Tensor]:  # shaped like `W` and `H`
-    "Hessian of the divergence at (W, H) times the direction (A, B), by @eq-hvp"
+    "Hessian of the divergence at (W, H) times the direction (A, B)"
     return hessian(data, W, H, beta)(A, B)

@@ -11,27 +11,29 @@ import numpy as np
 import torch
 from scipy.sparse.linalg import LinearOperator, lobpcg
 from torch import Tensor
-from .align import balance, degauge, feature_error_grad, stack
-from .core import Data, rng_of
-from .divergence import grad, hessian, power
-from .polish import BlockJacobi, CGInfo, Pair, axpy, dot, free_set, kkt_residual, pcg
+from sklearn.base import clone
+from .align import balance, degauge, feature_error, feature_error_grad, stack
+from .core import Data, as_data, rng_of
+from .objective import Entrywise, Objective, Pair
+from .polish import BlockJacobi, CGInfo, axpy, dot, free_set, in_double, kkt_residual, pcg, polish, problem_of
+from .solvers import solve_codes
 
 # %% auto #0
 __all__ = ['HELD', 'DENSE', 'Certificate', 'ritz_values', 'Adjoint', 'feature_gradient', 'Identifiability', 'identifiability',
-           'Condition', 'condition']
+           'Condition', 'condition', 'objective_of', 'Solved', 'solution']
 
 # %% ../nbs/30_implicit.ipynb #40e29d36
 @dataclass(frozen=True)
 class Certificate:
     "How far a derivative can be trusted"
-    kkt: float              # optimality residual of the factors; the derivative is that of a solution only where it is small
+    kkt: float              # optimality residual of the factors; must be small
     residual: float         # relative residual of the linear solve
-    gauge: float            # part of the right-hand side along the scale directions, relative; 0 where the question is scale-free
-    ritz: float             # smallest Ritz value of the preconditioned Hessian: near 0 not identifiable, -inf negative curvature
+    gauge: float            # part of the right-hand side along the scale directions, relative
+    ritz: float             # smallest Ritz value: near 0 not identifiable, -inf negative curvature
     n_active: int           # entries held at zero
     n_hvp: int              # products with the Hessian
     solved: bool            # the linear solve reached its tolerance
-    tikhonov: float = 0.    # regularisation that was asked for; with it the derivative is that of another problem
+    tikhonov: float = 0.    # regularisation that was asked for: the derivative of another problem
 
     @property
     def trusted(self) -> bool:
@@ -51,30 +53,33 @@ def ritz_values(info: CGInfo) -> np.ndarray: # ascending; empty if there was no 
 
 # %% ../nbs/30_implicit.ipynb #96551bbc
 class Adjoint:
-    "The derivative of the factors of `data` at a solved (W, H): @eq-adjoint backward, @eq-tangent forward"
+    "The derivative of solved factors by the data: `vjp` backward, `jvp` forward"
     def __init__(self,
-        data: Data,            # the problem
+        problem,               # an `Objective`, or `Data` for a β-divergence
         W: Tensor,             # optimal codes, (n, k)
         H: Tensor,             # optimal components, (k, f)
-        beta: float = 2.,      # β of the divergence
+        beta: float = 2.,      # β, where `problem` is data
         *,
-        l1: float = 0.,        # weight of the l1 penalty that the factors were solved with
-        l2: float = 0.,        # weight of the l2 penalty that the factors were solved with
-        tikhonov: float = 0.,  # multiple of the mean curvature added to the Hessian; for data that are not identifiable, on request
+        l1: float = 0.,        # weight of the l1 penalty, likewise
+        l2: float = 0.,        # weight of the l2 penalty, likewise
+        tikhonov: float = 0.,  # multiple of the mean curvature added to the Hessian, on request
         solve: Callable = pcg, # linear solver, called like `pcg`
     ):
-        self.free_scale = l1 == 0 and l2 == 0
+        self.objective = obj = problem_of(problem, beta, l1, l2)
+        self.free_scale = obj.scale_free
         self.W, self.H = balance(W, H) if self.free_scale else (W, H)
-        self.data, self.beta, self.tikhonov, self.solver = data, beta, tikhonov, solve
-        gW, gH = grad(data, self.W, self.H, beta)
-        self.g = gW + l1 + l2 * self.W, gH + l1 + l2 * self.H
-        self.kkt = kkt_residual(data, self.W, self.H, beta, l1=l1, l2=l2)
-        self.free = free_set(self.W, self.H, self.g, min(1e-3, self.kkt))
-        self.hess = hessian(data, self.W, self.H, beta)
-        self.precond = BlockJacobi(self.hess, self.free, l2=l2)
-        self.shift = l2 + (tikhonov * float(self.hess.blocks()[0].diagonal(dim1=1, dim2=2).mean()) if tikhonov else 0.)
-        self.weight = None if beta == 2 else power(self.W @ self.H, beta - 2)
-        if data.mask is not None: self.weight = data.mask if self.weight is None else data.mask * self.weight
+        self.tikhonov, self.solver = tikhonov, solve
+        self.g = obj.grad(self.W, self.H)
+        self.kkt = kkt_residual(obj, self.W, self.H)
+        allowed = obj.allowed(self.W, self.H)
+        self.free = free_set(self.W, self.H, self.g, min(1e-3, self.kkt), allowed)
+        self.hess = obj.hessian(self.W, self.H)
+        self.precond = BlockJacobi(self.hess, self.free)
+        self.shift = 0.
+        if tikhonov: self.shift = tikhonov * float(self.hess.blocks()[0].diagonal(dim1=1, dim2=2).mean())
+
+    @property
+    def data(self) -> Data: return self.objective.data
 
     def cut(self, v: Pair) -> Pair:
         "Zero outside the free set"
@@ -83,10 +88,11 @@ class Adjoint:
     def product(self, v: Pair) -> Pair:
         "The Hessian on the free set, penalties included, times v"
         A, B = self.hess(*v)
-        return self.off_scale(self.cut((A + self.shift * v[0], B + self.shift * v[1]) if self.shift else (A, B)))
+        if self.shift: A, B = A + self.shift * v[0], B + self.shift * v[1]
+        return self.off_scale(self.cut((A, B)))
 
     def off_scale(self, v: Pair) -> Pair:
-        "Without the part along the scale directions, which neither rounding nor an imperfect optimum may bring back"
+        "Without the part along the scale directions, which rounding may not bring back"
         return degauge(*self.cut((self.W, self.H)), *v) if self.free_scale else v
 
     def inverse(self, v: Pair) -> Pair:
@@ -98,44 +104,46 @@ class Adjoint:
         cut = self.cut(v)
         v = self.off_scale(cut)
         off, size = axpy(-1., v, cut), dot(cut, cut)
-        gauge, active = (dot(off, off) / size) ** .5 if size else 0., int((~self.free[0]).sum() + (~self.free[1]).sum())
-        if dot(v, v) == 0: return v, Certificate(self.kkt, 0., gauge, np.nan, active, 0, True, self.tikhonov)
+        gauge = (dot(off, off) / size) ** .5 if size else 0.
+        n_active = sum(int((~F).sum()) for F in self.free)
+        if dot(v, v) == 0: return v, Certificate(self.kkt, 0., gauge, np.nan, n_active, 0, True, self.tikhonov)
         u, info = self.solver(self.product, v, self.inverse, tol=tol, max_iter=max_iter)
         ritz = ritz_values(info)
-        ritz_min = -np.inf if info.negative_curvature else float(ritz[0]) if len(ritz) else np.nan
-        return u, Certificate(self.kkt, info.residual, gauge, ritz_min, active, info.n_iter, info.residual <= tol, self.tikhonov)
+        least = -np.inf if info.negative_curvature else float(ritz[0]) if len(ritz) else np.nan
+        done = info.residual <= tol
+        return u, Certificate(self.kkt, info.residual, gauge, least, n_active, info.n_iter, done, self.tikhonov)
 
     def vjp(self, gW: Tensor, gH: Tensor, *, tol: float = 1e-8) -> tuple[Tensor, Certificate]:
         "Gradient by the data, (n, f), of a function whose gradient by the factors is (gW, gH)"
-        (U, V), cert = self.solve((gW, gH), tol=tol)
-        G = torch.addmm(U @ self.H, self.W, V)
-        return (G if self.weight is None else G.mul_(self.weight)), cert
+        u, cert = self.solve((gW, gH), tol=tol)
+        return -self.objective.pull(self.W, self.H, *u), cert
 
     def jvp(self, dX: Tensor, *, tol: float = 1e-8) -> tuple[Pair, Certificate]:
         "Change of the factors, (n, k) and (k, f), when the data change by dX"
-        D = dX if self.weight is None else self.weight * dX
-        return self.solve((D @ self.H.T, self.W.T @ D), tol=tol)
+        A, B = self.objective.push(self.W, self.H, dX)
+        return self.solve((-A, -B), tol=tol)
 
 # %% ../nbs/30_implicit.ipynb #4f7675b7
 def feature_gradient(
-    data: Data,            # the problem, for instance attacked data
+    problem,               # an `Objective`, or `Data` for a β-divergence
     W: Tensor,             # its optimal codes, (n, k)
     H: Tensor,             # its optimal components, (k, f)
     W_ref: Tensor,         # codes to move away from, (n, k)
     H_ref: Tensor,         # components to move away from, (k, f)
-    beta: float = 2.,      # β of the divergence
+    beta: float = 2.,      # β, where `problem` is data
     *,
     tol: float = 1e-8,     # relative tolerance of the linear solve
     tikhonov: float = 0.,  # see `Adjoint`
-    **penalties,           # `l1`, `l2` that the factors were solved with
+    **penalties,           # `l1`, `l2`, where `problem` is data
 ) -> tuple[float, Tensor, Certificate]: # feature error, its gradient by the data (n, f), certificate
     "How the feature error changes with the data"
-    adj = Adjoint(data, W, H, beta, tikhonov=tikhonov, **penalties)
+    adj = Adjoint(problem, W, H, beta, tikhonov=tikhonov, **penalties)
     fe, gW, gH = feature_error_grad(adj.W, adj.H, W_ref, H_ref)
     G, cert = adj.vjp(gW, gH, tol=tol)
     if cert.ritz < 1e-9 and not tikhonov:
-        raise ValueError("the gradient is undefined: the Hessian is singular or indefinite beyond scale, so these factors are not "
-                         "identifiable. See identifiability(...); tikhonov=1e-3 gives the gradient of a regularised problem.")
+        raise ValueError("the gradient is undefined: the Hessian is singular or indefinite beyond scale, so these "
+                         "factors are not identifiable. See identifiability(...); tikhonov=1e-3 gives the gradient "
+                         "of a regularised problem.")
     return fe, G, cert
 
 # %% ../nbs/30_implicit.ipynb #8194a7f2
@@ -271,10 +279,9 @@ class Condition:
 # %% ../nbs/30_implicit.ipynb #b07c525c
 def _radius(adj: Adjoint, v: Tensor, size: float) -> float:
     "Relative step along +-v at which the first entry changes between zero and positive"
-    D = v if adj.weight is None else adj.weight * v
     (A, B), _ = adj.jvp(v)
-    P, Q = adj.hess(A, B)
-    best, rates = np.inf, (P - D @ adj.H.T, Q - adj.W.T @ D)
+    moved, pushed = adj.hess(A, B), adj.objective.push(adj.W, adj.H, v)
+    best, rates = np.inf, [m + p for m, p in zip(moved, pushed, strict=True)]
     for F, theta, move, lam, rate in zip(adj.free, (adj.W, adj.H), (A, B), adj.g, rates, strict=True):
         for value, speed in ((theta[F], move[F]), (lam[~F], rate[~F])):
             if len(value): best = min(best, float((value / speed.abs().clamp(min=1e-300)).min()))
@@ -289,10 +296,10 @@ def condition(
     solve_tol: float = 1e-5, # tolerance of the linear solves
     random_state=0,        # first direction
 ) -> Condition:            # kappa, the worst direction, where the law holds
-    "Spectral condition number of the factorization by power iteration, @eq-kappa"
+    "Spectral condition number of the factorization, by power iteration"
     d, C = adj.data, stack(adj.W, adj.H)
     v = torch.from_numpy(rng_of(random_state).standard_normal(d.shape)).to(adj.W)
-    if d.mask is not None: v = v * d.mask
+    if d.mask is not None: v = v * (d.mask > 0)
     kappas: list[float] = []
     v, unit, done = v / v.norm(), d.sq ** .5 / float(C.norm()), False
     while len(kappas) < max_iter and not done:
@@ -304,3 +311,93 @@ def condition(
         v = v / v.norm()
         done = len(kappas) > 2 and abs(kappas[-1] - kappas[-2]) <= tol * kappas[-1]
     return Condition(kappas[-1], kappas[0], _radius(adj, v, d.sq ** .5), v, len(kappas), done, cert)
+
+# %% ../nbs/30_implicit.ipynb #f0126862
+def _sklearn_objective(model, data: Data) -> Objective:
+    "What scikit-learn's NMF minimises, scaled so that one weight serves both factors"
+    a_W = float(model.alpha_W)
+    a_H = a_W if model.alpha_H == "same" else float(model.alpha_H)
+    a_W, a_H, rho = a_W * data.f, a_H * data.n, float(model.l1_ratio)
+    if (a_W == 0) != (a_H == 0):
+        raise ValueError("alpha_W and alpha_H must both be 0 or both be positive: a penalty on one factor alone costs "
+                         "nothing, since the other can take its scale.")
+    if a_W != a_H and 0 < rho < 1:
+        raise ValueError(f"alpha_W * n_features = {a_W:g} and alpha_H * n_samples = {a_H:g} must be equal where "
+                         "l1_ratio is neither 0 nor 1, or no common weight exists.")
+    weight = (a_W * a_H) ** .5
+    return Entrywise(data, model.beta_loss, rho * weight, (1 - rho) * weight)
+
+
+def objective_of(
+    model,              # a model with `objective(X)`, scikit-learn's NMF, or anything else with `loss`
+    X,                  # (n, f) data
+    *,
+    loss=None,          # overrides what the model says
+    **given,            # `mask`, `weights`
+) -> tuple[Objective, tuple[str, ...]]:   # in float64, and what a reader must know
+    "What a model minimises on `X`"
+    obj: Objective
+    if loss is not None or model is None:
+        obj = Entrywise(as_data(X, **given), "frobenius" if loss is None else loss)   # type: ignore[arg-type]
+    elif hasattr(model, "objective"): obj = model.objective(X, **given)
+    elif hasattr(model, "beta_loss") and hasattr(model, "alpha_W"): obj = _sklearn_objective(model, as_data(X, **given))
+    else:
+        raise ValueError(f"{type(model).__name__} does not say what it minimises: give it a method objective(X) that "
+                         "returns an Objective, for instance al.Objective(X, loss='kullback-leibler'), or pass loss=.")
+    return obj.at(in_double(obj.data)), obj.notes
+
+# %% ../nbs/30_implicit.ipynb #7da89d6d
+@dataclass(frozen=True)
+class Solved:
+    "A factorization at an optimum of its own objective"
+    objective: Objective     # what is minimised, in float64
+    W: Tensor                # codes, (n, k)
+    H: Tensor                # components, (k, f)
+    kkt: float               # KKT residual
+    moved: float             # feature error between what was handed in and what is here
+    notes: tuple[str, ...] = ()   # what a reader must know
+
+    @property
+    def factors(self) -> Pair:
+        "(W, H)"
+        return self.W, self.H
+
+
+def _factors_of(model, obj: Objective, X, W, H, given: dict) -> Pair:
+    "The factors that were handed in, as float64 tensors"
+    like = obj.data.X
+    if H is None:
+        if model is None: raise ValueError("components H are needed where there is no model: pass H (k, f), and W if you have it.")
+        if not hasattr(model, "components_"): model = clone(model).fit(X, **given)
+        W, H = model.factors(X, **given) if hasattr(model, "factors") else (model.transform(X), model.components_)
+    H = torch.as_tensor(np.asarray(H, float)).to(like.device)
+    if H.ndim != 2 or H.shape[1] != obj.data.f:
+        raise ValueError(f"H must be (k, {obj.data.f}), one row a component in the order of the features of X, got {tuple(H.shape)}.")
+    W = solve_codes(obj.data, H, getattr(obj, "beta", None) or 2.) if W is None else torch.as_tensor(np.asarray(W, float)).to(like.device)
+    if W.shape != (obj.data.n, len(H)): raise ValueError(f"W must be {(obj.data.n, len(H))}, got {tuple(W.shape)}.")
+    for name, T in (("W", W), ("H", H)):
+        if not bool(torch.isfinite(T).all()) or bool((T < 0).any()): raise ValueError(f"{name} must be finite and >= 0.")
+    if bool(((W.norm(dim=0) == 0) | (H.norm(dim=1) == 0)).any()):
+        raise ValueError("a component is zero: its features mean nothing. Lower n_components, or leave it out.")
+    return W, H
+
+
+def solution(
+    model,                     # a fitted model, an unfitted one (a clone is fitted), or None
+    X,                         # (n, f) data
+    *,
+    mask=None,                 # (n, f), True = observed
+    weights=None,              # (n, f), how much an entry counts
+    W=None,                    # (n, k), somebody's codes; solved for where only H is given
+    H=None,                    # (k, f), somebody's components
+    loss=None,                 # of the factors given, or instead of the model's
+    tol: float = 1e-9,         # KKT residual to reach
+) -> Solved:
+    "A factorization read from a model or from arrays, and solved"
+    given = {name: v for name, v in (("mask", mask), ("weights", weights)) if v is not None}
+    obj, notes = objective_of(model, X, loss=loss, **given)
+    W, H = _factors_of(model, obj, X, W, H, given)
+    run = polish(obj, W, H, tol=tol, max_iter=300)
+    kkt = kkt_residual(obj, *run.state)
+    if kkt > max(tol, 1e-6): notes = (*notes, f"not solved: KKT residual {kkt:.1e} after {run.n_iter} Newton steps ({run.status})")
+    return Solved(obj, run.state[0], run.state[1], kkt, feature_error(W, H, *run.state), notes)

@@ -12,15 +12,16 @@ from torch import Tensor
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data, _check_n_features
-from .align import balance
 from .core import Data, as_data, check_choice, check_number, give_back, rng_of
 from .divergence import beta_of, divergence
-from .loop import Run, Status, iterate
-from .polish import Objective, in_double, kkt_residual, measure, polish
-from .solvers import INITS, hals_step, mu_step, mue_step, solve_codes, start
+from .factorize import SOLVERS, factorize
+from .loop import Run, Status
+from .objective import Entrywise, Objective
+from .polish import in_double, kkt_residual
+from .solvers import INITS, solve_codes, start
 
 # %% auto #0
-__all__ = ['SOLVERS', 'penalty_weights', 'best_scale', 'FactorModel', 'NMF']
+__all__ = ['penalty_weights', 'FactorModel', 'NMF']
 
 # %% ../nbs/15_nmf.ipynb #4d530272
 try: from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -35,31 +36,9 @@ def penalty_weights(
     l1: float = 0.,     # L1 penalty, a pure number
     l2: float = 0.,     # L2 penalty, a pure number
 ) -> tuple[float, float]:  # (l1, l2) as they stand in the objective
-    "The weights that the pure numbers `l1` and `l2` stand for on this data, by @eq-weights"
+    "The weights that the pure numbers `l1` and `l2` stand for on this data"
     size, m = data.n_observed / math.sqrt(data.n * data.f), max(data.level, 1e-300)
     return l1 * m ** (beta - .5) * size if l1 else 0., l2 * m ** (beta - 1) * size if l2 else 0.
-
-# %% ../nbs/15_nmf.ipynb #2d4081d2
-def best_scale(
-    W: Tensor,          # codes
-    H: Tensor,          # components
-    l1: float,          # L1 weight as it stands in the objective
-    l2: float,          # L2 weight as it stands in the objective
-    off: float = 0.,    # a component with |W_k| |H_k| at most this is switched off
-) -> tuple[Tensor, Tensor]:  # scaled codes and components
-    "Scale the components so that the penalty is smallest, the product unchanged"
-    a, b = W.sum(-2), H.sum(-1)
-    A, B = W.square().sum(-2), H.square().sum(-1)
-    alive = A.sqrt() * B.sqrt() > off
-    t = torch.log(B / A) / 4 if l2 else torch.log(b / a) / 2
-    t = torch.where(alive, t, torch.zeros_like(a))
-    for _ in range(20 if l1 and l2 else 0):
-        up, down = torch.exp(t), torch.exp(-t)
-        g = l1 * (a * up - b * down) + l2 * (A * up * up - B * down * down)
-        h = l1 * (a * up + b * down) + 2 * l2 * (A * up * up + B * down * down)
-        t = torch.where(alive, t - (g / h).clamp(-1, 1), t)
-    s, alive = torch.exp(t), alive.to(W.dtype)
-    return W * (alive * s).unsqueeze(-2), H * (alive / s).unsqueeze(-1)
 
 # %% ../nbs/15_nmf.ipynb #d1ac00f1
 def _sk_callback(model, X, y, run_ctx):
@@ -75,10 +54,14 @@ def _sk_callback(model, X, y, run_ctx):
     return watch
 
 # %% ../nbs/15_nmf.ipynb #878e1a76
+def _given(**what) -> dict:
+    return {name: value for name, value in what.items() if value is not None}
+
+
 class FactorModel(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
                   BaseEstimator):
     "Base of all estimators: `X ≈ W @ components_` with nonnegative factors"
-    _allow_missing, _allow_sparse = True, True
+    _allow_missing, _allow_sparse, _allow_weights = True, True, False
 
     def _check_params(self, data: Data) -> None:
         "Raise a ValueError that names a bad parameter; models extend it"
@@ -99,9 +82,15 @@ class FactorModel(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfo
         "The divergence in which `reconstruction_err_` and `kkt_residual_` are measured"
         return 2.
 
+    def _objective(self, data: Data) -> Objective:
+        "What the model minimises on `data`"
+        raise NotImplementedError(f"{type(self).__name__} does not say what it minimises: define _objective(data), which "
+                                  "returns an Objective, for instance Entrywise(data, loss='frobenius').")
+
     def _residual(self, data: Data, W: Tensor, H: Tensor) -> float:
         "How far the result is from the optimality conditions of this model"
-        return kkt_residual(data, W, H, self._beta())
+        try: return kkt_residual(self._objective(data), W, H)
+        except NotImplementedError: return kkt_residual(data, W, H, self._beta())
 
     def _solve_all(self, data: Data, Ws: Tensor, Hs: Tensor, watch) -> Run:
         "Every start of the stack in turn; the best run"
@@ -129,7 +118,7 @@ class FactorModel(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfo
             out.append(T.to(device=data.device, dtype=data.dtype, copy=True)[None])
         return out[0], out[1]
 
-    def _read(self, X, mask=None, *, reset: bool) -> Data:
+    def _read(self, X, mask=None, weights=None, *, reset: bool) -> Data:
         "Input checked scikit-learn's way, then as `Data`"
         if isinstance(X, Tensor):
             if X.ndim == 2: _check_n_features(self, X, reset=reset)
@@ -138,8 +127,26 @@ class FactorModel(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfo
             X = validate_data(self, X, reset=reset, dtype=[np.float64, np.float32],
                               accept_sparse="csr" if self._allow_sparse else False,
                               ensure_all_finite="allow-nan" if self._allow_missing else True)
-        return as_data(X, mask=mask, device=getattr(self, "device", "auto"), whole_columns=reset,
+        return self._data(X, mask, weights, whole_columns=reset)
+
+    def _data(self, X, mask=None, weights=None, *, whole_columns: bool = True) -> Data:
+        "Any matrix as this model takes it"
+        if weights is not None and not self._allow_weights:
+            raise ValueError(f"weights are not supported by {type(self).__name__} with these parameters: use mask=, or NMF.")
+        return as_data(X, mask=mask, weights=weights, device=getattr(self, "device", "auto"), whole_columns=whole_columns,
                        allow_missing=self._allow_missing, allow_sparse=self._allow_sparse)
+
+    def objective(
+        self,
+        X,              # (n, f) data; NaN = missing
+        *,
+        mask=None,      # (n, f), True = observed
+        weights=None,   # (n, f), how much an entry counts, >= 0
+    ) -> Objective:     # with its loss, weights and penalties in one unit
+        "What the model minimises on `X`"
+        data = self._data(X, mask, weights)
+        self._check_params(data)
+        return self._objective(data)
 
     def _components(self, like: Data) -> Tensor:
         return torch.as_tensor(self.components_).to(device=like.device, dtype=like.dtype)
@@ -169,8 +176,8 @@ class FactorModel(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfo
             warnings.warn(f"{name} {what[run.status]}", ConvergenceWarning, stacklevel=5)
 
     @with_callbacks
-    def _fit(self, X, y, mask, W, H) -> tuple[Data, Tensor]:
-        data = self._read(X, mask, reset=True)
+    def _fit(self, X, y, mask, weights, W, H) -> tuple[Data, Tensor]:
+        data = self._read(X, mask, weights, reset=True)
         self._check_params(data)
         self._kind = data.kind
         watched = getattr(self, "_skl_callbacks", None) or hasattr(self, "_parent_callback_ctx")
@@ -190,11 +197,12 @@ class FactorModel(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfo
         y=None,       # ignored
         *,
         mask=None,    # (n, f), True = observed
+        weights=None, # (n, f), how much an entry counts, >= 0 (1/sigma**2 for a known error sigma)
         W=None,       # (n, k), the codes to start from, for init='custom'
         H=None,       # (k, f), the components to start from
     ):                # the fitted model
         "Learn the components of `X`"
-        self._fit(X, y, mask, W, H)
+        self._fit(X, y, mask, weights, W, H)
         return self
 
     def fit_transform(
@@ -203,11 +211,12 @@ class FactorModel(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfo
         y=None,       # ignored
         *,
         mask=None,    # (n, f), True = observed
+        weights=None, # (n, f), how much an entry counts, >= 0 (1/sigma**2 for a known error sigma)
         W=None,       # (n, k), the codes to start from, for init='custom'
         H=None,       # (k, f), the components to start from
     ):                # (n, k), codes
         "Learn the components and return the codes: the same numbers as `fit(X).transform(X)`"
-        data, codes = self._fit(X, y, mask, W, H)
+        data, codes = self._fit(X, y, mask, weights, W, H)
         return give_back(codes, data.kind)
 
     def transform(
@@ -215,11 +224,22 @@ class FactorModel(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfo
         X,            # (m, f) data, old or new; NaN = missing
         *,
         mask=None,    # (m, f), True = observed
+        weights=None, # (m, f), how much an entry counts
     ):                # (m, k), codes
         "Optimal codes of `X` for the learned components"
         check_is_fitted(self)
-        data = self._read(X, mask, reset=False)
+        data = self._read(X, mask, weights, reset=False)
         return give_back(self._codes(data, self._components(data)), data.kind)
+
+    def factors(
+        self,
+        X,              # (n, f) data; NaN = missing
+        *,
+        mask=None,      # (n, f), True = observed
+        weights=None,   # (n, f), how much an entry counts, >= 0
+    ) -> tuple:         # (W, H): (n, k) and (k, f)
+        "The two factors between which `objective(X)` stands: the codes of `X`, and the components"
+        return self.transform(X, **_given(mask=mask, weights=weights)), self.components_
 
     def inverse_transform(
         self,
@@ -243,9 +263,9 @@ class FactorModel(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfo
         check_is_fitted(self)
         data = self._read(X, mask, reset=False)
         H, beta = self._components(data), self._beta()
-        seen = data.n if data.mask is None else data.mask.sum(0).clamp(min=1)
+        seen = data.n if data.mask is None else data.mask.sum(0) + (data.mask.sum(0) == 0)
         ones = torch.ones(data.n, 1, dtype=data.dtype, device=data.device)
-        base = float(divergence(data, ones, (data.T.X @ ones).T / seen, beta))
+        base = float(divergence(data, ones, (data.T.XM @ ones).T / seen, beta))
         if base <= 0: return 0.
         return 1 - float(divergence(data, self._codes(data, H), H, beta)) / base
 
@@ -260,29 +280,11 @@ class FactorModel(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfo
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
-# %% ../nbs/15_nmf.ipynb #e6fd3823
-SOLVERS = ("auto", "hals", "mu", "mue")
-
-
-def _best(obj: Objective, W: Tensor, H: Tensor) -> tuple[Tensor, Tensor]:
-    "The factorization of a stack that has the smallest objective"
-    if W.ndim == 2: return W, H
-    f = divergence(obj.data, W, H, obj.beta)
-    if obj.penalised:
-        f = f + sum((obj.l1 * T + obj.l2 / 2 * T * T).sum((-2, -1)) for T in (W, H))
-    i = int(torch.where(torch.isfinite(f), f, torch.inf).argmin())
-    return W[i], H[i]
-
-# %% ../nbs/15_nmf.ipynb #b55b1b78
-def _prune(obj: Objective, W: Tensor, H: Tensor) -> tuple[Tensor, Tensor]:
-    "Entries that multiplicative updates only kept above their bound, as zeros, if that is free"
-    scale = math.sqrt(obj.data.level / H.shape[0])
-    w, h = (torch.where(T <= 1e-7 * scale, torch.zeros_like(T), T) for T in (W, H))
-    return (w, h) if obj.loss(w, h) <= obj.loss(W, H) * (1 + 1e-6) else (W, H)
-
 # %% ../nbs/15_nmf.ipynb #c2175661
 class NMF(FactorModel):
     "Nonnegative matrix factorization: any β-divergence, missing entries, a certificate"
+    _allow_weights = True
+
     def __init__(self, n_components=2, *, loss="frobenius", solver="auto", init=None, n_init=1,
                  l1=0., l2=0., max_iter=2000, tol=1e-4, polish=False, random_state=None,
                  device="auto", verbose=False):
@@ -369,42 +371,21 @@ class NMF(FactorModel):
             if data.is_sparse or bool(zero.any()):
                 raise ValueError(f"loss={self.loss!r} is infinite where X is 0. Add a small "
                                  "constant to X, mark the zeros as missing, or use another loss.")
-        self.penalties_ = penalty_weights(data, beta, self.l1, self.l2)
 
-    def _step(self, data: Data):
-        "The update that `solver` names, as a pure function of the state"
-        beta, (l1, l2) = self._beta(), self.penalties_
-        off = 1e-10 * data.level * math.sqrt(data.n * data.f)
-        least = 1e-8 * math.sqrt(data.level / self.n_components)
-        name = "hals" if beta == 2 else "mue" if 1 <= beta < 2 else "mu"
-        if self.solver != "auto": name = self.solver
-        def step(state):
-            if name == "hals": state = hals_step(data, state, l1=l1, l2=l2, sweeps=2)
-            elif name == "mu": state = mu_step(data, state, beta, l1=l1, l2=l2, least=least)
-            else: return mue_step(data, state, beta, l1=l1, l2=l2, least=least)
-            return best_scale(*state, l1, l2, off) if l1 or l2 else state
-        return step
+    def _objective(self, data: Data) -> Entrywise:
+        beta = self._beta()
+        return Entrywise(data, beta, *penalty_weights(data, beta, self.l1, self.l2))   # type: ignore[arg-type]
 
     def _solve_all(self, data: Data, Ws: Tensor, Hs: Tensor, watch) -> Run:
-        obj = Objective(data, self._beta(), *self.penalties_)
-        state = (Ws[0], Hs[0]) if len(Ws) == 1 else (Ws, Hs)
-        run = iterate(self._step(data), state, lambda s: measure(obj, *_best(obj, s[0], s[1])),
-                      max_iter=self.max_iter, tol=self.tol, callback=watch,
-                      progress=self.verbose, desc=type(self).__name__)
-        W, H = _best(obj, *run.state[:2])
-        W, H = _prune(obj, W, H)
-        W, H = best_scale(W, H, obj.l1, obj.l2) if obj.penalised else balance(W, H)
-        if self.polish is False or run.status in (Status.interrupted, Status.nonfinite):
-            return Run((W, H), run.losses, run.n_iter, run.status, run.residuals)
-        end = polish(data, W, H, obj.beta, l1=obj.l1, l2=obj.l2, callback=watch,
-                     tol=1e-9 if self.polish is True else self.polish)
-        losses, residuals = (np.append(a, b[1:]) for a, b in
-                             ((run.losses, end.losses), (run.residuals, end.residuals)))
-        return Run(end.state, losses, run.n_iter + end.n_iter, end.status, residuals)
+        obj = self._objective(data)
+        self.penalties_ = obj.l1, obj.l2
+        W, H = (Ws[0], Hs[0]) if len(Ws) == 1 else (Ws, Hs)
+        goal = None if self.polish is False else 1e-9 if self.polish is True else self.polish
+        return factorize(obj, self.n_components, W=W, H=H, solver=self.solver, sweeps=2, max_iter=self.max_iter,
+                         tol=self.tol, polish_tol=goal, callback=watch, progress=self.verbose)
 
     def _codes(self, data: Data, H: Tensor) -> Tensor:
         return solve_codes(data, H, self._beta(), l1=self.penalties_[0], l2=self.penalties_[1])
 
     def _residual(self, data: Data, W: Tensor, H: Tensor) -> float:
-        l1, l2 = self.penalties_
-        return kkt_residual(data, W, H, self._beta(), l1=l1, l2=l2)
+        return kkt_residual(Entrywise(data, self._beta(), *self.penalties_), W, H)   # type: ignore[arg-type]

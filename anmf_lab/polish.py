@@ -12,45 +12,24 @@ import torch
 from torch import Tensor
 from .align import balance
 from .core import Data
-from .divergence import Hessian, both_parts, divergence, floor_of, hessian
-from .divergence import _at_nonzeros
+from .divergence import floor_of, power
 from .loop import Run, Status
-from .solvers import mu_step
+from .objective import Entrywise, Objective, Pair
 
 # %% auto #0
-__all__ = ['Pair', 'Objective', 'kkt_entries', 'kkt_residual', 'measure', 'dot', 'axpy', 'free_set', 'BlockJacobi', 'CGInfo',
-           'pcg', 'Polished', 'newton_direction', 'projected_search', 'in_double', 'polish']
+__all__ = ['problem_of', 'kkt_entries', 'kkt_residual', 'measure', 'dot', 'axpy', 'free_set', 'BlockJacobi', 'CGInfo', 'pcg',
+           'Polished', 'newton_direction', 'projected_search', 'in_double', 'polish']
 
-# %% ../nbs/13_polish.ipynb #20dffe3d
-Pair = tuple[Tensor, Tensor]   # a vector in the space of the factors: a part like W, one like H
-
-
-@dataclass(frozen=True, eq=False)
-class Objective:
-    "What is minimised, @eq-objective: data, β and penalties"
-    data: Data          # the problem
-    beta: float = 2.    # β
-    l1: float = 0.      # weight of the sum of both factors
-    l2: float = 0.      # weight of half their squares
-
-    @property
-    def penalised(self) -> bool: return bool(self.l1 or self.l2)
-
-    def loss(self, W: Tensor, H: Tensor) -> float:
-        "Value of the objective, @eq-objective"
-        f = float(divergence(self.data, W, H, self.beta))
-        if not self.penalised: return f
-        return f + sum(float((self.l1 * T + self.l2 / 2 * T * T).sum()) for T in (W, H))
-
-    def parts(self, W: Tensor, H: Tensor) -> tuple[Pair, Pair]:
-        "((N, P) for W, (N, P) for H): the gradient is P - N in both"
-        (N, P), (Nt, Pt), _ = both_parts(self.data, W, H, self.beta, loss=False)
-        if self.penalised: P, Pt = P + self.l1 + self.l2 * W, Pt + self.l1 + self.l2 * H
-        return (N, P), (Nt, Pt)
-
-    def hessian(self, W: Tensor, H: Tensor) -> Hessian:
-        "Hessian of the divergence (the L2 penalty adds `l2` times the identity)"
-        return hessian(self.data, W, H, self.beta)
+# %% ../nbs/13_polish.ipynb #a4c4fccd
+def problem_of(
+    problem,            # an `Objective`, or `Data` for a β-divergence
+    beta: float = 2.,   # β, where `problem` is data
+    l1: float = 0.,     # weight of the sum of both factors, likewise
+    l2: float = 0.,     # weight of half their squares, likewise
+) -> Objective:         # what is minimised
+    "The objective that the arguments describe"
+    if isinstance(problem, Objective): return problem
+    return Entrywise(problem, beta, l1, l2)   # type: ignore[arg-type]
 
 # %% ../nbs/13_polish.ipynb #f926497c
 def kkt_entries(
@@ -59,29 +38,33 @@ def kkt_entries(
     T: Tensor,       # a factor
     dim: int,        # the axis along which its components run: -2 for W, -1 for H
 ) -> Tensor:         # like T; 0 at a solution
-    "The residual r of @eq-kkt for every entry of a factor"
+    "How far every entry of a factor is from its optimality condition"
     floor = floor_of(T.dtype)
     unit = T.square().mean(dim, keepdim=True).sqrt().clamp(min=floor)
     return torch.minimum(T / unit, (P - N) / P.clamp(min=floor)).abs()
 
 
-def _residual(pW: tuple, pH: tuple, W: Tensor, H: Tensor, worst: bool) -> float:
-    rs = kkt_entries(pW[0], pW[1], W, -2), kkt_entries(pH[0], pH[1], H, -1)
+def _residual(obj: Objective, pW: tuple, pH: tuple, W: Tensor, H: Tensor, worst=False) -> float:
+    "Root mean square (or largest) residual of the entries that may move, of the worse factor"
+    rs = [kkt_entries(pW[0], pW[1], W, -2), kkt_entries(pH[0], pH[1], H, -1)]
+    allowed = obj.allowed(W, H)
+    if allowed is not None: rs = [torch.where(a, r, 0.) for r, a in zip(rs, allowed, strict=True)]
     return max(float(r.max() if worst else r.square().mean().sqrt()) for r in rs)
 
 
 def kkt_residual(
-    data: Data,             # the problem
+    problem,                # an `Objective`, or `Data` for a β-divergence
     W: Tensor,              # codes, (n, k)
     H: Tensor,              # components, (k, f)
-    beta: float = 2.,       # β
+    beta: float = 2.,       # β, where `problem` is data
     *,
-    l1: float = 0.,         # weight of the sum of both factors
-    l2: float = 0.,         # weight of half their squares
+    l1: float = 0.,         # weight of the sum of both factors, likewise
+    l2: float = 0.,         # weight of half their squares, likewise
     worst: bool = False,    # the largest entry instead of the root mean square
 ) -> float:                 # 0 at a solution; no unit
-    "How far (W, H) is from the optimality conditions: @eq-kkt over all entries"
-    return _residual(*Objective(data, beta, l1, l2).parts(W, H), W, H, worst)
+    "How far (W, H) is from the optimality conditions, over all entries"
+    obj = problem_of(problem, beta, l1, l2)
+    return _residual(obj, *obj.parts(W, H), W, H, worst)
 
 # %% ../nbs/13_polish.ipynb #8783183b
 def measure(
@@ -90,11 +73,8 @@ def measure(
     H: Tensor,         # components
 ) -> tuple[float, float]:  # (loss, residual)
     "Loss and KKT residual of one factorization, as `iterate` wants them"
-    (N, P), (Nt, Pt), f = both_parts(obj.data, W, H, obj.beta)
-    if obj.penalised:
-        P, Pt = P + obj.l1 + obj.l2 * W, Pt + obj.l1 + obj.l2 * H
-        f = f + sum((obj.l1 * T + obj.l2 / 2 * T * T).sum() for T in (W, H))
-    return float(f), _residual((N, P), (Nt, Pt), W, H, worst=False)
+    f, parts = obj.measure(W, H)
+    return f, _residual(obj, *parts, W, H)
 
 # %% ../nbs/13_polish.ipynb #d60eb4d1
 def dot(
@@ -119,28 +99,29 @@ def free_set(
     H: Tensor,            # components
     g: Pair,              # gradient
     margin: float = 0.,   # entries below this, relative to their component, count as zero
+    allowed: Pair | None = None,  # what the model lets move at all, from `Objective.allowed`
 ) -> Pair:                # boolean, shaped like W and H
     "Entries that a step may move: all but those at zero with a positive gradient"
     uW, uH = W.square().mean(-2, keepdim=True).sqrt(), H.square().mean(-1, keepdim=True).sqrt()
-    return ~((W <= margin * uW) & (g[0] > 0)), ~((H <= margin * uH) & (g[1] > 0))
+    free = ~((W <= margin * uW) & (g[0] > 0)), ~((H <= margin * uH) & (g[1] > 0))
+    return free if allowed is None else (free[0] & allowed[0], free[1] & allowed[1])
 
 # %% ../nbs/13_polish.ipynb #61b29ff8
 class BlockJacobi:
     "Inverse of the diagonal k x k blocks of a Hessian on the free set"
     def __init__(
         self,
-        hess: Hessian,          # whose blocks
+        hess,                   # an operator with `blocks`
         free: Pair,             # from `free_set`
         *,
-        l2: float = 0.,         # weight of the L2 penalty
         ridge: float = 1e-10,   # added to the diagonal, relative to its largest entry
     ):
         self.free, self.factors = free, []
         for blocks, F in zip(hess.blocks(), (free[0], free[1].mT), strict=True):
             f = F.to(blocks.dtype)
-            d = blocks.diagonal(dim1=-2, dim2=-1).clamp(min=0) + l2
+            d = blocks.diagonal(dim1=-2, dim2=-1).clamp(min=0)
             top = d.amax(-1, keepdim=True).clamp(min=floor_of(blocks.dtype))
-            eye = torch.diag_embed(torch.where(F, ridge * top + l2, torch.ones_like(d)))
+            eye = torch.diag_embed(torch.where(F, ridge * top, torch.ones_like(d)))
             L, info = torch.linalg.cholesky_ex(blocks * f[:, :, None] * f[:, None, :] + eye)
             bad = info != 0
             if bad.any():
@@ -196,17 +177,9 @@ class Polished(Run):
     n_hvp: int = 0       # products with the Hessian: the cost
 
 
-def _lost(obj: Objective, W: Tensor, H: Tensor) -> bool:
-    "Is a positive entry reconstructed as zero? (β < 2: the slope is infinite there)"
-    data = obj.data
-    if obj.beta >= 2: return False
-    if data.is_sparse: return bool(_at_nonzeros(data, W, H).min() <= 1e-14 * data.level)
-    return bool(((W @ H <= 1e-14 * data.level) & (data.X > 0)).any())
-
-
-def _safe_loss(obj: Objective, W: Tensor, H: Tensor, barrier: bool) -> float:
+def _safe_value(obj: Objective, W: Tensor, H: Tensor, barrier: bool) -> float:
     "The objective, infinite beyond the barrier"
-    return math.inf if barrier and _lost(obj, W, H) else obj.loss(W, H)
+    return math.inf if barrier and obj.lost(W, H) else float(obj.value(W, H))
 
 # %% ../nbs/13_polish.ipynb #3956466c
 def newton_direction(
@@ -216,18 +189,17 @@ def newton_direction(
     g: Pair,                # gradient
     residual: float,        # KKT residual, sets the precision
     *,
-    gauss_newton: bool = False,  # leave the slope out of the Hessian
+    gauss_newton: bool = False,  # a convex matrix in the place of the Hessian
     cg_max: int = 300,      # most products with the Hessian
 ) -> tuple[Pair, CGInfo]:   # the direction, and what CG did
-    "The step of @eq-newton: free entries move, held entries go to zero"
-    free = free_set(W, H, g, min(1e-3, residual))
+    "Newton's step: free entries move, held entries go to zero"
+    free = free_set(W, H, g, min(1e-3, residual), obj.allowed(W, H))
     hess = obj.hessian(W, H)
-    if gauss_newton and hess.R is not None:
-        hess = Hessian(obj.data, W, H, hess.D, torch.zeros_like(hess.R))
+    if gauss_newton: hess = hess.convex()
     def op(v):
         a, b = hess(*v)
-        return (a + obj.l2 * v[0]) * free[0], (b + obj.l2 * v[1]) * free[1]
-    pre, b = BlockJacobi(hess, free, l2=obj.l2), (-g[0] * free[0], -g[1] * free[1])
+        return a * free[0], b * free[1]
+    pre, b = BlockJacobi(hess, free), (-g[0] * free[0], -g[1] * free[1])
     p, info = pcg(op, b, pre, tol=min(.1, math.sqrt(residual)), max_iter=cg_max)
     if info.negative_curvature and not info.alphas: p = pre(b)
     return (torch.where(free[0], p[0], -W), torch.where(free[1], p[1], -H)), info
@@ -242,26 +214,30 @@ def projected_search(
     p: Pair,                # direction
     barrier: bool = False,  # refuse a zero where the data is positive
 ) -> tuple[Tensor, Tensor, float] | None:  # (W, H, objective), or None if no step will do
-    "The first step 1, 1/2, ... along max(0, theta + s p) that meets Armijo's condition, by @eq-fall where the objective can't tell"
-    data, s = obj.data, 1.
-    blur = 1e-12 * (abs(f) + data.n_observed * data.level**obj.beta)   # falls below this drown in rounding
+    "The first of the steps 1, 1/2, ... along max(0, theta + s p) that lowers the objective enough"
+    s, blur = 1., obj.rounding(f)         # smaller falls drown: there the slopes decide
     for _ in range(30):
         W2, H2 = (W + s * p[0]).clamp(min=0), (H + s * p[1]).clamp(min=0)
-        f2, d = _safe_loss(obj, W2, H2, barrier), (W2 - W, H2 - H)
+        f2, d = _safe_value(obj, W2, H2, barrier), (W2 - W, H2 - H)
         wanted = 1e-4 * dot(g, d)
         if f2 <= f + wanted: return W2, H2, f2
         if -blur < wanted < 0 and f2 <= f + blur:
-            (N, P), (Nt, Pt) = obj.parts(W2, H2)
-            if (dot(g, d) + dot((P - N, Pt - Nt), d)) / 2 <= wanted: return W2, H2, f2
+            if (dot(g, d) + dot(obj.grad(W2, H2), d)) / 2 <= wanted: return W2, H2, f2
         s /= 2
     return None
 
 # %% ../nbs/13_polish.ipynb #7de8481b
+def _multiplied(T: Tensor, parts: Pair, damping: float) -> Tensor:
+    return T * power(parts[0] / parts[1].clamp(min=floor_of(T.dtype)), damping)
+
+
 def _fallback(obj: Objective, W: Tensor, H: Tensor, f: float,
               barrier: bool) -> tuple[Tensor, Tensor, float] | None:
     "Ten multiplicative updates, if they help"
-    for _ in range(10): W, H = mu_step(obj.data, (W, H), obj.beta, l1=obj.l1, l2=obj.l2)
-    f2 = _safe_loss(obj, W, H, barrier)
+    for _ in range(10):
+        W = _multiplied(W, obj.parts(W, H)[0], obj.damping)
+        H = _multiplied(H, obj.parts(W, H)[1], obj.damping)
+    f2 = _safe_value(obj, W, H, barrier)
     return (W, H, f2) if f2 < f else None
 
 
@@ -273,41 +249,65 @@ def in_double(
     return Data(data.X.double(), None if data.mask is None else data.mask.double(), data.kind,
                 None if data.Xt is None else data.Xt.double())
 
+# %% ../nbs/13_polish.ipynb #1b1ca015
+@dataclass
+class _Newton:
+    "The iterate of `polish` and what it has been through"
+    obj: Objective
+    W: Tensor
+    H: Tensor
+    f: float                    # objective
+    barrier: bool               # the start lies on the right side of the barrier, and so must every step
+    n_hvp: int = 0
+    convex_steps: int = 0       # steps that still take the convex matrix
 
+    def read(self) -> tuple[Pair, float]:
+        "(gradient, KKT residual), after balancing where the scale is free"
+        if self.obj.scale_free: self.W, self.H = balance(self.W, self.H)
+        pW, pH = self.obj.parts(self.W, self.H)
+        return (pW[1] - pW[0], pH[1] - pH[0]), _residual(self.obj, pW, pH, self.W, self.H)
+
+    def step(self, g: Pair, residual: float, early: bool) -> bool:
+        "One Newton step, or updates where it does not descend; False if nothing does"
+        obj, convex = self.obj, self.convex_steps > 0
+        p, info = newton_direction(obj, self.W, self.H, g, residual, gauss_newton=convex)
+        self.n_hvp += info.n_iter
+        again = info.negative_curvature and early
+        self.convex_steps = 3 if again else max(self.convex_steps - 1, 0)
+        new = projected_search(obj, self.W, self.H, self.f, g, p, self.barrier)
+        new = new or _fallback(obj, self.W, self.H, self.f, self.barrier)
+        if new is None: return False
+        self.W, self.H, self.f = new
+        return True
+
+# %% ../nbs/13_polish.ipynb #044fa8d1
 def polish(
-    data: Data,                       # the problem
+    problem,                          # an `Objective`, or `Data` for a β-divergence
     W: Tensor,                        # codes to start from, (n, k)
     H: Tensor,                        # components to start from, (k, f)
-    beta: float = 2.,                 # β
+    beta: float = 2.,                 # β, where `problem` is data
     *,
-    l1: float = 0.,                   # weight of the sum of both factors
-    l2: float = 0.,                   # weight of half their squares
+    l1: float = 0.,                   # weight of the sum of both factors, likewise
+    l2: float = 0.,                   # weight of half their squares, likewise
     tol: float = 1e-9,                # KKT residual to reach
     max_iter: int = 100,              # most Newton steps
     callback: Callable | None = None, # `callback(n_iter, state, loss)`; a true answer stops
 ) -> Polished:                        # balanced factors, history, status, cost
     "Newton's method on both factors together, from a stopped run to a solved problem"
-    obj, dtype = Objective(in_double(data), beta, l1, l2), data.dtype
+    obj = problem_of(problem, beta, l1, l2)
+    dtype, obj = obj.data.dtype, obj.at(in_double(obj.data))
     W, H = W.double(), H.double()
-    f, gn, hvps, losses, ress, status = obj.loss(W, H), 0, 0, [], [], Status.max_iter
-    barrier = not _lost(obj, W, H)
+    at = _Newton(obj, W, H, float(obj.value(W, H)), barrier=not obj.lost(W, H))
+    losses, residuals, status = [], [], Status.max_iter
     try:
         for it in range(max_iter + 1):
-            if not obj.penalised: W, H = balance(W, H)
-            pW, pH = obj.parts(W, H)
-            g, res = (pW[1] - pW[0], pH[1] - pH[0]), _residual(pW, pH, W, H, worst=False)
-            losses.append(f); ress.append(res)
-            if res <= tol: status = Status.converged; break
-            if it and callback is not None and callback(it, (W, H), f):
-                status = Status.stopped; break
-            if it == max_iter: break
-            p, info = newton_direction(obj, W, H, g, res, gauss_newton=gn > 0)
-            hvps += info.n_iter
-            gn = 3 if info.negative_curvature and it < 10 else max(gn - 1, 0)
-            step = projected_search(obj, W, H, f, g, p, barrier)
-            step = step or _fallback(obj, W, H, f, barrier)
-            if step is None: status = Status.stalled; break
-            W, H, f = step
+            g, residual = at.read()
+            losses.append(at.f)
+            residuals.append(residual)
+            if residual <= tol: status = Status.converged
+            elif it and callback is not None and callback(it, (at.W, at.H), at.f): status = Status.stopped
+            elif it < max_iter and not at.step(g, residual, early=it < 10): status = Status.stalled
+            if status is not Status.max_iter: break
     except KeyboardInterrupt: status = Status.interrupted
-    return Polished((W.to(dtype), H.to(dtype)), np.array(losses), max(len(losses) - 1, 0),
-                    status, np.array(ress), n_hvp=hvps)
+    return Polished((at.W.to(dtype), at.H.to(dtype)), np.array(losses), max(len(losses) - 1, 0),
+                    status, np.array(residuals), n_hvp=at.n_hvp)

@@ -12,7 +12,8 @@ from torch import Tensor
 from sklearn.cluster import KMeans
 from sklearn.utils.extmath import randomized_svd
 from .core import Data, check_choice, rng_of, uniform
-from .divergence import entries, floor_of, newton_curvature, parts, power, product, _row_blocks
+from .divergence import floor_of, parts, power, product, _row_blocks
+from .objective import Beta, Loss, loss_of
 
 # %% auto #0
 __all__ = ['INITS', 'start', 'hals_update', 'masked_grams', 'masked_hals_update', 'hals_codes', 'hals_step', 'mu_exponent',
@@ -28,7 +29,7 @@ def _filled(data: Data):
         return sp.csr_array(tuple(T.numpy() for T in csr), shape=data.shape)
     X = data.X.double()
     if data.mask is not None:
-        M = data.mask.double()
+        M = (data.mask > 0).double()
         X = X + (1 - M) * (X.sum(0) / M.sum(0).clamp(min=1))
     return X.cpu().numpy()
 
@@ -180,8 +181,8 @@ def hals_step(
 def mu_exponent(
     beta: float,         # β
 ) -> float:              # γ, in (0, 1]
-    "The exponent γ of @eq-mu: the largest for which descent is proved"
-    return 1 / (2 - beta) if beta < 1 else 1 / (beta - 1) if beta > 2 else 1.
+    "The exponent γ of a multiplicative update: the largest for which descent is proved"
+    return Beta(beta).damping
 
 
 def mu_update(
@@ -264,42 +265,47 @@ def _newton_direction(g: Tensor, hess: Tensor, w: Tensor, margin: Tensor) -> Ten
 # %% ../nbs/12_solvers.ipynb #5dfbb2e8
 class _Rows:
     "A block of samples with fixed components: loss, gradient parts and Hessian of each row"
-    def __init__(self, X, M, H, beta, l1, l2):
-        self.X, self.M, self.H, self.beta, self.l1, self.l2 = X, M, H, beta, l1, l2
+    def __init__(self, X, M, H, loss, l1, l2):
+        self.X, self.M, self.H = X, M, H
+        self.fit: Loss = loss_of(loss)
+        self.l1, self.l2 = l1, l2
     def take(self, rows):
         M = None if self.M is None else self.M[rows]
-        return _Rows(self.X[rows], M, self.H, self.beta, self.l1, self.l2)
+        return type(self)(self.X[rows], M, self.H, self.fit, self.l1, self.l2)
     def _masked(self, T): return T if self.M is None else T * self.M
-    def loss(self, w):
-        X, Y = self.X if self.M is None else torch.where(self.M > 0, self.X, 1.0), w @ self.H
-        f = self._masked(entries(X, Y, self.beta)).sum(1) + (self.l1 * w + self.l2 / 2 * w * w).sum(1)
-        if self.beta >= 2: return f
-        lost = (self.X > 0) & (Y <= 1e-14 * self.X.mean(1, keepdim=True)) & (self.H.amax(0) > 0)
-        return torch.where(lost.any(1), torch.inf, f)
-    def parts(self, w):
+    def _seen(self, w):
+        "(X, Y) with X = Y in the holes"
         Y = w @ self.H
-        N, P = self._masked(self.X * power(Y, self.beta - 2)), self._masked(power(Y, self.beta - 1))
+        return (self.X, Y) if self.M is None else (torch.where(self.M > 0, self.X, Y + (Y == 0)), Y)
+    def _penalty(self, w): return (self.l1 * w + self.l2 / 2 * w * w).sum(1)
+    def loss(self, w):
+        X, Y = self._seen(w)
+        f = self._masked(self.fit.value(X, Y)).sum(1) + self._penalty(w)
+        lost = self.fit.lost(self.X, Y, self.X.mean(1, keepdim=True))
+        if lost is None: return f
+        return torch.where((lost & (self.H.amax(0) > 0)).any(1), torch.inf, f)
+    def parts(self, w):
+        N, P = (self._masked(T) for T in self.fit.parts(*self._seen(w)))
         return N @ self.H.T, P @ self.H.T + self.l1 + self.l2 * w
     def hess(self, w):
-        k, Y, b = len(self.H), w @ self.H, self.beta
-        if 1 <= b <= 2: D = newton_curvature(self.X, Y, b, self.X.mean(1, keepdim=True))
-        else: D = max(b - 1, 0) * power(Y, b - 2) + max(2 - b, 0) * self.X * power(Y, b - 3)
+        k = len(self.H)
+        D = self._masked(self.fit.bowl(*self._seen(w), self.X.mean(1, keepdim=True)))
         HH = (self.H[:, None] * self.H[None]).reshape(k * k, -1)
-        ridge = self.l2 * torch.eye(k, dtype=w.dtype, device=w.device)
-        return (self._masked(D) @ HH.T).reshape(-1, k, k) + ridge
+        return (D @ HH.T).reshape(-1, k, k) + self.l2 * torch.eye(k, dtype=w.dtype, device=w.device)
 
 # %% ../nbs/12_solvers.ipynb #cb43ed98
 class _GramRows(_Rows):
     "The same for least squares without holes: one Gram matrix for all"
-    def __init__(self, B, G, l1, l2): self.B, self.G, self.l1, self.l2, self.beta = B, G, l1, l2, 2.
+    def __init__(self, B, G, l1, l2):
+        self.B, self.G = B, G
+        self.fit, self.l1, self.l2 = Beta(2.), l1, l2
     def take(self, rows): return _GramRows(self.B[rows], self.G, self.l1, self.l2)
-    def loss(self, w):
-        fit = ((w @ self.G / 2 - self.B) * w).sum(1)
-        return fit + (self.l1 * w + self.l2 / 2 * w * w).sum(1)
+    def loss(self, w): return ((w @ self.G / 2 - self.B) * w).sum(1) + self._penalty(w)
     def parts(self, w): return self.B, w @ self.G + self.l1 + self.l2 * w
     def hess(self, w):
         k = len(self.G)
-        return (self.G + self.l2 * torch.eye(k, dtype=w.dtype, device=w.device)).expand(len(w), k, k)
+        ridge = self.l2 * torch.eye(k, dtype=w.dtype, device=w.device)
+        return (self.G + ridge).expand(len(w), k, k)
 
 # %% ../nbs/12_solvers.ipynb #463f649e
 def _descend(rows: _Rows, w: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
@@ -319,7 +325,7 @@ def _multiply(rows: _Rows, w: Tensor) -> tuple[Tensor, Tensor]:
     new, f0 = w, rows.loss(w)
     for _ in range(10):
         N, P = rows.parts(new)
-        new = new * power(N / P.clamp(min=floor_of(w.dtype)), mu_exponent(rows.beta))
+        new = new * power(N / P.clamp(min=floor_of(w.dtype)), rows.fit.damping)
     ok = rows.loss(new) < f0
     return torch.where(ok[:, None], new, w), ok
 
@@ -367,7 +373,7 @@ def solve_codes(
         M = None if data.mask is None else data.mask[i].double()
         block = Data(X.double(), M)
         unit = (H64.sum(0) if M is None else M * H64.sum(0)).sum(-1, keepdim=True)
-        total = block.X.sum(1, keepdim=True) / unit.clamp(min=floor_of(H64.dtype))
+        total = block.XM.sum(1, keepdim=True) / unit.clamp(min=floor_of(H64.dtype))
         w = total.expand(len(X), k).contiguous()
         for _ in range(10): w = mu_update(block, w, H64, beta, l1=l1, l2=l2)
         W[i] = _solve_rows(_Rows(block.X, M, H64, beta, l1, l2), w, max_iter, tol).to(data.dtype)
