@@ -15,7 +15,8 @@ from .core import Data, check_choice, check_number, give_back
 from .divergence import _with_values, beta_of, floor_of
 from .loop import Run, iterate
 from .minmax import alternating, approach, fitted, minmax_step
-from .nmf import FactorModel, best_scale, penalty_weights
+from .factorize import best_scale
+from .nmf import FactorModel, penalty_weights
 from .opponents import Adversary, Ball, Box, Bregman, LogBall, Price, QuadraticKL
 from .polish import kkt_residual
 from .solvers import hals_update
@@ -271,8 +272,8 @@ class ATNMF(FactorModel):
 
     def _beta(self) -> float: return self._opponent().beta
 
-    def _read(self, X, mask=None, *, reset: bool) -> Data:
-        data = super()._read(X, mask, reset=reset)
+    def _read(self, X, mask=None, weights=None, *, reset: bool) -> Data:
+        data = super()._read(X, mask, weights, reset=reset)
         zero = check_choice(self.missing, "missing", ("mask", "zero")) == "zero"
         return Data(data.X, None, data.kind, data.Xt) if zero else data
 

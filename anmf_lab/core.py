@@ -60,7 +60,7 @@ def check_choice(
 class Data:
     "A nonnegative matrix, what was observed of it, and how it came"
     X: Tensor                   # (n, f) strided, or sparse CSR; missing entries hold 0
-    mask: Tensor | None = None  # (n, f), same dtype, 1 = observed; None = all observed
+    mask: Tensor | None = None  # (n, f), same dtype, weights >= 0, 0 = missing; None = all 1
     kind: str = "numpy"         # what the caller handed in: "numpy" or "torch"
     Xt: Tensor | None = None    # sparse only: the transpose, also CSR
 
@@ -86,7 +86,18 @@ class Data:
     @cached_property
     def n_observed(self) -> int:
         "How many entries were observed (zeros of a sparse matrix are)"
-        return self.n * self.f if self.mask is None else int(self.mask.sum(dtype=torch.float64))
+        return self.n * self.f if self.mask is None else int((self.mask > 0).sum())
+    @cached_property
+    def weighted(self) -> bool:
+        "Do observed entries count differently?"
+        return self.mask is not None and not bool(((self.mask == 0) | (self.mask == 1)).all())
+    @property
+    def XM(self) -> Tensor:
+        "The data times their weights: what sums over features are made of"
+        return self._product if self.weighted else self.X
+    @cached_property
+    def _product(self) -> Tensor:
+        return self.X if self.mask is None else self.X * self.mask
     @cached_property
     def level(self) -> float:
         "Mean of the observed entries: the unit of the data"
@@ -97,10 +108,10 @@ class Data:
         v = self.values
         return float((v * v).sum(dtype=torch.float64))
     def mm(self, B: Tensor) -> Tensor:
-        "`X @ B` for `B` (f, k), or for a stack (r, f, k) in one product (r, n, k)"
-        if B.ndim == 2: return self.X @ B
+        "`XM @ B` for `B` (f, k), or for a stack (r, f, k) in one product (r, n, k)"
+        if B.ndim == 2: return self.XM @ B
         r, _, k = B.shape
-        XB = self.X @ B.movedim(0, 1).reshape(self.f, r * k)
+        XB = self.XM @ B.movedim(0, 1).reshape(self.f, r * k)
         return XB.reshape(self.n, r, k).movedim(1, 0)
 
 # %% ../nbs/00_core.ipynb #f500a1fe
@@ -179,12 +190,28 @@ def _check_mask(mask, X: Tensor, name: str) -> Tensor:
         raise ValueError("mask must be boolean (True = observed) or hold only 0 and 1.")
     return m.bool().to(X.device)
 
+# %% ../nbs/00_core.ipynb #802f6644
+def _check_weights(weights, X: Tensor, name: str) -> Tensor:
+    "`weights` as a tensor of the shape and type of `X`"
+    try: w = weights if isinstance(weights, Tensor) else torch.as_tensor(np.asarray(weights, float))
+    except (TypeError, ValueError):
+        raise ValueError(f"weights must be numbers >= 0, one for each entry of {name}.") from None
+    if tuple(w.shape) != tuple(X.shape):
+        raise ValueError(f"weights must have the shape of {name}, {tuple(X.shape)}, "
+                         f"got {tuple(w.shape)}.")
+    if not bool(torch.isfinite(w).all()) or bool((w < 0).any()):
+        raise ValueError("weights must be finite and >= 0 (1/sigma**2 for a known standard error "
+                         "sigma, 0 for a missing entry).")
+    return w.to(device=X.device, dtype=X.dtype)
+
 # %% ../nbs/00_core.ipynb #6571f6ec
-def _observed(X: Tensor, mask, name: str, whole_columns: bool) -> tuple[Tensor, Tensor | None]:
-    "Fold NaN and `mask` into (`X` with zeros in the holes, float mask or None)"
+def _observed(X: Tensor, mask, weights, name: str, whole_columns: bool) -> tuple:
+    "Fold NaN, `mask` and `weights` into (`X` with zeros in the holes, float weights or None)"
     M = ~torch.isnan(X)
     if mask is not None: M &= _check_mask(mask, X, name)
-    if M.all(): return X, None
+    omega = None if weights is None else _check_weights(weights, X, name)
+    if omega is not None: M &= omega > 0
+    if M.all() and (omega is None or bool((omega == 1).all())): return X, None
     for axis, what in ((1, "row"), (0, "column")):
         if what == "column" and not whole_columns: continue
         empty = torch.nonzero(~M.any(axis)).flatten().tolist()
@@ -192,13 +219,15 @@ def _observed(X: Tensor, mask, name: str, whole_columns: bool) -> tuple[Tensor, 
             more = f" and {len(empty)-1} more" if len(empty) > 1 else ""
             raise ValueError(f"{name} has nothing observed in {what} {empty[0]}{more}: "
                              f"drop such {what}s, or observe at least one entry of each.")
-    return torch.where(M, X, torch.zeros((), dtype=X.dtype, device=X.device)), M.to(X.dtype)
+    X = torch.where(M, X, torch.zeros((), dtype=X.dtype, device=X.device))
+    return X, M.to(X.dtype) if omega is None else torch.where(M, omega, 0.)
 
 # %% ../nbs/00_core.ipynb #84b602c9
 def as_data(
     X,                            # (n, f), any kind of matrix or nested lists; NaN = missing
     *,
     mask=None,                    # (n, f), True = observed; None = everything that is not NaN
+    weights=None,                 # (n, f), how much an entry counts, >= 0; None: all alike
     device="auto",                # where to compute: "auto" keeps torch input where it is
     dtype=None,                   # torch.float32 or torch.float64; None keeps the input's
     name: str = "X",              # the argument's name, for messages
@@ -215,14 +244,18 @@ def as_data(
     T = T.to(device=pick_device(device, X), dtype=dtype or T.dtype)
     if T.layout == torch.sparse_csr:
         _check_values(T.values(), name, allow_missing=False)
-        if mask is not None:
-            raise ValueError(f"mask needs a dense {name}: zeros of a sparse matrix are "
-                             f"observed zeros. Pass {name}.toarray().")
+        for what, value in (("mask", mask), ("weights", weights)):
+            if value is not None:
+                raise ValueError(f"{what} needs a dense {name}: zeros of a sparse matrix are "
+                                 f"observed zeros. Pass {name}.toarray().")
         return Data(T, None, kind, _transposed(T))
     _check_values(T, name, allow_missing)
-    if mask is not None and not allow_missing:
-        raise ValueError("mask is not supported here: every entry must be observed.")
-    return Data(*_observed(T, mask, name, whole_columns), kind)
+    for what, value in (("mask", mask), ("weights", weights)):
+        if value is not None and not allow_missing:
+            raise ValueError(f"{what} is not supported here: every entry must be observed "
+                             "and counts alike.")
+    T, M = _observed(T, mask, weights, name, whole_columns)
+    return Data(T, M, kind)
 
 # %% ../nbs/00_core.ipynb #2cd10f38
 def unit_of(

@@ -370,10 +370,10 @@ def _factors_of(model, obj: Objective, X, W, H, given: dict) -> Pair:
         if model is None: raise ValueError("components H are needed where there is no model: pass H (k, f), and W if you have it.")
         if not hasattr(model, "components_"): model = clone(model).fit(X, **given)
         W, H = model.factors(X, **given) if hasattr(model, "factors") else (model.transform(X), model.components_)
-    H = torch.as_tensor(np.asarray(H, float)).to(like.device)
+    W, H = (None if T is None else torch.as_tensor(T if torch.is_tensor(T) else np.array(T)).to(like) for T in (W, H))
     if H.ndim != 2 or H.shape[1] != obj.data.f:
         raise ValueError(f"H must be (k, {obj.data.f}), one row a component in the order of the features of X, got {tuple(H.shape)}.")
-    W = solve_codes(obj.data, H, getattr(obj, "beta", None) or 2.) if W is None else torch.as_tensor(np.asarray(W, float)).to(like.device)
+    if W is None: W = solve_codes(obj.data, H, getattr(obj, "loss", 2.))
     if W.shape != (obj.data.n, len(H)): raise ValueError(f"W must be {(obj.data.n, len(H))}, got {tuple(W.shape)}.")
     for name, T in (("W", W), ("H", H)):
         if not bool(torch.isfinite(T).all()) or bool((T < 0).any()): raise ValueError(f"{name} must be finite and >= 0.")

@@ -127,10 +127,10 @@ def rounding_residual(data: Data, per_sample: bool) -> float:
 
 # %% ../nbs/16_robust_losses.ipynb #c89c532a
 def with_weights(data: Data, omega: Tensor) -> Data:
-    "The problem in which entries have weights: `X` comes multiplied, `mask` holds the weights"
+    "The problem in which entries count with the weights `omega`; missing ones stay missing"
     mask = omega.expand(data.shape)
     if data.mask is not None: mask = torch.where(data.mask > 0, mask, 0.)
-    return Data(data.X * mask, mask, data.kind)
+    return Data(data.X, mask, data.kind)
 
 
 def weighted_codes_update(data: Data, W: Tensor, H: Tensor, omega: Tensor, solver: str) -> Tensor:

@@ -352,16 +352,16 @@ def _solve_rows(rows: _Rows, w: Tensor, max_iter: int, tol: float) -> Tensor:
 def solve_codes(
     data: Data,             # the problem: (n, f), dense, sparse or with holes
     H: Tensor,              # components, (k, f)
-    beta: float = 2.,       # β
+    beta=2.,                # β, the name of a loss, or a `Loss`
     *,
     l1: float = 0.,         # weight of the sum of the codes in the loss
     l2: float = 0.,         # weight of half their squares
     tol: float = 1e-10,     # residual at which a sample is done
     max_iter: int = 100,    # most Newton steps
 ) -> Tensor:                # (n, k), in the dtype of the data; computed in float64
-    "Optimal codes for fixed components, sample by sample, by the Newton steps of @eq-codes"
-    H64, k = H.double(), len(H)
-    if beta == 2 and data.mask is None:
+    "Optimal codes for fixed components, sample by sample, by Newton steps"
+    H64, k, loss = H.double(), len(H), loss_of(beta)
+    if loss == Beta(2.) and data.mask is None:
         B, G = data.mm(H.T).double(), H64 @ H64.T
         start = (B / (G.sum(1) + l1 + l2 + floor_of(G.dtype))).clamp(min=0)
         return _solve_rows(_GramRows(B, G, l1, l2), start, max_iter, tol).to(data.dtype)
@@ -375,6 +375,7 @@ def solve_codes(
         unit = (H64.sum(0) if M is None else M * H64.sum(0)).sum(-1, keepdim=True)
         total = block.XM.sum(1, keepdim=True) / unit.clamp(min=floor_of(H64.dtype))
         w = total.expand(len(X), k).contiguous()
-        for _ in range(10): w = mu_update(block, w, H64, beta, l1=l1, l2=l2)
-        W[i] = _solve_rows(_Rows(block.X, M, H64, beta, l1, l2), w, max_iter, tol).to(data.dtype)
+        rows = _Rows(block.X, M, H64, loss, l1, l2)
+        w, _ = _multiply(rows, w)
+        W[i] = _solve_rows(rows, w, max_iter, tol).to(data.dtype)
     return W

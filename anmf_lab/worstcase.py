@@ -20,6 +20,7 @@ class _WorstRows(_Rows):
     "Rows of the problem under attack, for fixed components"
     def __init__(self, adv: Adversary, X, M, H, l1, l2):
         super().__init__(X, M, H, adv.beta, l1, l2)
+        self.beta = adv.beta
         self.adv = adv
 
     def take(self, rows):

@@ -21,7 +21,8 @@ from anmf_lab.align import feature_error
 from anmf_lab.core import Data, as_data
 from anmf_lab.divergence import divergence
 from anmf_lab.loop import Status, iterate
-from anmf_lab.nmf import NMF, FactorModel, best_scale, penalty_weights
+from anmf_lab.factorize import best_scale
+from anmf_lab.nmf import NMF, FactorModel, penalty_weights
 from anmf_lab.polish import Objective, kkt_entries, kkt_residual, measure, pcg, polish
 from anmf_lab.selection import SpeckledSearchCV, speckles
 from anmf_lab.solvers import hals_step, mu_step, mue_step, solve_codes, start
@@ -189,12 +190,12 @@ def test_updates_never_raise_the_objective(seed, beta, masked, l1, l2):
     obj = Objective(data, beta, l1, l2)
     steps = [lambda s: mu_step(data, s, beta, l1=l1, l2=l2)] + ([lambda s: hals_step(data, s, l1=l1, l2=l2)] if beta == 2 else [])
     for step in steps:
-        f = iterate(step, state, lambda s: obj.loss(*s), max_iter=30, tol=0, every=1).losses
+        f = iterate(step, state, lambda s: obj.value(*s), max_iter=30, tol=0, every=1).losses
         assert (np.diff(f) <= 1e-10*abs(f[0])).all()
     if l1 or l2:
         W, H = best_scale(*state, l1, l2)
         assert_allclose(W @ H, state[0] @ state[1], rtol=1e-10)
-        assert obj.loss(W, H) <= obj.loss(*state) * (1 + 1e-12)
+        assert obj.value(W, H) <= obj.value(*state) * (1 + 1e-12)
 
 
 @settings(max_examples=20, deadline=None)
