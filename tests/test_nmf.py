@@ -308,7 +308,7 @@ def test_masked_completion_of_an_exact_matrix():
 # --- solver loop behaviour
 
 def test_interrupt_keeps_the_best(monkeypatch):
-    import anmf_lab.nmf as module
+    import anmf_lab.factorize as module
     calls = {"n": 0}
     original = module.hals_step
 
