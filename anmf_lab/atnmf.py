@@ -15,7 +15,7 @@ from .core import Data, check_choice, check_number, give_back
 from .divergence import _with_values, beta_of, floor_of
 from .loop import Run, iterate
 from .minmax import alternating, approach, fitted, minmax_step
-from .factorize import best_scale
+from .solve import best_scale
 from .nmf import FactorModel, penalty_weights
 from .opponents import Adversary, Ball, Box, Bregman, LogBall, Price, QuadraticKL
 from .polish import kkt_residual

@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data, _check_n_features
 from .core import Data, as_data, check_choice, check_number, give_back, rng_of
 from .divergence import beta_of, divergence
-from .factorize import SOLVERS, factorize
+from .solve import SOLVERS, factorize
 from .loop import Run, Status
 from .objective import Entrywise, Objective
 from .polish import in_double, kkt_residual

@@ -21,7 +21,7 @@ from anmf_lab.align import feature_error
 from anmf_lab.core import Data, as_data
 from anmf_lab.divergence import divergence
 from anmf_lab.loop import Status, iterate
-from anmf_lab.factorize import best_scale
+from anmf_lab.solve import best_scale
 from anmf_lab.nmf import NMF, FactorModel, penalty_weights
 from anmf_lab.polish import Objective, kkt_entries, kkt_residual, measure, pcg, polish
 from anmf_lab.selection import SpeckledSearchCV, speckles
@@ -308,7 +308,7 @@ def test_masked_completion_of_an_exact_matrix():
 # --- solver loop behaviour
 
 def test_interrupt_keeps_the_best(monkeypatch):
-    import anmf_lab.factorize as module
+    import anmf_lab.solve as module
     calls = {"n": 0}
     original = module.hals_step
 
