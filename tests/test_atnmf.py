@@ -510,7 +510,7 @@ def test_forgetting_scales_both_statistics():
     (dict(adversary=Price(2.), eps=2.), "replaces"), (dict(adversary=Price(2.), norm="linf"), "replaces"),
     (dict(adversary=Price(2.), solver="mu"), "replaces"), (dict(adversary=Price(2.), loss="kullback-leibler"), "attacks"),
     (dict(adversary=Adversary()), "reply"),
-], ids=str)
+], ids=lambda v: v if isinstance(v, str) else "-".join(v))
 def test_bad_adversaries_are_named(kw, word):
     with pytest.raises((ValueError, NotImplementedError), match=word): ATNMF(2, **kw).fit(ONES)
 
