@@ -141,7 +141,9 @@ class Objective:
         return AutoHessian(self, W, H)
     def push(self, W: Tensor, H: Tensor, dX: Tensor) -> Pair:
         "Change of the gradient when the data change by `dX`, (n, f)"
-        return torch.func.jvp(self._grad_of_data(W, H), (self.data.X,), (dX,))[1]
+        pull = torch.func.vjp(self._grad_of_data(W, H), self.data.X)[1]
+        along = torch.func.grad(lambda uv: (pull(uv)[0] * dX).sum())   # linear in (U, V)
+        return along((torch.zeros_like(W), torch.zeros_like(H)))
     def pull(self, W: Tensor, H: Tensor, U: Tensor, V: Tensor) -> Tensor:
         "The transpose of `push`: (n, f)"
         return torch.func.vjp(self._grad_of_data(W, H), self.data.X)[1]((U, V))[0]
@@ -162,7 +164,14 @@ class AutoHessian:
         if self.only_blocks:
             bW, bH = self.blocks()
             return torch.einsum("nij,nj->ni", bW, A), torch.einsum("fij,jf->if", bH, B)
-        return torch.func.jvp(self.objective.grad, (self.W, self.H), (A, B))[1]
+        return self._product(A, B)
+
+    def _product(self, A: Tensor, B: Tensor) -> Pair:
+        "Gradient of the slope along (A, B), which is the product since a Hessian is symmetric"
+        def slope(W, H):
+            gW, gH = self.objective.grad(W, H)
+            return (gW * A).sum() + (gH * B).sum()
+        return torch.func.grad(slope, argnums=(0, 1))(self.W, self.H)
 
     def convex(self) -> AutoHessian:
         "The block-diagonal stand-in, which is positive"
@@ -172,8 +181,7 @@ class AutoHessian:
         "Least-squares blocks (n, k, k), (f, k, k), scaled to the curvature along each factor"
         W, H = self.W, self.H
         HH, WW = H @ H.T, W.T @ W
-        grad = self.objective.grad
-        along = [torch.func.jvp(grad, (W, H), move)[1][i] for i, move in enumerate(((W, 0 * H), (0 * W, H)))]
+        along = self._product(W, 0 * H)[0], self._product(0 * W, H)[1]
         base = ((WW * HH).sum()).clamp(min=floor_of(W.dtype))
         a, b = ((T * h).sum().abs() / base for T, h in zip((W, H), along, strict=True))
         k = len(H)

@@ -34,9 +34,8 @@ def first_kink(adj, D):
     "Step along D at which, to first order, the set of zeros changes"
     (A, B), _ = adj.jvp(D, tol=1e-10)
     steps = [float((T[F] / V[F].abs()).min()) for F, T, V in zip(adj.free, (adj.W, adj.H), (A, B), strict=True) if F.any()]
-    D = D if adj.weight is None else adj.weight * D
-    P, Q = adj.hess(A, B)
-    for F, g, r in zip(adj.free, adj.g, (P - D @ adj.H.T, Q - adj.W.T @ D), strict=True):
+    rates = [m + p for m, p in zip(adj.hess(A, B), adj.objective.push(adj.W, adj.H, D), strict=True)]
+    for F, g, r in zip(adj.free, adj.g, rates, strict=True):
         if (~F).any():
             steps.append(float((g[~F] / r[~F].abs()).min()))
     return min(steps)
