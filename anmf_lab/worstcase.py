@@ -103,7 +103,7 @@ def _first_codes(data: Data, H: Tensor, low: Tensor) -> Tensor:
 def worst_codes(
     data: Data,          # the problem: (n, f), dense, sparse or with holes
     H: Tensor,           # components, (k, f)
-    adv: Adversary,      # from `Adversary.coder`
+    adv: Adversary,      # from `coder`
     *,
     l1: float = 0.,      # weight of the sum of the codes
     l2: float = 0.,      # weight of half their squares
