@@ -24,7 +24,7 @@ def check_lam(lam: float | Tensor) -> float | Tensor:
 
 def _check_budget(eps) -> None:
     "A `ValueError` where some budget is negative or not a number"
-    budget = torch.as_tensor(eps)
+    budget = torch.as_tensor(eps, dtype=torch.float64)
     if not bool(((budget >= 0) & budget.isfinite()).all()):
         raise ValueError(f"eps must be a number >= 0, got {eps}.")
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['majorizer', 'fitted', 'weighted_codes', 'minmax_codes', 'minmax_step', 'minmax_loss', 'sparse_like', 'worst_data',
            'entry_pairs', 'with_entries', 'row_sums', 'penalty', 'half_normal', 'sweeps', 'alternating', 'prices',
-           'approach']
+           'approach', 'guarded_codes']
 
 # %% ../nbs/22_minmax.ipynb #4d3e4b23
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from .adversary import check_lam, robust_loss, worst_delta
 from .core import Data, _transposed
-from .divergence import _at_nonzeros, _with_values, floor_of
+from .divergence import _at_nonzeros, _with_values, floor_of, parts
 from .loop import Run, Status
 from .solvers import hals_update, masked_grams, masked_hals_update, mu_update
 
@@ -81,7 +81,7 @@ def minmax_codes(
 ) -> Tensor:  # updated codes
     "One half-step that cannot raise `minmax_loss`: lower the parabolas of `majorizer` by HALS or multiplicatively"
     Y = fitted(data, W, H)
-    if bound == "uniform" and not isinstance(lam, Tensor): return _uniform(data, W, H, Y, lam, l1, l2, update)
+    if bound == "uniform" and not isinstance(lam, Tensor) and not data.weighted: return _uniform(data, W, H, Y, lam, l1, l2, update)
     return weighted_codes(data, W, H, Y, *majorizer(data.values, Y, lam, bound), l1=l1, l2=l2, update=update)
 
 
@@ -130,7 +130,7 @@ def worst_data(data: Data, W: Tensor, H: Tensor, lam: float | Tensor) -> Data:
     "The data after the adversary's reply: same zeros, same holes"
     U = data.values + worst_delta(data.values, fitted(data, W, H), lam)
     if data.is_sparse: return sparse_like(data, U)
-    return Data(U if data.mask is None else U * data.mask, data.mask, data.kind)
+    return Data(U if data.mask is None else U * (data.mask > 0), data.mask, data.kind)
 
 # %% ../nbs/22_minmax.ipynb #e1a00003
 def entry_pairs(data: Data, W: Tensor, H: Tensor) -> tuple[Tensor, Tensor]:
@@ -232,3 +232,34 @@ def approach(data: Data, W: Tensor, H: Tensor, lam: float, *, steps: int = 10, *
     for p in prices(lam):
         for _ in range(steps): state = minmax_step(data, state, p, **kw)
     return state
+
+# %% ../nbs/22_minmax.ipynb #e1a00007
+def _ratio(adv, data: Data, W: Tensor, H: Tensor, l1: float, l2: float) -> Tensor:
+    "Negative over positive part of the gradient of the game"
+    U = adv.reply(*entry_pairs(data, W, H))
+    attacked = Data(_with_values(data.X, U)) if data.is_sparse else with_entries(data, U)
+    N, P = parts(attacked, W, H, adv.beta)
+    return N / (P + l1 + l2 * W).clamp_min(floor_of(W.dtype))
+
+
+def guarded_codes(
+    adv,             # the opponent, from page 23
+    data: Data,      # the problem; `data.T` for the components
+    W: Tensor,       # codes, (n, k)
+    H: Tensor,       # components, (k, f)
+    l1: float = 0.,  # weight of the sum of the codes
+    l2: float = 0.,  # weight of half their squares
+) -> Tensor:         # updated codes
+    "One multiplicative step that raises no row's cost, whatever the adversary"
+    rows = lambda V: adv.row_costs(data, V, H) + adv.unit * penalty(V, l1, l2)
+    ratio = _ratio(adv, data, W, H, l1, l2)
+    s, proved = adv.multiplier(ratio, l2)
+    if proved:
+        lower = rows(W * ratio) < rows(W * s)
+        return W * torch.where(lower[:, None], ratio, s)
+    s, before = adv.multiplier(ratio.clamp(1e-3, 1e3), l2)[0], rows(W)   # a power of 0 would stay 0
+    for _ in range(5):
+        bad = ~(rows(W * s) <= before)
+        if not bad.any(): return W * s
+        s = torch.where(bad[:, None], s.sqrt(), s)
+    return torch.where(bad[:, None], W, W * s)

@@ -12,19 +12,21 @@ from .adversary import robust_loss, robust_slope, worst_delta
 from .bregman import bregman_loss, bregman_reply, kl_quadratic_loss, kl_quadratic_reply
 from .bregman import log_ball_loss, log_ball_reply, lowest, tempered
 from .core import Data, check_choice, check_number
-from .divergence import _with_values, floor_of, parts, power
-from .minmax import entry_pairs, minmax_codes, penalty, row_sums, sparse_like
-from .minmax import weighted_codes, with_entries
+from .divergence import floor_of, power
+from .minmax import entry_pairs, guarded_codes, minmax_codes, penalty, row_sums
+from .minmax import sparse_like, weighted_codes, with_entries
+from .objective import Loss
 
 # %% auto #0
-__all__ = ['LAM_RANGE', 'Adversary', 'guarded_codes', 'check_reply', 'Price', 'Ball', 'Box', 'check_positive', 'Bregman',
-           'QuadraticKL', 'LogBall']
+__all__ = ['KINKED', 'LAM_RANGE', 'Adversary', 'check_reply', 'Price', 'Ball', 'Box', 'check_positive', 'Bregman', 'QuadraticKL',
+           'LogBall']
 
-# %% ../nbs/23_opponents.ipynb #597e36b2
-class Adversary:
+# %% ../nbs/23_opponents.ipynb #74b95f8d
+class Adversary(Loss):
     "An opponent: what he does to an entry and what it costs; the rest follows from these two"
     beta = 2.                          # the divergence that he attacks
     smooth = True                      # the cost has a gradient everywhere
+    group: str | None = None           # entries that share a budget: "all", "row", "column"
     lam: float | Tensor | None = None  # his price, if he has one
     eps: float | None = None           # his budget, if he has one
 
@@ -40,46 +42,53 @@ class Adversary:
     def unit(self) -> float:
         "The cost is this many divergences: the paper's squared error has no factor 1/2"
         return 2. if self.beta == 2 else 1.
-
     @property
     def omega(self) -> float:
         "What the penalties are multiplied with, as the attack multiplies the fit"
         return 1.
-
     @property
     def sparse(self) -> bool:
         "Zeros stay zeros, so that only the nonzeros of sparse data need a look"
         return False
-
     @property
     def T(self) -> Adversary:
         "The adversary of the transposed problem"
         return self
+    @property
+    def exponent(self) -> float: return self.beta  # type: ignore[override]
+    @property
+    def notes(self) -> tuple[str, ...]:  # type: ignore[override]
+        return () if self.smooth else (KINKED,)
 
     def rows(self, at) -> Adversary:
         "The adversary of some rows"
         return self
 
-    def slope(self, X: Tensor, Y: Tensor) -> Tensor:
-        "Derivative of `cost` by `Y`"
-        if self.beta == 2: return self.unit * (Y - self.reply(X, Y))
-        return self.unit * (power(Y, self.beta - 1) - self.reply(X, Y) * power(Y, self.beta - 2))
+    def in_unit(self, u: float) -> Adversary:
+        "The same adversary where data are counted in units of `u`"
+        return _InUnit(self, u)
 
-    def curvature(self, X: Tensor, Y: Tensor) -> Tensor:
-        "Second derivative of `cost` by `Y`"
-        return torch.func.grad(lambda y: self.slope(X, y).sum())(Y)
-
-    def cross(self, X: Tensor, Y: Tensor) -> Tensor:
-        "Derivative of `slope` by `X`"
-        return torch.func.grad(lambda x: self.slope(x, Y).sum())(X)
+    def value(self, X, Y): return self.cost(X, Y)
+    def slope(self, X, Y):
+        m, p = self.parts(X, Y)
+        return p - m
+    def parts(self, X, Y):
+        m = self.reply(X, Y) * power(Y, self.beta - 2)
+        return self.unit * m, self.unit * power(Y, self.beta - 1)
+    def newton(self, X, Y, level):
+        if 1 < self.beta < 2: Y = torch.maximum(Y, torch.as_tensor(1e-6 * level, dtype=Y.dtype))
+        return self.curvature(X, Y)
+    def lost(self, X, Y, level):
+        low = torch.maximum(self.barrier(X), torch.as_tensor(1e-14 * level, dtype=Y.dtype))
+        return None if self.beta >= 2 else (X > 0) & (Y <= low)
 
     def held(self, X: Tensor, Y: Tensor, M: Tensor | None = None) -> tuple[Adversary, Tensor | float]:
         "An adversary of single entries that does the same here, and what he pays besides"
         return self, 0.
 
-    def coupling(self, X: Tensor, Y: Tensor, M: Tensor | None = None) -> Tensor | None:
-        "r, if the second derivative is that of `held` less r times its transpose, group by group"
-        return None
+    def coupling(self, X: Tensor, Y: Tensor, M: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        "(r, s): sharing takes r r' off the second derivative of a group, and r s' off the cross one"
+        return torch.zeros_like(Y), torch.zeros_like(Y)
 
     def check(self, data: Data) -> None:
         "Raise a `ValueError` for data that cannot be played on"
@@ -125,36 +134,23 @@ class Adversary:
         W = self.half(data, W, H, l1, l2)
         return W, self.T.half(data.T, H.T, W.T, l1, l2).T
 
-# %% ../nbs/23_opponents.ipynb #5febd3b3
-def _ratio(adv: Adversary, data: Data, W: Tensor, H: Tensor, l1: float, l2: float) -> Tensor:
-    "Negative over positive part of the gradient of the game"
-    U = adv.reply(*entry_pairs(data, W, H))
-    attacked = Data(_with_values(data.X, U)) if data.is_sparse else with_entries(data, U)
-    N, P = parts(attacked, W, H, adv.beta)
-    return N / (P + l1 + l2 * W).clamp_min(floor_of(W.dtype))
+# %% ../nbs/23_opponents.ipynb #0957841d
+KINKED = "the cost has a kink, where its gradient jumps: derivatives hold only away from it"
 
 
-def guarded_codes(
-    adv: Adversary,  # the opponent
-    data: Data,      # the problem; `data.T` for the components
-    W: Tensor,       # codes, (n, k)
-    H: Tensor,       # components, (k, f)
-    l1: float = 0.,  # weight of the sum of the codes
-    l2: float = 0.,  # weight of half their squares
-) -> Tensor:         # updated codes
-    "One multiplicative step that raises no row's cost, whatever the adversary"
-    rows = lambda V: adv.row_costs(data, V, H) + adv.unit * penalty(V, l1, l2)
-    ratio = _ratio(adv, data, W, H, l1, l2)
-    s, proved = adv.multiplier(ratio, l2)
-    if proved:
-        lower = rows(W * ratio) < rows(W * s)
-        return W * torch.where(lower[:, None], ratio, s)
-    s, before = adv.multiplier(ratio.clamp(1e-3, 1e3), l2)[0], rows(W)   # a power of 0 would stay 0
-    for _ in range(5):
-        bad = ~(rows(W * s) <= before)
-        if not bad.any(): return W * s
-        s = torch.where(bad[:, None], s.sqrt(), s)
-    return torch.where(bad[:, None], W, W * s)
+class _InUnit(Adversary):
+    "`other`, who thinks in the unit of the data, where they are counted in units of `u`"
+    def __init__(self, other: Adversary, u: float):
+        self.other, self.u = other, u
+        self.beta, self.smooth, self.lam, self.eps = other.beta, other.smooth, other.lam, other.eps
+    @property
+    def sparse(self): return self.other.sparse
+    @property
+    def omega(self): return self.other.omega
+    def reply(self, X, Y): return self.other.reply(self.u * X, self.u * Y) / self.u
+    def cost(self, X, Y): return self.other.cost(self.u * X, self.u * Y) / self.u**self.beta
+    def barrier(self, X): return self.other.barrier(self.u * X) / self.u
+    def multiplier(self, ratio, l2): return self.other.multiplier(ratio, l2)
 
 # %% ../nbs/23_opponents.ipynb #9fcd2aef
 def check_reply(adv: Adversary, data: Data) -> None:
@@ -193,6 +189,7 @@ class Price(Adversary):
 
     @property
     def omega(self) -> float: return float(torch.as_tensor(self.lam / (self.lam - 1)).mean())
+    def in_unit(self, u): return self
     @property
     def T(self): return replace(self, lam=self.lam.T) if isinstance(self.lam, Tensor) else self
 
@@ -242,15 +239,16 @@ class Ball(Adversary):
     @property
     def sparse(self): return self.group == "all"
     @property
-    def T(self):
-        return replace(self, group={"all": "all", "row": "column", "column": "row"}[self.group])
+    def T(self): return replace(self, group=dict(row="column", column="row").get(self.group, "all"))
+
+    def in_unit(self, u): return replace(self, eps=self.eps / u**2)
 
     def _best(self, X: Tensor, Y: Tensor, M: Tensor | None) -> tuple[Tensor, Tensor]:
         "(perturbation, price) for weights `M`: in the unit of the weights it is the plain ball"
         root = 1. if M is None else M.sqrt()
         r = ball_delta(root * X, root * Y, self.eps, group=self.group, mask=M)
         delta = r.delta if M is None else r.delta / M.sqrt().clamp_min(floor_of(X.dtype))
-        return delta, r.lam.clamp(*LAM_RANGE)
+        return delta, r.lam.detach().clamp(*LAM_RANGE)   # the envelope theorem: as if it were fixed
 
     def reply(self, X, Y, M=None): return X + self._best(X, Y, M)[0]
     def cost(self, X, Y): return (self.reply(X, Y) - Y)**2
@@ -261,15 +259,14 @@ class Ball(Adversary):
         return price, self.eps * lam[:, 0] if self.group == "row" else self.eps * lam.sum()
 
     def coupling(self, X, Y, M=None):
-        p = self.held(X, Y, M)[0]
-        free = torch.where((Y < p.lam * X) & (X != Y), p.reply(X, Y) - X, 0.)
-        w = free if M is None else free * M
+        lam = torch.as_tensor(self.held(X, Y, M)[0].lam, dtype=X.dtype)
+        delta, s, w = worst_delta(X, Y, lam), lam - 1, torch.ones_like(X) if M is None else M
+        free = torch.where(Y < lam * X, delta, 0.)
         dim = {"all": (0, 1), "row": 1, "column": 0}[self.group]
-        size = (w * free).sum(dim, keepdim=True).sqrt()
-        lam = torch.as_tensor(p.lam, dtype=X.dtype)
+        size = (w * free * free).sum(dim, keepdim=True)
         inside = (size > 0) & (lam > LAM_RANGE[0]) & (lam < LAM_RANGE[1])
-        r = (2 / (lam - 1)).sqrt() * w / size.clamp_min(floor_of(X.dtype))
-        return torch.where(inside, r, 0.)
+        root = torch.where(inside, (2 / s / size.clamp_min(floor_of(X.dtype)**2)).sqrt(), 0.)
+        return root * w * free, root * w * torch.where(Y < lam * X, -free, s * delta)
 
     def price(self, data: Data, W: Tensor, H: Tensor) -> Price:
         "The price at which this budget is spent"
@@ -307,6 +304,7 @@ class Box(Adversary):
         check_number(self.eps, "eps", low=0)
         check_choice(self.update, "update", ("hals", "mu"))
 
+    def in_unit(self, u): return replace(self, eps=self.eps / u)
     def reply(self, X, Y): return X + box_delta(X, Y, self.eps)
     def cost(self, X, Y): return (self.reply(X, Y) - Y)**2
     def curvature(self, X, Y): return torch.full_like(Y, 2.)
@@ -343,6 +341,7 @@ class Bregman(Adversary):
     def omega(self): return self.lam / (self.lam - 1)
     @property
     def sparse(self): return self.beta == 1
+    def in_unit(self, u): return self
     def reply(self, X, Y): return bregman_reply(X, Y, self.lam, self.beta)
     def cost(self, X, Y): return bregman_loss(X, Y, self.lam, self.beta)
     def barrier(self, X): return lowest(X, self.lam, self.beta)
@@ -369,6 +368,7 @@ class QuadraticKL(Adversary):
     smooth = False
 
     def __post_init__(self): check_number(self.lam, "lam", low=0, low_open=True)
+    def in_unit(self, u): return replace(self, lam=self.lam * u)
     def reply(self, X, Y): return kl_quadratic_reply(X, Y, self.lam)
     def cost(self, X, Y): return kl_quadratic_loss(X, Y, self.lam)
 
@@ -392,6 +392,7 @@ class LogBall(Adversary):
     smooth = False
 
     def __post_init__(self): check_number(self.eps, "eps", low=0)
+    def in_unit(self, u): return self
     def reply(self, X, Y): return log_ball_reply(X, Y, self.eps)
     def cost(self, X, Y): return log_ball_loss(X, Y, self.eps)
     def check(self, data): check_positive(data, self.beta)

@@ -1,6 +1,7 @@
 """AT-NMF: the adversary, the monotone algorithm, the published scheme, the estimator."""
 import math
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import anmf_lab as al
+from anmf_lab.align import feature_error
 from anmf_lab.adversary import (ball_delta, box_delta, box_loss, eps_of_lam, l1_delta, lam_of_eps, robust_loss,
                                 robust_slope, worst_delta)
 from anmf_lab.atnmf import ATNMF, online_update, opponent
@@ -22,9 +24,11 @@ from anmf_lab.completion import paper_fit
 from anmf_lab.core import Data, as_data
 from anmf_lab.synthetic import false_zeros, make_atnmf_synthetic
 from anmf_lab.divergence import parts
+from anmf_lab.implicit import feature_gradient
 from anmf_lab.minmax import alternating, approach, worst_data, half_normal, majorizer, minmax_loss, minmax_step
 from anmf_lab.opponents import Adversary, Ball, Box, Bregman, LogBall, Price, QuadraticKL
-from anmf_lab.worstcase import worst_codes
+from anmf_lab.polish import kkt_residual, polish
+from anmf_lab.worstcase import kinks, worst_codes
 
 LAMS = (1.02, 1.1, 1.5, 2., 3., 5., 10.)
 T = lambda A: torch.tensor(np.asarray(A, dtype=float))  # noqa: E731
@@ -422,6 +426,101 @@ def test_dense_gaussian_data_with_false_zeros():
     assert np.mean(at) <= .5 * np.mean(plain)
 
 
+class Thief(Adversary):
+    "Takes away, never adds: somebody's own adversary, with nothing but a reply and a cost"
+    def __init__(self, lam): self.lam = lam
+    def reply(self, X, Y): return (X + (X - Y) / (self.lam - 1)).clamp(min=0).minimum(X)
+    def cost(self, X, Y): return (self.reply(X, Y) - Y)**2 - self.lam * (self.reply(X, Y) - X)**2
+
+
+# --- the objective, its derivatives, the end of the road
+
+def sparse_parts(rng, n=12, f=10, k=3):
+    "Noisy data of sparse factors, so that the solution has zeros"
+    W, H = rng.gamma(2., size=(n, k)) * (rng.random((n, k)) < .6), rng.gamma(2., size=(k, f)) * (rng.random((k, f)) < .6)
+    W[:k], H[:, :k] = np.eye(k), np.eye(k)
+    return np.clip(W @ H + .25 * rng.normal(size=(n, f)), .02, None)
+
+
+GRADIENTS = {"price": dict(lam=1.5), "price 1.25": dict(lam=1.25), "ball": dict(eps=1.), "rows": dict(eps=.15, norm="row"),
+             "columns": dict(eps=.15, norm="column"), "KL": dict(loss="kullback-leibler", lam=1.6), "beta 1.5": dict(loss=1.5, lam=2.),
+             "own": dict(adversary="thief")}
+
+
+@pytest.mark.parametrize("how", [dict(), dict(l1=.02), dict(l2=.02), dict(data="mask"), dict(data="weights")], ids=str)
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_the_feature_error_has_the_gradient_of_the_resolved_problem(name, how):
+    "Adjoint of the min-max objective against central differences with re-solves"
+    rng = np.random.default_rng(3)
+    X, how, kw = sparse_parts(rng), dict(how), dict(GRADIENTS[name])
+    if "adversary" in kw: kw["adversary"] = Thief(2.)
+    what = how.pop("data", None)
+    given = {"mask": {"mask": rng.random(X.shape) > .15}, "weights": {"weights": .3 + rng.random(X.shape)}}.get(what, {})
+    m = ATNMF(3, random_state=0, polish=1e-12, max_iter=300, **kw, **how)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)   # 1e-12 may be below what rounding allows
+        W, H = (T(A) for A in m.fit(X, **given).factors(X, **given))
+    obj = m.objective(X, **given)
+    solve = lambda obj, W, H: polish(obj, W, H, tol=1e-13, max_iter=60).state  # noqa: E731
+    W, H = solve(obj, W, H)
+    assert kkt_residual(obj, W, H) < 1e-9 and bool((W < 1e-8).any() | (H < 1e-8).any()) and kinks(m._opponent(), obj.data, W, H) == 0
+    ref = W + .3 * T(rng.random(W.shape)), H + .3 * T(rng.random(H.shape))
+    _, G, certificate = feature_gradient(obj, W, H, *ref)
+    dX = T(rng.normal(size=X.shape)) * (obj.data.X > 0)
+    h = 1e-5
+    ends = [feature_error(*solve(obj.at(replace(obj.data, X=obj.data.X + s * h * dX)), W, H), *ref) for s in (1, -1)]
+    assert_allclose(float((G * dX).sum()), (ends[0] - ends[1]) / (2 * h), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("kw", [dict(lam=1.3), dict(eps=1.), dict(eps=.15, norm="row"), dict(eps=.15, norm="column"),
+                                dict(loss="kullback-leibler", l2=.01), dict(loss=1.5, lam=2.), dict(adversary=Thief(2.))], ids=str)
+def test_a_solved_model_is_told_so(rng, kw):
+    X = sparse_parts(rng)
+    m = ATNMF(3, polish=True, random_state=0, **kw)   # a ConvergenceWarning would be an error
+    W = m.fit_transform(X)
+    assert m.status_ == "converged" and m.kkt_residual_ <= 1e-8
+    obj = m.objective(X)
+    assert_allclose(float(obj.value(T(W), T(m.components_))), m.loss_curve_[-1], rtol=1e-8)
+    assert kkt_residual(obj, T(W), T(m.components_)) <= 1e-8
+    assert rises(m.loss_curve_, rtol=1e-9) == 0
+
+
+def test_polish_needs_a_gradient(rng):
+    X = sparse_parts(rng)
+    for kw in (dict(eps=.1, norm="linf"), dict(loss="kullback-leibler", norm="l2"), dict(loss="itakura-saito", norm="log", eps=.1)):
+        with pytest.raises(ValueError, match="kink"): ATNMF(3, polish=True, **kw).fit(X)
+        assert "kink" in ATNMF(3, **kw).objective(X).notes[0]
+    with pytest.raises(ValueError, match="dense"): ATNMF(3, polish=True).fit(sp.csr_array(X))
+    with pytest.raises(ValueError, match="polish"): ATNMF(3, polish=-1.).fit(X)
+
+
+@pytest.mark.parametrize("c", [4.**-50, 4.**-15, 4.**15, 4.**50])   # exact, since the path to a kink depends on rounding
+def test_the_unit_of_the_data_does_not_matter(c):
+    "Prices have no unit; budgets are in squares (or units) of the data, a price on KL in its inverse"
+    X = sparse_parts(np.random.default_rng(0), 8, 7, 2)
+    for kw, unit in ((dict(lam=1.3, l1=.01, l2=.01), {}), (dict(eps=1.), dict(eps=2)), (dict(eps=.1, norm="row"), dict(eps=2)),
+                     (dict(eps=.1, norm="linf"), dict(eps=1)), (dict(loss="kullback-leibler", lam=3., l2=.01), {}),
+                     (dict(loss="kullback-leibler", norm="l2", lam=2.), dict(lam=-1)),
+                     (dict(loss="itakura-saito", lam=3.), {}), (dict(loss="itakura-saito", norm="log", eps=.1), {})):
+        fixed = dict(init="random", random_state=0, max_iter=8, tol=0)
+        a = ATNMF(2, **kw, **fixed).fit(X)
+        b = ATNMF(2, **{name: v * c**unit[name] if name in unit else v for name, v in kw.items()}, **fixed).fit(c * X)
+        assert_allclose(b.components_ / c**.5, a.components_, rtol=1e-6, atol=1e-9, err_msg=str(kw))
+        assert_allclose(b.transform(c * X) / c**.5, a.transform(X), rtol=1e-6, atol=1e-8, err_msg=str(kw))
+        assert_allclose(b.perturb(c * X) / c, a.perturb(X), rtol=1e-5, atol=1e-7, err_msg=str(kw))
+
+
+@pytest.mark.parametrize("c", [4.**-28, 4.**-15, 4.**15, 4.**28])
+def test_nor_does_it_in_float32(c):
+    X = sparse_parts(np.random.default_rng(0), 8, 7, 2)
+    for kw, unit in ((dict(lam=1.3), {}), (dict(eps=.1, norm="linf"), dict(eps=1)), (dict(eps=.1, norm="row"), dict(eps=2))):
+        fixed = dict(init="random", random_state=0, max_iter=8, tol=0)
+        a = ATNMF(2, **kw, **fixed).fit(X.astype(np.float32))
+        b = ATNMF(2, **{name: v * c**unit[name] if name in unit else v for name, v in kw.items()}, **fixed)
+        b.fit((c * X).astype(np.float32))
+        assert_allclose(b.components_ / c**.5, a.components_, rtol=1e-3, atol=1e-3, err_msg=str(kw))
+
+
 # --- bad input
 
 ONES = np.ones((5, 4))
@@ -439,13 +538,6 @@ ONES = np.ones((5, 4))
 ], ids=str)
 def test_bad_parameters_are_named(kw, word):
     with pytest.raises(ValueError, match=word): ATNMF(**({"n_components": 2} | kw)).fit(ONES)
-
-
-class Thief(Adversary):
-    "Takes away, never adds: somebody's own adversary, with nothing but a reply and a cost"
-    def __init__(self, lam): self.lam = lam
-    def reply(self, X, Y): return (X + (X - Y) / (self.lam - 1)).clamp(min=0).minimum(X)
-    def cost(self, X, Y): return (self.reply(X, Y) - Y)**2 - self.lam * (self.reply(X, Y) - X)**2
 
 
 def test_an_adversary_of_ones_own(rng):
