@@ -21,6 +21,7 @@ _WHERE = {
     "clustering_accuracy": "metrics",
     "corrupt": "noise",
     "factorize": "solve",
+    "factorize": "factorize",
     "false_zeros": "synthetic",
     "feature_error": "align",
     "list_datasets": "data",
