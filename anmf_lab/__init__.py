@@ -21,7 +21,6 @@ _WHERE = {
     "clustering_accuracy": "metrics",
     "corrupt": "noise",
     "factorize": "solve",
-    "factorize": "factorize",
     "false_zeros": "synthetic",
     "feature_error": "align",
     "list_datasets": "data",

@@ -4,26 +4,23 @@
 
 # %% ../nbs/29_atnmf.ipynb #70618e7c
 from __future__ import annotations
-from dataclasses import dataclass
-import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor
 from sklearn.utils.validation import check_is_fitted
-from .align import balance
-from .core import Data, check_choice, check_number, give_back
+from .core import Data, check_choice, check_number, give_back, in_unit, unit_of
 from .divergence import _with_values, beta_of, floor_of
-from .loop import Run, iterate
+from .loop import Run
 from .minmax import alternating, approach, fitted, minmax_step
-from .solve import best_scale
 from .nmf import FactorModel, penalty_weights
 from .opponents import Adversary, Ball, Box, Bregman, LogBall, Price, QuadraticKL
-from .polish import kkt_residual
+from .objective import Objective
+from .polish import in_double
 from .solvers import hals_update
-from .worstcase import worst_codes
+from .worstcase import Setting, game_residual, minmax_objective, train, worst_codes
 
 # %% auto #0
-__all__ = ['NORMS', 'opponent', 'online_update', 'Setting', 'paper_price', 'check_game', 'raised', 'ATNMF']
+__all__ = ['NORMS', 'opponent', 'online_update', 'paper_price', 'check_game', 'check_polish', 'raised', 'chosen', 'ATNMF']
 
 # %% ../nbs/29_atnmf.ipynb #dd6e1ae5
 NORMS = ("auto", "l2", "bregman", "row", "column", "linf", "log", "l1")
@@ -115,20 +112,7 @@ def online_update(
     for _ in range(sweeps): H = hals_update(B - l1 / omega, G, H)
     return H, (A, B)
 
-# %% ../nbs/29_atnmf.ipynb #bdb14451
-@dataclass(frozen=True)
-class Setting:
-    "What a fit is played with"
-    opponent: Adversary   # the adversary
-    l1: float = 0.        # weight of the sum of both factors, in the unit of the divergence
-    l2: float = 0.        # weight of half their squares, likewise
-
-    @property
-    def penalties(self) -> tuple[float, float]:
-        "(l1, l2) as they stand in the objective"
-        return self.opponent.unit * self.l1, self.opponent.unit * self.l2
-
-# %% ../nbs/29_atnmf.ipynb #9558aa7c
+# %% ../nbs/29_atnmf.ipynb #c1481abf
 def paper_price(adv: Adversary) -> float | None:
     "The price, if this is the paper's adversary"
     return float(adv.lam) if isinstance(adv, Price) and not isinstance(adv.lam, Tensor) else None
@@ -147,7 +131,16 @@ def check_game(adv: Adversary, data: Data, solver: str, l1: float = 0., l2: floa
                          f"without l2; got {adv!r}, l2={l2}. Pass X.toarray() for the others.")
     adv.check(data)
 
-# %% ../nbs/29_atnmf.ipynb #d0ee0422
+# %% ../nbs/29_atnmf.ipynb #d7343d60
+def check_polish(goal, adv: Adversary, data: Data) -> None:
+    "Raise a `ValueError` where Newton's method has nothing to go by"
+    if goal is not True: check_number(goal, "polish", low=0, low_open=True)
+    if data.is_sparse: raise ValueError("polish needs a dense X: pass X.toarray(), or polish=False.")
+    if not adv.smooth:
+        raise ValueError(f"polish needs a cost with a gradient everywhere, and that of {adv!r} has a "
+                         "kink: use polish=False.")
+
+# %% ../nbs/29_atnmf.ipynb #8b1bae4e
 def raised(adv: Adversary, data: Data, Ws: Tensor, Hs: Tensor, given: bool = False) -> Tensor | tuple:
     "A stack of starts, (r, n, k) and (r, k, f), above the barrier of `adv`"
     if data.is_sparse: return Ws, Hs
@@ -164,13 +157,39 @@ def raised(adv: Adversary, data: Data, Ws: Tensor, Hs: Tensor, given: bool = Fal
         Ws, Hs = (T + .1 * T.mean() + floor_of(data.dtype) for T in (Ws, Hs))
     return Ws * (1.1 * short()).clamp_min(1.), Hs
 
-# %% ../nbs/29_atnmf.ipynb #0cf010d3
+# %% ../nbs/29_atnmf.ipynb #b1b45227
+def _moves(data: Data, attacked: Data, u: float = 1.):
+    "Attacked data less the data, times `u`, as the caller's kind of array"
+    if not data.is_sparse: return give_back(u * (attacked.X - data.X), data.kind)
+    V, X = u * (attacked.values - data.values), data.X
+    if data.kind == "torch": return _with_values(X, V)
+    csr = (V, X.col_indices(), X.crow_indices())
+    return sp.csr_array(tuple(A.cpu().numpy() for A in csr), shape=data.shape)
+
+
+def chosen(adv, loss, norm, lam, eps, solver: str, bound: str) -> Adversary:
+    "The adversary that the parameters of `ATNMF` describe"
+    if adv is None: return opponent(loss, norm, lam, eps, "mu" if solver == "mu" else "hals", bound)
+    if not isinstance(adv, Adversary):
+        raise ValueError("adversary must be an Adversary, for example Price(2.), or a class of "
+                         "yours that inherits from it and defines reply(X, Y) and cost(X, Y); "
+                         f"got {adv!r}.")
+    if (lam, eps, norm, bound) != (None, None, "auto", "tight") or solver in ("hals", "mu"):
+        raise ValueError("adversary replaces lam, eps, norm and bound, and chooses its own steps, "
+                         "for example Price(2., update='mu'): leave them and solver at their defaults.")
+    if beta_of(loss) not in (2, adv.beta):
+        raise ValueError(f"loss={loss!r} is not what {adv!r} attacks (beta={adv.beta:g}). Leave loss out.")
+    return adv
+
+# %% ../nbs/29_atnmf.ipynb #3793f2c4
 class ATNMF(FactorModel):
     "NMF trained against an adversary who may move the data, at a price or within a budget"
+    _allow_weights = True
+
     def __init__(self, n_components=2, *, lam=None, eps=None, adversary=None, loss="frobenius",
                  norm="auto", missing="mask", solver="auto", bound="tight", continuation=False,
-                 init=None, n_init=1, l1=0., l2=0., max_iter=1000, tol=1e-3, forget=.9,
-                 store_perturbation=False, random_state=None, device="auto", verbose=False):
+                 init=None, n_init=1, l1=0., l2=0., max_iter=1000, tol=1e-3, polish=False,
+                 forget=.9, store_perturbation=False, random_state=None, device="auto", verbose=False):
         """
         Parameters
         ----------
@@ -205,6 +224,9 @@ class ATNMF(FactorModel):
             Approach a price below 1.5 through larger ones.
         init, n_init, max_iter, tol, random_state, device, verbose
             As in `NMF`.
+        polish : bool or float, default=False
+            Finish with Newton's method on the min-max objective to this KKT residual; True means
+            1e-9. For dense X and adversaries whose cost has no kink.
         l1, l2 : float >= 0, default=0
             Penalties on both factors, pure numbers as in `NMF`; multiplied with lam / (lam - 1),
             as the adversary multiplies the fit.
@@ -240,29 +262,13 @@ class ATNMF(FactorModel):
         self.loss, self.norm, self.missing = loss, norm, missing
         self.solver, self.bound, self.continuation = solver, bound, continuation
         self.init, self.n_init, self.l1, self.l2 = init, n_init, l1, l2
-        self.max_iter, self.tol, self.forget = max_iter, tol, forget
+        self.max_iter, self.tol, self.polish, self.forget = max_iter, tol, polish, forget
         self.store_perturbation, self.random_state = store_perturbation, random_state
         self.device, self.verbose = device, verbose
 
     def _opponent(self) -> Adversary:
         "The adversary that the parameters describe"
-        adv = self.adversary
-        if adv is None:
-            update = "mu" if self.solver == "mu" else "hals"
-            return opponent(self.loss, self.norm, self.lam, self.eps, update, self.bound)
-        if not isinstance(adv, Adversary):
-            raise ValueError("adversary must be an Adversary, for example Price(2.), or a class of "
-                             "yours that inherits from it and defines reply(X, Y) and cost(X, Y); "
-                             f"got {adv!r}.")
-        words = (self.lam, self.eps, self.norm, self.bound)
-        if words != (None, None, "auto", "tight") or self.solver in ("hals", "mu"):
-            raise ValueError("adversary replaces lam, eps, norm and bound, and chooses its own "
-                             "steps, for example Price(2., update='mu'): leave them and solver "
-                             "at their defaults.")
-        if beta_of(self.loss) not in (2, adv.beta):
-            raise ValueError(f"loss={self.loss!r} is not what {adv!r} attacks "
-                             f"(beta={adv.beta:g}). Leave loss out.")
-        return adv
+        return chosen(self.adversary, self.loss, self.norm, self.lam, self.eps, self.solver, self.bound)
 
     def _setting(self, data: Data) -> Setting:
         "What a fit to `data` is played with"
@@ -270,12 +276,23 @@ class ATNMF(FactorModel):
         l1, l2 = penalty_weights(data, adv.beta, self.l1, self.l2)
         return Setting(adv, adv.omega * l1, adv.omega * l2)
 
+    def _fitted_setting(self) -> Setting:
+        "What samples are coded with"
+        adv, (l1, l2) = self.opponent_, self.penalties_
+        return Setting(adv, l1 / adv.unit, l2 / adv.unit)
+
     def _beta(self) -> float: return self._opponent().beta
 
-    def _read(self, X, mask=None, weights=None, *, reset: bool) -> Data:
-        data = super()._read(X, mask, weights, reset=reset)
-        zero = check_choice(self.missing, "missing", ("mask", "zero")) == "zero"
-        return Data(data.X, None, data.kind, data.Xt) if zero else data
+    def _objective(self, data: Data) -> Objective:
+        "The min-max objective, the adversary eliminated, in the unit of `loss_curve_`"
+        setting = self._setting(data)
+        return minmax_objective(setting.opponent, data, *setting.penalties)
+
+    def _data(self, X, mask=None, weights=None, *, whole_columns: bool = True) -> Data:
+        data = super()._data(X, mask, weights, whole_columns=whole_columns)
+        if check_choice(self.missing, "missing", ("mask", "zero")) == "mask": return data
+        if weights is not None: raise ValueError("weights do not go with missing='zero': use missing='mask'.")
+        return Data(data.X, None, data.kind, data.Xt)
 
     def _check_params(self, data: Data) -> None:
         super()._check_params(data)
@@ -284,61 +301,59 @@ class ATNMF(FactorModel):
         check_choice(self.solver, "solver", ("auto", "hals", "mu", "alternating"))
         check_choice(self.bound, "bound", ("tight", "uniform"))
         check_game(self._opponent(), data, self.solver, self.l1, self.l2)
+        if self.polish is not False: check_polish(self.polish, self._opponent(), data)
 
     def _start(self, data: Data, W, H):
         return raised(self._opponent(), data, *super()._start(data, W, H), given=W is not None)
 
     def _solve(self, data: Data, W: Tensor, H: Tensor, watch) -> Run:
-        setting = self._setting(data)
-        adv, l1, l2 = setting.opponent, setting.l1, setting.l2
+        u = unit_of(data)
+        small, root, setting = in_unit(data, u), u**.5, self._setting(data).in_unit(u)
+        W, H, adv, price = W / root, H / root, setting.opponent, paper_price(setting.opponent)
+        l1, l2 = setting.l1, setting.l2
         if self.solver == "alternating":
-            return alternating(data, W, H, float(paper_price(adv) or 0), outer=min(self.max_iter, 100))
-        if self.continuation and isinstance(adv, Price) and not isinstance(adv.lam, Tensor):
-            W, H = approach(data, W, H, adv.lam, l1=l1, l2=l2, update=adv.update, bound=adv.bound)
-        off = 1e-10 * data.level * np.sqrt(data.n * data.f)
-
-        def step(state):
-            state = adv.step(data, state, l1, l2)
-            return best_scale(*state, l1, l2, off) if l1 or l2 else state
-
-        def measure(state):
-            game = float(adv.game(data, *state, l1, l2))
-            return (game, _residual(setting, data, *state)) if adv.smooth else game
-
-        run = iterate(step, (W, H), measure, max_iter=self.max_iter, callback=watch, desc="ATNMF",
-                      tol=self.tol * (1. if adv.smooth else .1), progress=self.verbose)
-        W, H = run.state if l1 or l2 else balance(*run.state)
-        return Run((W, H), run.losses, run.n_iter, run.status, run.residuals)
+            run = alternating(small, W, H, float(price or 0), outer=min(self.max_iter, 100))
+        else:
+            if self.continuation and price is not None and isinstance(adv, Price):
+                W, H = approach(small, W, H, price, l1=l1, l2=l2, update=adv.update, bound=adv.bound)
+            goal = None if self.polish is False else 1e-9 if self.polish is True else self.polish
+            run = train(setting, small, W, H, max_iter=self.max_iter, tol=self.tol, goal=goal,
+                        callback=watch, progress=self.verbose)
+        W, H = run.state
+        return Run((root * W, root * H), run.losses * u**adv.beta, run.n_iter, run.status, run.residuals)
 
     def _name_results(self, data: Data, run: Run) -> Tensor:
-        setting, self._stats = self._setting(data), None
-        adv, H = setting.opponent, run.state[1]
-        self.opponent_, self.penalties_ = adv.coder(data, *run.state), setting.penalties
+        setting, H, self._stats = self._setting(data), run.state[1], None
+        exact = in_double(data)
+        self.opponent_ = setting.opponent.coder(exact, *(T.double() for T in run.state))
+        self.penalties_ = setting.penalties
         W = super()._name_results(data, run)
-        self.lam_, self.eps_ = adv.terms(data, W, H)
-        if isinstance(self.lam_, Tensor): self.lam_ = give_back(self.lam_, data.kind)
+        self.lam_, self.eps_ = setting.opponent.terms(exact, W.double(), H.double())
+        if isinstance(self.lam_, Tensor): self.lam_ = give_back(self.lam_.to(data.dtype), data.kind)
         self.__dict__.pop("perturbation_", None)
-        if self.store_perturbation: self.perturbation_ = _moves(data, adv.attack(data, W, H))
+        if self.store_perturbation: self.perturbation_ = self._perturbation(data, W, H)
         return W
 
-    def _fitted_setting(self) -> Setting:
-        "What samples are coded with"
-        adv, (l1, l2) = self.opponent_, self.penalties_
-        return Setting(adv, l1 / adv.unit, l2 / adv.unit)
-
     def _codes(self, data: Data, H: Tensor) -> Tensor:
-        setting = self._fitted_setting()
-        return worst_codes(data, H, setting.opponent, l1=setting.l1, l2=setting.l2)
+        u = unit_of(data)
+        at, root = self._fitted_setting().in_unit(u), u**.5
+        return root * worst_codes(in_unit(data, u), H / root, at.opponent, l1=at.l1, l2=at.l2)
 
     def _residual(self, data: Data, W: Tensor, H: Tensor) -> float:
-        return _residual(self._fitted_setting(), data, W, H)
+        u = unit_of(data)
+        return game_residual(self._fitted_setting().in_unit(u), in_unit(data, u), W / u**.5, H / u**.5)
 
-    def perturb(self, X, *, mask=None):
+    def _perturbation(self, data: Data, W: Tensor, H: Tensor):
+        u = unit_of(data)
+        small = in_unit(data, u)
+        return _moves(small, self._opponent().in_unit(u).attack(small, W / u**.5, H / u**.5), u)
+
+    def perturb(self, X, *, mask=None, weights=None):
         "The adversary's reply (n, f) to the reconstruction of `X`: what to add for the worst case"
         check_is_fitted(self)
-        data = self._read(X, mask, reset=False)
+        data = self._read(X, mask, weights, reset=False)
         H = self._components(data)
-        return _moves(data, self._opponent().attack(data, self._codes(data, H), H))
+        return self._perturbation(data, self._codes(data, H), H)
 
     def partial_fit(self, X, y=None, *, mask=None):
         "Learn from one batch (b, f), the past multiplied by `forget`; needs squares and a price"
@@ -347,31 +362,14 @@ class ATNMF(FactorModel):
         self._check_params(data)
         setting = self._setting(data)
         adv, lam = setting.opponent, paper_price(setting.opponent)
-        if lam is None:
-            raise ValueError("partial_fit needs loss='frobenius' and a price lam (no eps).")
-        self._kind = data.kind
-        self.opponent_, self.penalties_ = adv, setting.penalties
+        if lam is None: raise ValueError("partial_fit needs loss='frobenius' and a price lam (no eps).")
+        self._kind, self.opponent_, self.penalties_ = data.kind, adv, setting.penalties
         H = self._start(data, None, None)[1][0] if first else self._components(data)
-        W = self._codes(data, H)
+        W, how = self._codes(data, H), dict(l1=setting.l1, l2=setting.l2)
         for _ in range(10 if first else 0):   # so that the first targets mean something
-            W, H = minmax_step(data, (W, H), lam, l1=setting.l1, l2=setting.l2)
+            W, H = minmax_step(data, (W, H), lam, **how)
         stats = None if first else self._stats
-        H, self._stats = online_update(data, H, W, stats, lam, self.forget, l1=setting.l1, l2=setting.l2)
+        H, self._stats = online_update(data, H, W, stats, lam, self.forget, **how)
         self.components_, self.n_components_, self.lam_ = give_back(H, data.kind), len(H), lam
         self.n_iter_ = (0 if first else self.n_iter_) + 1
         return self
-
-# %% ../nbs/29_atnmf.ipynb #1e8f390d
-def _residual(setting: Setting, data: Data, W: Tensor, H: Tensor) -> float:
-    "How far the min-max problem is from solved: NMF's residual at the attacked data"
-    attacked = setting.opponent.attack(data, W, H)
-    return kkt_residual(attacked, W, H, setting.opponent.beta, l1=setting.l1, l2=setting.l2)
-
-
-def _moves(data: Data, attacked: Data):
-    "Attacked data less the data, as the caller's kind of array"
-    if not data.is_sparse: return give_back(attacked.X - data.X, data.kind)
-    V, X = attacked.values - data.values, data.X
-    if data.kind == "torch": return _with_values(X, V)
-    csr = (V, X.col_indices(), X.crow_indices())
-    return sp.csr_array(tuple(A.cpu().numpy() for A in csr), shape=data.shape)

@@ -81,8 +81,8 @@ def minmax_codes(
 ) -> Tensor:  # updated codes
     "One half-step that cannot raise `minmax_loss`: lower the parabolas of `majorizer` by HALS or multiplicatively"
     Y = fitted(data, W, H)
-    shared = bound == "uniform" and not isinstance(lam, Tensor) and not data.weighted
-    if shared: return _uniform(data, W, H, Y, lam, l1, l2, update)
+    shared = bound == "uniform" and not data.weighted
+    if shared and not isinstance(lam, Tensor): return _uniform(data, W, H, Y, lam, l1, l2, update)
     return weighted_codes(data, W, H, Y, *majorizer(data.values, Y, lam, bound), l1=l1, l2=l2, update=update)
 
 
