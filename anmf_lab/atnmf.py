@@ -144,6 +144,12 @@ def check_polish(goal, adv: Adversary, data: Data) -> None:
 def raised(adv: Adversary, data: Data, Ws: Tensor, Hs: Tensor, given: bool = False) -> Tensor | tuple:
     "A stack of starts, (r, n, k) and (r, k, f), above the barrier of `adv`"
     if data.is_sparse: return Ws, Hs
+    seen = (data.X > 0) if data.mask is None else (data.X > 0) & (data.mask > 0)
+    lost = adv.beta < 2 and bool((seen & (Ws @ Hs <= 1e-14 * data.level)).any())
+    if lost and given:
+        raise ValueError("the start W @ H is 0 where X is positive, which costs without limit: "
+                         "add a small constant to W and H.")
+    if lost: Ws, Hs = (T + .1 * T.mean() for T in (Ws, Hs))
     low = adv.barrier(data.X)
     if data.mask is not None: low = low * (data.mask > 0)
     if not bool((low > 0).any()): return Ws, Hs

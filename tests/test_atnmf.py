@@ -485,6 +485,14 @@ def test_a_solved_model_is_told_so(rng, kw):
     assert rises(m.loss_curve_, rtol=1e-9) == 0
 
 
+def test_a_start_with_zeros_is_mended():
+    "NNDSVD of the identity predicts 0 for ones, which against the adversary on KL costs 1e153"
+    m = ATNMF(3, loss="kullback-leibler", init="nndsvd").fit(np.eye(8))
+    assert m.loss_curve_[-1] < 100 and np.isfinite(m.components_).all() and m.kkt_residual_ < 1e-2
+    with pytest.raises(ValueError, match="start"):
+        ATNMF(1, loss="kullback-leibler", init="custom").fit(np.eye(3), W=np.eye(3)[:, :1], H=np.eye(3)[:1])
+
+
 def test_polish_needs_a_gradient(rng):
     X = sparse_parts(rng)
     for kw in (dict(eps=.1, norm="linf"), dict(loss="kullback-leibler", norm="l2"), dict(loss="itakura-saito", norm="log", eps=.1)):
