@@ -87,7 +87,7 @@ def layer_faults(tree, me, number):
             continue
         if there >= here:
             yield f"{me} ({here:02d}) imports {name} ({there:02d}): only lower numbers"
-        elif here < 40 and here // 10 == 3 and 15 <= there < 30 and name != "stacked":   # a solver, not a model
+        elif here < 40 and here // 10 == 3 and 15 <= there < 30:
             yield f"{me} is an attack and imports the model {name}"
 
 
