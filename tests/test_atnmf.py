@@ -429,6 +429,7 @@ def test_dense_gaussian_data_with_false_zeros():
 class Thief(Adversary):
     "Takes away, never adds: somebody's own adversary, with nothing but a reply and a cost"
     def __init__(self, lam): self.lam = lam
+    def __repr__(self): return f"Thief({self.lam})"    # a test's name may hold no address
     def reply(self, X, Y): return (X + (X - Y) / (self.lam - 1)).clamp(min=0).minimum(X)
     def cost(self, X, Y): return (self.reply(X, Y) - Y)**2 - self.lam * (self.reply(X, Y) - X)**2
 

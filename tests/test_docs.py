@@ -77,12 +77,12 @@ def test_code_is_not_a_formula(tmp_path):
 
 
 def test_sidebar_has_every_page_in_its_layer(docs, tmp_path):
-    for name in ("index", "00_core", "12_solvers", "15_nmf", "25_anmf", "39_lafa", "49_cli", "tutorials/quickstart", "papers/anmf", "_draft"):
+    for name in ("index", "00_core", "12_solvers", "15_nmf", "25_anmf", "44_lafa", "59_cli", "tutorials/quickstart", "papers/anmf", "_draft"):
         p = tmp_path / f"{name}.ipynb"
         p.parent.mkdir(exist_ok=True)
         p.write_text("{}")
     contents = docs.sidebar(tmp_path)["website"]["sidebar"]["contents"]
     assert contents[0] == "index.ipynb"
-    assert [c["section"] for c in contents[1:]] == ["Tutorials", "The papers", "Foundations", "Solvers", "NMF and robust NMF",
-                                                    "Adversarial models", "Attacks", "Laboratory"]
+    assert [c["section"] for c in contents[1:]] == ["Tutorials", "The papers", "Foundations", "Objective and solvers",
+                                                    "NMF and robust NMF", "Adversarial models", "Trust", "Attacks", "Laboratory"]
     assert contents[1]["contents"] == ["tutorials/quickstart.ipynb"]
