@@ -261,8 +261,8 @@ def null_space(
         directions = [(A, B.T) for A, B in (op.pair(torch.from_numpy(N[:, i].copy()).to(adj.W)) for i in range(len(null)))]
     return NullSpace(len(null), w[:max(len(null) + 2, 4)], share, bool(w[0] >= -tol), resolved, directions)
 
-
-identifiability, Identifiability = null_space, NullSpace   # the old names
+identifiability = null_space   # the old names
+Identifiability = NullSpace
 
 # %% ../nbs/30_implicit.ipynb #4b157aa1
 @dataclass(frozen=True)
