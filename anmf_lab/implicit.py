@@ -258,7 +258,7 @@ def null_space(
         N = np.stack([op.back(torch.from_numpy(V[:, i].copy()).to(adj.W)).cpu().numpy() for i in null], 1)
         N = np.linalg.qr(N)[0]
         share = np.array([np.linalg.norm(N.reshape(-1, k, len(null))[:, j], 2) for j in range(k)])
-        directions = [(A, B.T) for A, B in (op.pair(torch.from_numpy(N[:, i].copy()).to(adj.W)) for i in range(len(null)))]
+        directions = [(A, B.T) for A, B in map(op.pair, torch.from_numpy(N.T.copy()).to(adj.W))]
     return NullSpace(len(null), w[:max(len(null) + 2, 4)], share, bool(w[0] >= -tol), resolved, directions)
 
 identifiability = null_space   # the old names
