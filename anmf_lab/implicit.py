@@ -155,7 +155,7 @@ class NullSpace:
     share: np.ndarray          # (k,) how much of a null direction can lie in each component, 0 to 1
     minimum: bool              # no negative eigenvalue
     resolved: bool             # the eigenvalues are accurate enough for the count
-    directions: list = field(default_factory=list, repr=False)  # the null directions, pairs (n, k), (k, f)
+    directions: list = field(default_factory=list, repr=False)  # null directions, pairs
 
     @property
     def identifiable(self) -> bool:
@@ -246,7 +246,7 @@ def _smallest(op: _Scaled, size: int, tol: float, rng) -> tuple[np.ndarray, np.n
 def null_space(
     adj: Adjoint,          # the solved factorization
     *,
-    tol: float = 1e-6,     # eigenvalues below this (of a matrix with unit diagonal blocks) count as null
+    tol: float = 1e-6,     # eigenvalues below this (unit diagonal blocks) count as null
     random_state=0,        # for the start of the eigensolver on large problems
 ) -> NullSpace:            # eigenvalues, directions and what they touch
     "Null directions of the Hessian beyond scale, and the components that they touch"
