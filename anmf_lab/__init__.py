@@ -14,7 +14,6 @@ _WHERE = {
     "L21NMF": "robust",
     "LaFA": "lafa",
     "NMF": "nmf",
-    "NegativeBinomial": "objective",
     "ONMF": "onmf",
     "Objective": "objective",
     "SpeckledSearchCV": "selection",
