@@ -14,6 +14,7 @@ _WHERE = {
     "L21NMF": "robust",
     "LaFA": "lafa",
     "NMF": "nmf",
+    "NegativeBinomial": "objective",
     "ONMF": "onmf",
     "Objective": "objective",
     "SpeckledSearchCV": "selection",

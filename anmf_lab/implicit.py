@@ -19,8 +19,8 @@ from .polish import BlockJacobi, CGInfo, axpy, dot, free_set, in_double, kkt_res
 from .solvers import solve_codes
 
 # %% auto #0
-__all__ = ['HELD', 'DENSE', 'Certificate', 'ritz_values', 'Adjoint', 'feature_gradient', 'Identifiability', 'identifiability',
-           'Condition', 'condition', 'objective_of', 'Solved', 'solution']
+__all__ = ['HELD', 'DENSE', 'identifiability', 'Identifiability', 'Certificate', 'ritz_values', 'Adjoint', 'feature_gradient',
+           'NullSpace', 'null_space', 'Condition', 'condition', 'objective_of', 'Solved', 'solution']
 
 # %% ../nbs/30_implicit.ipynb #40e29d36
 @dataclass(frozen=True)
@@ -142,20 +142,20 @@ def feature_gradient(
     G, cert = adj.vjp(gW, gH, tol=tol)
     if cert.ritz < 1e-9 and not tikhonov:
         raise ValueError("the gradient is undefined: the Hessian is singular or indefinite beyond scale, so these "
-                         "factors are not identifiable. See identifiability(...); tikhonov=1e-3 gives the gradient "
+                         "factors are not identifiable. See al.identifiability(...); tikhonov=1e-3 gives the gradient "
                          "of a regularised problem.")
     return fe, G, cert
 
 # %% ../nbs/30_implicit.ipynb #8194a7f2
 @dataclass(frozen=True)
-class Identifiability:
-    "Can the components be recovered from these data at all?"
+class NullSpace:
+    "Directions of the positive entries along which the fit stands still"
     excess: int                # null directions of the Hessian beyond the k scale directions
     values: np.ndarray         # its smallest eigenvalues (dimensionless, scale removed), ascending
     share: np.ndarray          # (k,) how much of a null direction can lie in each component, 0 to 1
     minimum: bool              # no negative eigenvalue
     resolved: bool             # the eigenvalues are accurate enough for the count
-    directions: list = field(default_factory=list, repr=False)  # the null directions, pairs (n, k), (k, f)
+    directions: list = field(default_factory=list, repr=False)  # null directions, pairs
 
     @property
     def identifiable(self) -> bool:
@@ -196,11 +196,9 @@ class _Scaled:
 
     def flat(self, A, B): return torch.cat([A.reshape(-1), B.T.reshape(-1)])
     def pair(self, v): return v[:self.cut_at].view(self.shapes[0]), v[self.cut_at:].view(self.shapes[1])
-    def forward(self, v):
-        "L^T v"
+    def forward(self, v):   # L^T v
         return torch.cat([(L.mT @ x[:, :, None]).reshape(-1) for L, x in zip(self.L, self.pair(v), strict=True)])
-    def back(self, v, upper=True):
-        "L^-T v, or L^-1 v"
+    def back(self, v, upper=True):   # L^-T v, or L^-1 v
         tri = torch.linalg.solve_triangular
         return torch.cat([tri(L.mT if upper else L, x[:, :, None], upper=upper).reshape(-1) for L, x in zip(self.L, self.pair(v), strict=True)])
     def __call__(self, v):
@@ -213,8 +211,7 @@ class _Scaled:
 DENSE = 2500   # up to this many free entries the Hessian is diagonalised
 
 
-def _diagonalised(op: _Scaled) -> tuple[np.ndarray, np.ndarray]:
-    "Eigenvalues and vectors on the free entries"
+def _diagonalised(op: _Scaled) -> tuple[np.ndarray, np.ndarray]:   # on the free entries
     free = torch.nonzero(~op.active)[:, 0]
     e, A = torch.zeros(len(op.active), dtype=op.Q.dtype, device=op.Q.device), op.Q.new_empty(len(free), len(free))
     for j, i in enumerate(free):
@@ -246,12 +243,12 @@ def _smallest(op: _Scaled, size: int, tol: float, rng) -> tuple[np.ndarray, np.n
     return w, V, bool(w[-1] > tol and resid < max(.1 * w[j], tol))
 
 # %% ../nbs/30_implicit.ipynb #497b3890
-def identifiability(
+def null_space(
     adj: Adjoint,          # the solved factorization
     *,
-    tol: float = 1e-6,     # eigenvalues below this (of a matrix with unit diagonal blocks) count as null
+    tol: float = 1e-6,     # eigenvalues below this (unit diagonal blocks) count as null
     random_state=0,        # for the start of the eigensolver on large problems
-) -> Identifiability:      # what the data determine
+) -> NullSpace:            # eigenvalues, directions and what they touch
     "Null directions of the Hessian beyond scale, and the components that they touch"
     op, k = _Scaled(adj), adj.W.shape[1]
     w, V, resolved = _smallest(op, op.cut_at + k * adj.H.shape[1], tol, rng_of(random_state))
@@ -261,8 +258,11 @@ def identifiability(
         N = np.stack([op.back(torch.from_numpy(V[:, i].copy()).to(adj.W)).cpu().numpy() for i in null], 1)
         N = np.linalg.qr(N)[0]
         share = np.array([np.linalg.norm(N.reshape(-1, k, len(null))[:, j], 2) for j in range(k)])
-        directions = [(A, B.T) for A, B in (op.pair(torch.from_numpy(N[:, i].copy()).to(adj.W)) for i in range(len(null)))]
-    return Identifiability(len(null), w[:max(len(null) + 2, 4)], share, bool(w[0] >= -tol), resolved, directions)
+        directions = [(A, B.T) for A, B in map(op.pair, torch.from_numpy(N.T.copy()).to(adj.W))]
+    return NullSpace(len(null), w[:max(len(null) + 2, 4)], share, bool(w[0] >= -tol), resolved, directions)
+
+identifiability = null_space   # the old names
+Identifiability = NullSpace
 
 # %% ../nbs/30_implicit.ipynb #4b157aa1
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from .divergence import floor_of, hessian, newton_curvature, power, slope
 from .divergence import _at_nonzeros
 
 # %% auto #0
-__all__ = ['Pair', 'Loss', 'Beta', 'loss_of', 'Objective', 'AutoHessian', 'Entrywise']
+__all__ = ['Pair', 'Loss', 'Beta', 'loss_of', 'NegativeBinomial', 'Objective', 'AutoHessian', 'Entrywise']
 
 # %% ../nbs/11_objective.ipynb #44d2d29b
 def _derivative(f: Callable, T: Tensor) -> Tensor:
@@ -87,6 +87,29 @@ def loss_of(
 ) -> Loss:         # as an object
     "The `Loss` that an argument stands for"
     return loss if isinstance(loss, Loss) else Beta(beta_of(loss))
+
+# %% ../nbs/11_objective.ipynb #32335599
+@dataclass(frozen=True)
+class NegativeBinomial(Loss):
+    "Counts with mean y and variance y + y²/r, eq. (negbin)"
+    r: float   # the count at which the extra variance equals Poisson's
+
+    exponent = 1.
+    damping = 1.
+
+    def __post_init__(self):
+        check_number(self.r, "r", low=0, low_open=True,
+                     hint="For r without limit use loss='kullback-leibler'.")
+    def value(self, X, Y):
+        Y = Y.clamp(min=floor_of(Y.dtype))
+        return torch.xlogy(X, X / Y) - (X + self.r) * torch.log1p((X - Y) / (Y + self.r))
+    def slope(self, X, Y):
+        m, p = self.parts(X, Y)
+        return p - m
+    def curvature(self, X, Y): return X * power(Y, -2) - (X + self.r) * power(Y + self.r, -2)
+    def cross(self, X, Y): return power(Y + self.r, -1) - power(Y, -1)
+    def parts(self, X, Y): return X * power(Y, -1), (X + self.r) * power(Y + self.r, -1)
+    def lost(self, X, Y, level): return (X > 0) & (Y <= 1e-14 * level)
 
 # %% ../nbs/11_objective.ipynb #c0b208ac
 Pair = tuple[Tensor, Tensor]   # a vector in the space of the factors: a part like W, one like H

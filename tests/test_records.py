@@ -3,9 +3,11 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -146,14 +148,18 @@ except OSError as e: print(e)
 
 
 @posix
-def test_a_folder_that_may_only_be_read_is_named(tmp_path):
-    out = tmp_path / "out"
-    out.mkdir(mode=0o555)
-    for p in (tmp_path, *tmp_path.parents):                  # pytest's folders are private
-        if any(q.name.startswith("pytest-") for q in (p, *p.parents)): p.chmod(0o755)
-    done = subprocess.run([sys.executable, "-c", READ_ONLY, str(out)], text=True, capture_output=True,
-                          env=os.environ | dict(PYTHONPATH=os.pathsep.join([str(Path(__file__).parent), *sys.path])))
-    assert done.stdout.strip() == f"{out / 'job0.json'} could not be written: Permission denied.", done.stderr
+def test_a_folder_that_may_only_be_read_is_named():
+    home = Path(tempfile.mkdtemp())        # not pytest's, whose folders are private to the user
+    try:
+        home.chmod(0o755)
+        out = home / "out"
+        out.mkdir(mode=0o555)
+        path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+        done = subprocess.run([sys.executable, "-c", READ_ONLY, str(out)], text=True, capture_output=True,
+                              env=os.environ | dict(PYTHONPATH=path))
+        assert done.stdout.strip() == f"{out / 'job0.json'} could not be written: Permission denied.", done.stderr
+    finally:
+        shutil.rmtree(home)
 
 
 def test_what_is_on_file_in_a_read_only_folder_needs_no_lock(tmp_path):
