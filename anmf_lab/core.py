@@ -4,6 +4,7 @@
 
 # %% ../nbs/00_core.ipynb #ec7acb70
 from __future__ import annotations
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 import math
@@ -17,8 +18,8 @@ from sklearn.utils import check_array
 from sklearn.utils import check_random_state as _sk_random_state
 
 # %% auto #0
-__all__ = ['check_number', 'check_choice', 'Data', 'pick_device', 'as_data', 'unit_of', 'in_unit', 'give_back', 'rng_of',
-           'uniform']
+__all__ = ['check_number', 'check_choice', 'Data', 'numbers_only', 'pick_device', 'as_data', 'unit_of', 'in_unit', 'give_back',
+           'rng_of', 'uniform']
 
 # %% ../nbs/00_core.ipynb #a01242fa
 def check_number(
@@ -114,18 +115,34 @@ class Data:
         XB = self.XM @ B.movedim(0, 1).reshape(self.f, r * k)
         return XB.reshape(self.n, r, k).movedim(1, 0)
 
+# %% ../nbs/00_core.ipynb #5e1d2a90
+@contextmanager
+def numbers_only(
+    X,           # what the caller passed
+    name: str,   # the argument's name, for the message
+):
+    "Errors about what is no table of numbers name the argument; dates are refused, not counted in nanoseconds"
+    kinds = {getattr(t, "kind", "") for t in np.atleast_1d(getattr(X, "dtypes", getattr(X, "dtype", None)))}
+    if kinds & {"m", "M"}: raise ValueError(f"{name} holds dates or times: pass numbers.")
+    try: yield
+    except (TypeError, ValueError) as e:
+        if name in str(e): raise
+        raise type(e)(f"{name} must be a table of numbers: {e}") from None
+
 # %% ../nbs/00_core.ipynb #f500a1fe
 def _to_torch(X, name: str, allow_sparse: bool) -> Tensor:
     "Any array-like to a floating torch tensor, dense or CSR, sharing memory where possible"
     if isinstance(X, Tensor):
+        if X.is_meta: raise ValueError(f"{name} is a tensor on the meta device: it has no data.")
         if X.is_complex(): raise ValueError(f"Complex data not supported: {name} is {X.dtype}.")
         if X.ndim != 2:
             raise ValueError(f"{name} must be 2-dimensional (samples x features), "
                              f"got shape {tuple(X.shape)}.")
         if X.layout != torch.strided: X = X.to_sparse_csr()
         return X if X.dtype in (torch.float32, torch.float64) else X.to(torch.float64)
-    X = check_array(X, accept_sparse="csr" if allow_sparse else False, input_name=name,
-                    dtype=[np.float64, np.float32], ensure_all_finite=False)
+    with numbers_only(X, name):
+        X = check_array(X, accept_sparse="csr" if allow_sparse else False, input_name=name,
+                        dtype=[np.float64, np.float32], ensure_all_finite=False)
     if not sp.issparse(X):
         plain = X.flags.writeable and min(X.strides) >= 0      # what torch can share
         return torch.from_numpy(X if plain else X.copy())

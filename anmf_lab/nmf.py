@@ -12,7 +12,7 @@ from torch import Tensor
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data, _check_n_features
-from .core import Data, as_data, check_choice, check_number, give_back, rng_of
+from .core import Data, as_data, check_choice, check_number, give_back, numbers_only, rng_of
 from .divergence import beta_of, divergence
 from .solve import SOLVERS, factorize
 from .loop import Run, Status
@@ -124,9 +124,10 @@ class FactorModel(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfo
             if X.ndim == 2: _check_n_features(self, X, reset=reset)
             if reset and hasattr(self, "feature_names_in_"): del self.feature_names_in_
         else:
-            X = validate_data(self, X, reset=reset, dtype=[np.float64, np.float32],
-                              accept_sparse="csr" if self._allow_sparse else False,
-                              ensure_all_finite="allow-nan" if self._allow_missing else True)
+            with numbers_only(X, "X"):
+                X = validate_data(self, X, reset=reset, dtype=[np.float64, np.float32],
+                                  accept_sparse="csr" if self._allow_sparse else False,
+                                  ensure_all_finite="allow-nan" if self._allow_missing else True)
         return self._data(X, mask, weights, whole_columns=reset)
 
     def _data(self, X, mask=None, weights=None, *, whole_columns: bool = True) -> Data:
