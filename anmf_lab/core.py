@@ -122,7 +122,8 @@ def numbers_only(
     name: str,   # the argument's name, for the message
 ):
     "Errors about what is no table of numbers name the argument; dates are refused, not counted in nanoseconds"
-    kinds = {getattr(t, "kind", "") for t in np.atleast_1d(getattr(X, "dtypes", getattr(X, "dtype", None)))}
+    types = getattr(X, "dtypes", [getattr(X, "dtype", None)])        # a data frame has one a column
+    kinds = {getattr(t, "kind", "") for t in (types if hasattr(types, "__iter__") else [types])}
     if kinds & {"m", "M"}: raise ValueError(f"{name} holds dates or times: pass numbers.")
     try: yield
     except (TypeError, ValueError) as e:
