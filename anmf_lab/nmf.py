@@ -58,6 +58,14 @@ def _given(**what) -> dict:
     return {name: value for name, value in what.items() if value is not None}
 
 
+def _table(model, X, reset: bool):
+    "Input checked scikit-learn's way"
+    with numbers_only(X, "X"):
+        return validate_data(model, X, reset=reset, dtype=[np.float64, np.float32],
+                             accept_sparse="csr" if model._allow_sparse else False,
+                             ensure_all_finite="allow-nan" if model._allow_missing else True)
+
+
 class FactorModel(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
                   BaseEstimator):
     "Base of all estimators: `X ≈ W @ components_` with nonnegative factors"
@@ -124,10 +132,7 @@ class FactorModel(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfo
             if X.ndim == 2: _check_n_features(self, X, reset=reset)
             if reset and hasattr(self, "feature_names_in_"): del self.feature_names_in_
         else:
-            with numbers_only(X, "X"):
-                X = validate_data(self, X, reset=reset, dtype=[np.float64, np.float32],
-                                  accept_sparse="csr" if self._allow_sparse else False,
-                                  ensure_all_finite="allow-nan" if self._allow_missing else True)
+            X = _table(self, X, reset)
         return self._data(X, mask, weights, whole_columns=reset)
 
     def _data(self, X, mask=None, weights=None, *, whole_columns: bool = True) -> Data:
