@@ -121,7 +121,7 @@ def numbers_only(
     X,           # what the caller passed
     name: str,   # the argument's name, for the message
 ):
-    "Errors about what is no table of numbers name the argument; dates are refused, not counted in nanoseconds"
+    "Errors about what is no table of numbers name the argument; dates are refused"
     types = getattr(X, "dtypes", [getattr(X, "dtype", None)])        # a data frame has one a column
     kinds = {getattr(t, "kind", "") for t in (types if hasattr(types, "__iter__") else [types])}
     if kinds & {"m", "M"}: raise ValueError(f"{name} holds dates or times: pass numbers.")
