@@ -25,8 +25,9 @@ def _filled(data: Data):
     if data.is_sparse:
         import scipy.sparse as sp
         X = data.X.cpu()
-        where = (T.to(torch.int32 if X.values().numel() < 2**31 else T.dtype).numpy()   # all that k-means takes
-                 for T in (X.col_indices(), X.crow_indices()))
+        short = X.values().numel() < 2**31                  # k-means takes no long indices
+        where = (T.int() if short else T for T in (X.col_indices(), X.crow_indices()))
+        where = (T.numpy() for T in where)
         return sp.csr_array((X.values().double().numpy(), *where), shape=data.shape)
     X = data.X.double()
     if data.mask is not None:
