@@ -26,9 +26,8 @@ def _filled(data: Data):
         import scipy.sparse as sp
         X = data.X.cpu()
         short = X.values().numel() < 2**31                  # k-means takes no long indices
-        where = (T.int() if short else T for T in (X.col_indices(), X.crow_indices()))
-        where = (T.numpy() for T in where)
-        return sp.csr_array((X.values().double().numpy(), *where), shape=data.shape)
+        at, ptr = ((T.int() if short else T).numpy() for T in (X.col_indices(), X.crow_indices()))
+        return sp.csr_array((X.values().double().numpy(), at, ptr), shape=data.shape)
     X = data.X.double()
     if data.mask is not None:
         M = (data.mask > 0).double()
