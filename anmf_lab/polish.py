@@ -157,17 +157,20 @@ def pcg(
     "Preconditioned conjugate gradients on pairs; stops at negative curvature"
     x, r, z = (torch.zeros_like(b[0]), torch.zeros_like(b[1])), b, pre(b)
     p, rz, size, res, n, neg = z, dot(b, z), math.sqrt(dot(b, b)), 1., 0, False
+    length = rz                  # of p, in the metric of the preconditioner
     alphas, betas = [], []
     while n < max_iter and size > 0 and res > tol and rz > 0:
         Ap, n = op(p), n + 1
         curve = dot(p, Ap)
-        if not curve > 1e-14 * dot(p, p): neg = True; break
+        if not curve > 1e-14 * length: neg = True; break
         a = rz / curve
         x, r = axpy(a, p, x), axpy(-a, Ap, r)
         res, z = math.sqrt(dot(r, r)) / size, pre(r)
         rz, old = dot(r, z), rz
-        p = axpy(rz / old, p, z)
-        alphas.append(a); betas.append(rz / old)
+        turn = rz / old
+        p, length = axpy(turn, p, z), rz + turn * turn * length
+        alphas.append(a)
+        betas.append(turn)
     return x, CGInfo(n, res if size > 0 else 0., neg, alphas, betas)
 
 # %% ../nbs/13_polish.ipynb #20161070

@@ -458,6 +458,16 @@ def test_polish_goes_below_the_rounding_of_the_objective(beta):
         assert run.status == "converged" and run.residuals[-1] <= 1e-11
 
 
+@pytest.mark.parametrize("c", [1e-40, 1e-12, 1e12, 1e40])
+def test_a_solution_does_not_know_its_unit(c):
+    rng = np.random.default_rng(0)
+    W, H = (rng.gamma(2., size=shape) * (rng.random(shape) < .7) for shape in ((12, 3), (3, 9)))
+    X = W @ H + .05 * rng.random((12, 9))
+    one, other = (NMF(3, init="random", random_state=0, polish=True).fit(s * X) for s in (1., c))
+    assert one.status_ == other.status_ == Status.converged
+    assert_allclose(other.inverse_transform(other.transform(c * X)) / c, one.inverse_transform(one.transform(X)), rtol=1e-6, atol=1e-8)
+
+
 def test_pcg_stops_where_the_preconditioner_sees_nothing():
     "A right-hand side that the preconditioner maps to zero is no division by zero"
     b = torch.ones(3, 2), torch.ones(2, 3)
