@@ -28,7 +28,9 @@ _WHERE = {
     "load_dataset": "data",
     "masked_rmse": "metrics",
     "nmi": "metrics",
+    "leave_one_out": "resampling",
     "rivals": "rival_minima",
+    "stability": "resampling",
     "three_stages": "noise",
     "uncertainty": "error_bars",
 }

@@ -1,4 +1,4 @@
-"""Figures of the papers, drawn from arrays: no computing, no files, and so no page."""
+"""Figures drawn from arrays: no computing, no files, and so no page."""
 from __future__ import annotations
 
 import numpy as np
@@ -92,4 +92,17 @@ def draw_convergence(
         col[0].set_title(t, fontsize=9)
         col[1].set_xlabel("iteration", fontsize=8)
     axes[0, -1].legend(fontsize=7)
+    return fig
+
+
+def draw_components(values: np.ndarray, low: np.ndarray, high: np.ndarray, labels: list[str]):
+    "A row of bars for each component, (k, f), with a line from `low` to `high` on every bar"
+    import matplotlib.pyplot as plt
+    k, f = values.shape
+    fig, axes = plt.subplots(k, 1, figsize=(7, 1.1 * k + .5), sharex=True, squeeze=False)
+    for j, ax in enumerate(axes[:, 0]):
+        ax.bar(np.arange(f), values[j], color="#9fc3c7", width=.8)
+        ax.vlines(np.arange(f), low[j], high[j], color="#22303c", lw=1)
+        ax.set_ylabel(labels[j], rotation=0, ha="right", va="center")
+        ax.spines[["top", "right"]].set_visible(False)
     return fig
