@@ -13,11 +13,12 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
 from sklearn.metrics import silhouette_samples, silhouette_score
 from torch import Tensor
-from .core import Data, as_data, rng_of
+from .core import Data, as_data, check_choice, check_number, rng_of
+from .drawing import draw_components
 
 # %% auto #0
 __all__ = ['RESAMPLES', 'generators', 'redistributed', 'row_totals', 'taken', 'Resampler', 'Without', 'profiles', 'cosines',
-           'matched', 'in_order', 'silhouettes', 'Consensus', 'consensus']
+           'matched', 'in_order', 'silhouettes', 'Consensus', 'consensus', 'Stability']
 
 # %% ../nbs/09_redraws.ipynb #b33caec2
 RESAMPLES = ("multinomial", "parametric", "rows", "seeds")
@@ -73,11 +74,13 @@ class Resampler:
     dispersion: float = 1.      # likewise
 
     def __post_init__(self):
-        if self.resample == "multinomial" and bool((self.data.values != self.data.values.round()).any()):
-            raise ValueError("resample='multinomial' redistributes whole counts, and X has fractions: "
-                             "use 'parametric' (noise around the fit) or 'rows'.")
+        values = self.data.values
+        if self.resample == "multinomial" and bool((values != values.round()).any()):
+            raise ValueError("resample='multinomial' redistributes whole counts, and X has "
+                             "fractions: use 'parametric' (noise around the fit) or 'rows'.")
         if self.resample == "parametric" and self.data.is_sparse:
-            raise ValueError("resample='parametric' would make a dense matrix of a sparse X: use 'multinomial'.")
+            raise ValueError("resample='parametric' would make a dense matrix of a sparse X: "
+                             "use 'multinomial'.")
 
     def draw(self, gen) -> tuple[Data, np.ndarray | None]:
         "A data set, and which samples it holds if they were drawn"
@@ -105,7 +108,8 @@ class Resampler:
         X = _scipy(self.data)
         if not self.data.is_sparse: return self._give(redistributed(row_totals(self.data), X, gen))
         for a, b in itertools.pairwise(X.indptr):
-            if b > a: X.data[a:b] = redistributed(X.data[a:b].sum()[None], X.data[None, a:b], gen)[0]
+            row = X.data[None, a:b]
+            if b > a: X.data[a:b] = redistributed(row.sum(1), row, gen)[0]
         return as_data(X, device=self.data.device)
 
 # %% ../nbs/09_redraws.ipynb #fdad1ea3
@@ -175,7 +179,7 @@ def silhouettes(
     labels = np.tile(np.arange(k), r)
     return silhouette_samples(P.reshape(r * k, f), labels, metric="cosine").reshape(r, k).mean(0)
 
-# %% ../nbs/09_redraws.ipynb #c1c6862d
+# %% ../nbs/09_redraws.ipynb #48ed5394
 @dataclass(frozen=True, eq=False)
 class Consensus:
     "What cNMF reports"
@@ -197,7 +201,96 @@ def consensus(
     near = np.sort(D, 1)[:, 1:1 + max(1, int(neighbors * r))].mean(1)
     keep = near < density
     if keep.sum() <= k:
-        raise ValueError(f"density={density} keeps {keep.sum()} of {r * k} components, too few for {k} clusters: raise it.")
+        raise ValueError(f"density={density} keeps {keep.sum()} of {r * k} components, "
+                         f"too few for {k} clusters: raise it.")
     labels = KMeans(k, n_init=10, random_state=random_state).fit_predict(U[keep])
     medians = profiles(np.array([np.median(U[keep][labels == j], 0) for j in range(k)]))
-    return Consensus(medians, float(silhouette_score(U[keep], labels)) if k > 1 else 1., float(keep.mean()))
+    silhouette = float(silhouette_score(U[keep], labels)) if k > 1 else 1.
+    return Consensus(medians, silhouette, float(keep.mean()))
+
+# %% ../nbs/09_redraws.ipynb #4299eb11
+@dataclass(frozen=True, eq=False)
+class Stability:
+    "Solved replicates of a factorization, matched to it; made by `stability`"
+    components: np.ndarray   # of the observed data, (k, f), rows sum to one
+    average: np.ndarray      # means of the matched clusters, (k, f)
+    silhouette: np.ndarray   # of every cluster, by cosine, (k,)
+    replicates: np.ndarray   # (r, k, f): the component that is closest to each one of `components`
+    cosine: np.ndarray       # (r, k): how close
+    codes: np.ndarray        # (r, n, k), in the data's unit; of the drawn samples under "rows"
+    losses: np.ndarray       # (r,)
+    residuals: np.ndarray    # KKT of every replicate, (r,)
+    resample: str            # one of `RESAMPLES`
+    start: str               # "random" or "reference"
+    n_init: int              # starts of every replicate
+    names: np.ndarray        # of the features
+    notes: tuple[str, ...]   # what a reader should know
+
+    @property
+    def mean(self) -> float: return float(self.silhouette.mean())
+    @property
+    def minimum(self) -> float: return float(self.silhouette.min())
+    @property
+    def accepted(self) -> bool:
+        "SigProfilerExtractor's rule: mean at least .8, minimum at least .2"
+        return self.mean >= .8 and self.minimum >= .2
+    @property
+    def n_resamples(self) -> int: return len(self.replicates)
+    @property
+    def stderr(self) -> np.ndarray:
+        "Standard deviation over the replicates, (k, f): the error bar"
+        return self.replicates.std(0, ddof=1)
+    @property
+    def sem(self) -> np.ndarray:
+        "Standard error of the mean over replicates, (k, f): no error bar"
+        return self.stderr / self.n_resamples ** .5
+    @property
+    def relative_error(self) -> np.ndarray:
+        "Length of a component's standard errors over its own, (k,)"
+        return np.linalg.norm(self.stderr, axis=1) / np.linalg.norm(self.components, axis=1)
+    @property
+    def shares(self) -> np.ndarray:
+        "(r, k): part of the replicate's total that a component makes"
+        sizes = self.codes.sum(1)
+        return sizes / np.maximum(sizes.sum(1, keepdims=True), 1e-300)
+
+    def below(self, cosine: float = .9) -> float:
+        "Share of the replicates in which some component is less like the observed one than this"
+        return float((self.cosine.min(1) < cosine).mean())
+
+    def interval(self, level: float = .95, of: str = "components") -> tuple[np.ndarray, np.ndarray]:
+        "Bootstrap interval (low, high) of every entry of the components, the codes or the shares"
+        check_number(level, "level", low=0, high=1, low_open=True)
+        check_choice(of, "of", ("components", "codes", "shares"))
+        if of == "codes" and self.resample == "rows":
+            raise ValueError("of='codes' needs the same samples in every replicate, "
+                             "and resample='rows' draws others.")
+        values = self.replicates if of == "components" else getattr(self, of)
+        low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        return low, high
+
+    def consensus(self, density: float = .5, neighbors: float = .3) -> Consensus:
+        "The same replicates as cNMF would report them"
+        return consensus(self.replicates, density, neighbors)
+
+    def to_frame(self, level: float = .95):
+        "One row an entry of the components: component, feature, value, stderr, sem, low, high"
+        import pandas as pd
+        k, f = self.components.shape
+        columns = dict(value=self.components, stderr=self.stderr, sem=self.sem)
+        columns |= dict(zip(("low", "high"), self.interval(level), strict=True))
+        head = dict(component=np.repeat(np.arange(k), f), feature=np.tile(self.names, k))
+        return pd.DataFrame(head | {name: A.ravel() for name, A in columns.items()})
+
+    def plot(self, level: float = .95):
+        "Components as bars with their bootstrap intervals and silhouettes; returns the figure"
+        labels = [f"{j}  silhouette {s:.2f}" for j, s in enumerate(self.silhouette)]
+        return draw_components(self.components, *self.interval(level), labels)
+
+    def __repr__(self) -> str:
+        how = "cold" if self.n_init == 1 else f"best of {self.n_init}"
+        if self.start == "reference": how = "warm"
+        errors = ", ".join(f"{100 * e:.0f}" for e in self.relative_error)
+        return (f"Stability({self.n_resamples} {self.resample} replicates, {how}: silhouettes "
+                f"{self.mean:.3f} on average, {self.minimum:.3f} at least; relative errors {errors} %; "
+                f"a component below cosine .9 in {self.below():.0%})")

@@ -13,22 +13,21 @@ from joblib import Parallel, delayed
 from torch import Tensor
 from tqdm.auto import tqdm
 from .core import Data, as_data, check_choice, check_number, rng_of
-from .drawing import draw_components
 from .error_bars import measured_dispersion, unit_variance
 from .implicit import solution
 from .loop import Status
 from .objective import Entrywise, Objective
 from .polish import in_double, polish
-from .redraws import RESAMPLES, Consensus, Resampler, Without, consensus, cosines, generators, in_order
+from .redraws import RESAMPLES, Resampler, Stability, Without, cosines, generators, in_order
 from .redraws import matched, profiles, row_totals, silhouettes
 from .reduced import localised
 from .solve import factorize
 from .stacked import LARGEST, Stack, random_starts, solve_stack
 
 # %% auto #0
-__all__ = ['Fits', 'stackable', 'replicates', 'Stability', 'stability', 'LeaveOneOut', 'leave_one_out']
+__all__ = ['Fits', 'stackable', 'replicates', 'stability', 'LeaveOneOut', 'leave_one_out']
 
-# %% ../nbs/37_resampling.ipynb #062542d7
+# %% ../nbs/37_resampling.ipynb #4e229037
 @dataclass(frozen=True, eq=False)
 class Fits:
     "Solved replicates"
@@ -53,12 +52,13 @@ def _starts(stack: Stack, k: int, gens: list) -> tuple[Tensor, Tensor]:
     return torch.cat([W for W, _ in own]), torch.cat([H for _, H in own])
 
 
-def _stacked(obj: Entrywise, drawn: list, k: int, near, gens: list, n_init: int, tol: float) -> Fits:
+def _stacked(obj: Entrywise, drawn: list, k: int, near, gens: list, n_init: int, tol) -> Fits:
     "Replicates as one stack: warm from `near`, or the best of `n_init` random starts each"
     M = None if drawn[0].mask is None else torch.stack([d.mask for d in drawn])
     stack = Stack(torch.stack([d.X for d in drawn]), float(obj.beta or 1), obj.l1, obj.l2, M)
-    if near is not None: ends = [solve_stack(stack, *near, tol=tol, first=20, mu=1e-3)]
-    else: ends = [solve_stack(stack, *_starts(stack, k, gens), tol=tol, first=150) for _ in range(n_init)]
+    starts = [near] if near is not None else [_starts(stack, k, gens) for _ in range(n_init)]
+    first, mu = (150, 1e-2) if near is None else (20, 1e-3)
+    ends = [solve_stack(stack, W, H, tol=tol, first=first, mu=mu) for W, H in starts]
     loss = torch.stack([e.losses.where(e.losses.isfinite(), torch.inf) for e in ends])
     best, each = loss.argmin(0), torch.arange(len(drawn))
     W, H, F, res = (torch.stack([getattr(e, name) for e in ends])[best, each].cpu().numpy()
@@ -75,14 +75,15 @@ def _alone(obj: Objective, data: Data, k: int, near, gen, n_init: int, tol: floa
     W, H = (T.cpu().numpy()[None] for T in run.state[:2])
     return Fits(W, H, np.array([run.loss]), run.residuals[-1:])
 
-# %% ../nbs/37_resampling.ipynb #5f244e89
+# %% ../nbs/37_resampling.ipynb #3df821d9
 def _solved(obj: Objective, source, items: list, k: int, near, n_init: int, tol: float) -> Fits:
     "Draw and solve some replicates: what one job does"
     drawn = [source.draw(item) for item in items]
-    warm = [None if near is None else (near[0] if rows is None else near[0][rows], near[1]) for _, rows in drawn]
-    if not stackable(obj, k): return _alone(obj, drawn[0][0], k, warm[0], items[0], n_init, tol)
-    at = None if near is None else tuple(torch.stack(T) for T in zip(*warm, strict=True))
-    return _stacked(obj, [d for d, _ in drawn], k, at, items, n_init, tol)   # type: ignore[arg-type]
+    warm = near and [(near[0] if rows is None else near[0][rows], near[1]) for _, rows in drawn]
+    if not stackable(obj, k): return _alone(obj, drawn[0][0], k, warm and warm[0], items[0], n_init, tol)
+    at = warm and tuple(torch.stack(T) for T in zip(*warm, strict=True))
+    assert isinstance(obj, Entrywise)
+    return _stacked(obj, [d for d, _ in drawn], k, at, items, n_init, tol)
 
 
 def replicates(
@@ -111,94 +112,10 @@ def replicates(
     except KeyboardInterrupt:
         if not done: raise
     finally: bar.close()
-    return Fits(*(np.concatenate([getattr(p, name) for p in done]) for name in ("W", "H", "losses", "residuals")))
+    names = ("W", "H", "losses", "residuals")
+    return Fits(*(np.concatenate([getattr(p, name) for p in done]) for name in names))
 
-# %% ../nbs/37_resampling.ipynb #02bb412d
-@dataclass(frozen=True, eq=False)
-class Stability:
-    "Solved replicates of a factorization, matched to it; made by `stability`"
-    components: np.ndarray   # of the observed data, (k, f), rows sum to one
-    average: np.ndarray      # means of the matched clusters, (k, f)
-    silhouette: np.ndarray   # of every cluster, by cosine, (k,)
-    replicates: np.ndarray   # (r, k, f): the component that is closest to each one of `components`
-    cosine: np.ndarray       # (r, k): how close
-    codes: np.ndarray        # (r, n, k), in the data's unit; of the drawn samples under "rows"
-    losses: np.ndarray       # (r,)
-    residuals: np.ndarray    # KKT of every replicate, (r,)
-    resample: str            # one of `RESAMPLES`
-    start: str               # "random" or "reference"
-    n_init: int              # starts of every replicate
-    names: np.ndarray        # of the features
-    notes: tuple[str, ...]   # what a reader should know
-
-    @property
-    def mean(self) -> float: return float(self.silhouette.mean())
-    @property
-    def minimum(self) -> float: return float(self.silhouette.min())
-    @property
-    def accepted(self) -> bool:
-        "SigProfilerExtractor's rule: mean at least .8, minimum at least .2"
-        return self.mean >= .8 and self.minimum >= .2
-    @property
-    def n_resamples(self) -> int: return len(self.replicates)
-    @property
-    def stderr(self) -> np.ndarray:
-        "Standard deviation over the replicates, (k, f): the error bar"
-        return self.replicates.std(0, ddof=1)
-    @property
-    def sem(self) -> np.ndarray:
-        "Standard error of the mean over replicates, (k, f): no error bar"
-        return self.stderr / self.n_resamples ** .5
-    @property
-    def relative_error(self) -> np.ndarray:
-        "Length of a component's standard errors over its own, (k,)"
-        return np.linalg.norm(self.stderr, axis=1) / np.linalg.norm(self.components, axis=1)
-    @property
-    def shares(self) -> np.ndarray:
-        "(r, k): part of the replicate's total that a component makes"
-        sizes = self.codes.sum(1)
-        return sizes / np.maximum(sizes.sum(1, keepdims=True), 1e-300)
-
-    def below(self, cosine: float = .9) -> float:
-        "Share of the replicates in which some component is less like the observed one than this"
-        return float((self.cosine.min(1) < cosine).mean())
-
-    def interval(self, level: float = .95, of: str = "components") -> tuple[np.ndarray, np.ndarray]:
-        "Bootstrap interval (low, high) of every entry of the components, the codes or the shares"
-        check_number(level, "level", low=0, high=1, low_open=True)
-        check_choice(of, "of", ("components", "codes", "shares"))
-        if of == "codes" and self.resample == "rows":
-            raise ValueError("of='codes' needs the same samples in every replicate, and resample='rows' draws others.")
-        values = self.replicates if of == "components" else getattr(self, of)
-        low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
-        return low, high
-
-    def consensus(self, density: float = .5, neighbors: float = .3) -> Consensus:
-        "The same replicates as cNMF would report them"
-        return consensus(self.replicates, density, neighbors)
-
-    def to_frame(self, level: float = .95):
-        "One row an entry of the components: component, feature, value, stderr, sem, low, high"
-        import pandas as pd
-        k, f = self.components.shape
-        columns = dict(value=self.components, stderr=self.stderr, sem=self.sem)
-        columns |= dict(zip(("low", "high"), self.interval(level), strict=True))
-        head = dict(component=np.repeat(np.arange(k), f), feature=np.tile(self.names, k))
-        return pd.DataFrame(head | {name: A.ravel() for name, A in columns.items()})
-
-    def plot(self, level: float = .95):
-        "Components as bars with their bootstrap intervals and silhouettes; returns the figure"
-        labels = [f"{j}  silhouette {s:.2f}" for j, s in enumerate(self.silhouette)]
-        return draw_components(self.components, *self.interval(level), labels)
-
-    def __repr__(self) -> str:
-        how = "warm" if self.start == "reference" else f"best of {self.n_init}" if self.n_init > 1 else "cold"
-        errors = ", ".join(f"{100 * e:.0f}" for e in self.relative_error)
-        return (f"Stability({self.n_resamples} {self.resample} replicates, {how}: silhouettes {self.mean:.3f} on average, "
-                f"{self.minimum:.3f} at least; relative errors {errors} %; "
-                f"a component below cosine .9 in {self.below():.0%})")
-
-# %% ../nbs/37_resampling.ipynb #f95f9b4c
+# %% ../nbs/37_resampling.ipynb #49c79810
 def _asked(model, X, n_components) -> tuple:
     "(model, X, n_components) of the ways to call: (X, k), (model, X), (None, X, W=..., H=...)"
     if X is None: return None, model, n_components
@@ -207,15 +124,17 @@ def _asked(model, X, n_components) -> tuple:
 
 
 def _reference(model, X, k, loss, given: dict, own: dict, n_starts: int, rng, check) -> tuple:
-    "(objective, (W, H), notes) of the observed data, checked: what was handed in, or the best of some starts"
+    "(objective, (W, H), notes) of the observed data: what was handed in, or the best of some starts"
     if model is not None or own["H"] is not None:
-        if k is not None: raise ValueError("n_components belongs to the model or to H: leave it out.")
+        if k is not None:
+            raise ValueError("n_components belongs to the model or to H: leave it out.")
         at = solution(model, X, loss=loss, **given, **own)
         check(at.objective.data)
         return at.objective, at.factors, at.notes
     if k is None: raise ValueError("n_components is needed where there is no model and no H.")
     check_number(k, "n_components", low=1, integer=True)
-    obj = Entrywise(in_double(as_data(X, **given)), loss or "kullback-leibler")   # type: ignore[arg-type]
+    data, loss = in_double(as_data(X, **given)), "kullback-leibler" if loss is None else loss
+    obj = Entrywise(data, loss)
     check(obj.data)
     found = replicates(obj, Resampler(obj.data, "seeds"), generators(rng, n_starts), k)
     i = int(np.argmin(found.losses))
@@ -234,16 +153,23 @@ def _resampler(obj: Objective, factors, resample: str, noise, dispersion) -> Res
 
 def _doubts(fits: Fits, asked: int, tol: float) -> Iterator[str]:
     "What a reader should know about the replicates"
-    if len(fits.losses) < asked: yield f"interrupted: {len(fits.losses)} of {asked} replicates are done"
+    done, worst = len(fits.losses), fits.residuals.max()
+    if done < asked: yield f"interrupted: {done} of {asked} replicates are done"
     bad = int((~(fits.residuals <= max(tol, 1e-6))).sum())
-    if bad: yield f"{bad} replicates are not solved (largest KKT residual {fits.residuals.max():.0e})"
+    if bad: yield f"{bad} replicates are not solved (largest KKT residual {worst:.0e})"
     gone = int((fits.H.sum(2) == 0).any(1).sum())
     if gone: yield f"a component vanished in {gone} replicates: its cosine counts as 0"
 
-# %% ../nbs/37_resampling.ipynb #468cec8c
-def stability(model=None, X=None, n_components=None, *, resample="multinomial", n_resamples=100, start="random",
-              n_init=1, loss=None, noise=None, dispersion=None, mask=None, weights=None, W=None, H=None,
-              random_state=0, tol=1e-6, n_jobs=None, progress=False) -> Stability:
+# %% ../nbs/37_resampling.ipynb #02bb412d
+def _given(**arguments) -> dict:
+    "Those that are not None"
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+def stability(model=None, X=None, n_components=None, *, resample="multinomial", n_resamples=100,
+              start="random", n_init=1, loss=None, noise=None, dispersion=None, mask=None,
+              weights=None, W=None, H=None, random_state=0, tol=1e-6, n_jobs=None,
+              progress=False) -> Stability:
     """
     Draw the data again, solve again, compare: ``stability(X, 5)`` or ``stability(model, X)``.
 
@@ -257,7 +183,8 @@ def stability(model=None, X=None, n_components=None, *, resample="multinomial", 
     n_components : int
         Rank, where there is no model.
     resample : {"multinomial", "parametric", "rows", "seeds"}, default="multinomial"
-        What is drawn: every sample's counts; noise around the fit; samples; nothing (only starts differ).
+        What is drawn: every sample's counts; noise around the fit; samples; nothing, so that
+        only the starts differ.
     n_resamples : int, default=100
         Number of replicates, at least 2.
     start : {"random", "reference"}, default="random"
@@ -287,13 +214,15 @@ def stability(model=None, X=None, n_components=None, *, resample="multinomial", 
     Returns
     -------
     Stability
-        `silhouette`, `mean`, `minimum`, `accepted`, `components`, `stderr`, `sem`, `interval(level)`,
-        `cosine`, `below(.9)`, `shares`, `consensus()`, `to_frame()`, `plot()`; NumPy arrays.
+        `silhouette`, `mean`, `minimum`, `accepted`, `components`, `stderr`, `sem`,
+        `interval(level)`, `cosine`, `below(.9)`, `shares`, `consensus()`, `to_frame()`, `plot()`;
+        NumPy arrays.
 
     Raises
     ------
     ValueError
-        Fractions under multinomial resampling, a sparse `X` under parametric resampling, an unknown name.
+        Fractions under multinomial resampling, a sparse `X` under parametric resampling, an
+        unknown name.
 
     References
     ----------
@@ -308,22 +237,23 @@ def stability(model=None, X=None, n_components=None, *, resample="multinomial", 
     if resample == "seeds" and start == "reference":
         raise ValueError("resample='seeds' changes only the start: use start='random'.")
     model, X, n_components = _asked(model, X, n_components)
-    rng, given = rng_of(random_state), {n: v for n, v in (("mask", mask), ("weights", weights)) if v is not None}
-    obj, at, notes = _reference(model, X, n_components, loss, given, dict(W=W, H=H), max(8, n_init), rng,
-                                lambda data: Resampler(data, resample))
+    rng, given = rng_of(random_state), _given(mask=mask, weights=weights)
+    obj, at, notes = _reference(model, X, n_components, loss, given, dict(W=W, H=H), max(8, n_init),
+                                rng, lambda data: Resampler(data, resample))
     source, k = _resampler(obj, at, resample, noise, dispersion), len(at[1])
-    fits = replicates(obj, source, generators(rng, n_resamples), k, at if start == "reference" else None,
-                      n_init, tol=tol, n_jobs=n_jobs, progress=progress)
+    gens, near = generators(rng, n_resamples), at if start == "reference" else None
+    fits = replicates(obj, source, gens, k, near, n_init, tol=tol, n_jobs=n_jobs, progress=progress)
     own, P = profiles(at[1].cpu().numpy()), profiles(fits.H)
     closest, clusters = matched(P, own, 1), in_order(P, matched(P, own))
     ours = in_order(P, closest)
     codes = in_order((fits.W * fits.H.sum(2)[:, None]).swapaxes(1, 2), closest).swapaxes(1, 2)
     cosine = np.einsum("rjj->rj", cosines(ours, own))
     names = np.asarray(getattr(X, "columns", np.arange(obj.data.f)))
-    return Stability(own, clusters.mean(0), silhouettes(clusters), ours, cosine, codes, fits.losses, fits.residuals,
-                     resample, start, n_init, names, (*notes, *_doubts(fits, n_resamples, tol)))
+    notes = (*notes, *_doubts(fits, n_resamples, tol))
+    return Stability(own, clusters.mean(0), silhouettes(clusters), ours, cosine, codes, fits.losses,
+                     fits.residuals, resample, start, n_init, names, notes)
 
-# %% ../nbs/37_resampling.ipynb #b44dfdfb
+# %% ../nbs/37_resampling.ipynb #c494be8d
 @dataclass(frozen=True, eq=False)
 class LeaveOneOut:
     "What every sample does to the components; made by `leave_one_out`"
@@ -337,7 +267,7 @@ class LeaveOneOut:
     notes: tuple[str, ...]   # what a reader should know
 
     def to_frame(self):
-        "One row a sample, the most influential first: share, moved, the component that changes most and its cosine"
+        "One row a sample, the most influential first, with the component that changes most"
         import pandas as pd
         table = pd.DataFrame(dict(sample=self.samples, share=self.share, moved=self.moved,
                                   component=self.cosine.argmin(1), cosine=self.cosine.min(1)))
@@ -348,17 +278,19 @@ class LeaveOneOut:
         import matplotlib.pyplot as plt
         fig, ax = plt.subplots(figsize=(5, 3))
         ax.plot(100 * self.share, 100 * self.moved, "o", color="#1f6f78")
-        ax.set(xlabel="share of the sample in the data (%)", ylabel="components move by (%)", ylim=(0, None))
+        ax.set(xlabel="share of the sample in the data (%)", ylabel="components move by (%)")
         return fig
 
     def __repr__(self) -> str:
         i = int(self.moved.argmax())
-        return (f"LeaveOneOut({len(self.moved)} samples: {self.samples[i]}, {self.share[i]:.0%} of the data, moves the components "
-                f"by {self.moved[i]:.0%}; the median sample by {np.median(self.moved):.1%})")
+        return (f"LeaveOneOut({len(self.moved)} samples: {self.samples[i]}, {self.share[i]:.0%} of the "
+                f"data, moves the components by {self.moved[i]:.0%}; "
+                f"the median sample by {np.median(self.moved):.1%})")
 
-# %% ../nbs/37_resampling.ipynb #a31d5c25
-def leave_one_out(model=None, X=None, n_components=None, *, samples=None, loss=None, mask=None, weights=None,
-                  W=None, H=None, random_state=0, tol=1e-6, n_jobs=None, progress=False) -> LeaveOneOut:
+# %% ../nbs/37_resampling.ipynb #3cd3e614
+def leave_one_out(model=None, X=None, n_components=None, *, samples=None, loss=None, mask=None,
+                  weights=None, W=None, H=None, random_state=0, tol=1e-6, n_jobs=None,
+                  progress=False) -> LeaveOneOut:
     """
     How far every sample moves the components: the others solved again, warm.
 
@@ -380,18 +312,19 @@ def leave_one_out(model=None, X=None, n_components=None, *, samples=None, loss=N
         Fewer than two samples, or a position that is none.
     """
     model, X, n_components = _asked(model, X, n_components)
-    rng, given = rng_of(random_state), {n: v for n, v in (("mask", mask), ("weights", weights)) if v is not None}
+    rng, given = rng_of(random_state), _given(mask=mask, weights=weights)
     obj, at, notes = _reference(model, X, n_components, loss, given, dict(W=W, H=H), 8, rng,
                                 lambda data: Without(data).positions(samples))
     source = Without(obj.data)
     which = source.positions(samples)
-    fits = replicates(obj, source, which.tolist(), len(at[1]), at, tol=tol, n_jobs=n_jobs, progress=progress,
-                      desc="samples")
+    fits = replicates(obj, source, which.tolist(), len(at[1]), at, tol=tol, n_jobs=n_jobs,
+                      progress=progress, desc="samples")
     which = which[:len(fits.losses)]
     own, P = profiles(at[1].cpu().numpy()), profiles(fits.H)
     P = in_order(P, matched(P, own, 1))
     moved = np.linalg.norm(P - own, axis=(1, 2)) / np.linalg.norm(own)
     totals = row_totals(obj.data)
     names = np.asarray(getattr(X, "index", np.arange(obj.data.n)))
-    return LeaveOneOut(moved, (totals / totals.sum())[which], np.einsum("rjj->rj", cosines(P, own)), own, P,
-                       names[which], fits.residuals, (*notes, *_doubts(fits, len(fits.losses), tol)))
+    share, cosine = (totals / totals.sum())[which], np.einsum("rjj->rj", cosines(P, own))
+    notes = (*notes, *_doubts(fits, len(fits.losses), tol))
+    return LeaveOneOut(moved, share, cosine, own, P, names[which], fits.residuals, notes)
