@@ -3,6 +3,7 @@
 #   make demo     a first run on real data: a table here, figures and report.html in anmf-lab-demo/
 #   make test     every check: notebooks in step with the library, lint, types, docs, wheel, tests
 #   make docs     the site, in _docs/
+#   make page NB=02_align   one page: export, run, clean, its own tests, and a picture of it
 #   make test-portable   pages and tests under other arithmetic and other versions (hours; by hand)
 #   make mutants         one broken formula after the other: which test notices? (hours; by hand)
 #   make bench    speed against other libraries (slow; run by hand)
@@ -35,12 +36,12 @@ export MPLBACKEND := agg
 export OMP_NUM_THREADS ?= 1
 unexport PYTHONPATH
 
-.PHONY: help setup demo test test-portable mutants sync lint docs wheel unit bench clean distclean
+.PHONY: help setup demo test page test-portable mutants sync lint docs wheel unit bench clean distclean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n '2,13p' Makefile | sed 's/^# \{0,1\}//'
+	@sed -n '3,14p' Makefile | sed 's/^# \{0,1\}//'
 
 setup: .stamp-install
 
@@ -74,6 +75,10 @@ docs: .stamp-install
 	@[ -d node_modules/katex ] || ! command -v npm >/dev/null || npm ci --silent --no-audit --no-fund || echo "npm could not install KaTeX"
 	python tools/docs.py
 	python tools/readme.py --check
+
+page: .stamp-install
+	@[ -n "$(NB)" ] || { echo "which page? make page NB=02_align"; exit 1; }
+	python tools/page.py $(NB)
 
 wheel: .stamp-install
 	@echo "== wheel"
