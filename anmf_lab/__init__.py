@@ -19,6 +19,7 @@ _WHERE = {
     "Objective": "objective",
     "SpeckledSearchCV": "selection",
     "ari": "metrics",
+    "certify": "certificate",
     "clustering_accuracy": "metrics",
     "corrupt": "noise",
     "factorize": "solve",

@@ -106,3 +106,12 @@ def draw_components(values: np.ndarray, low: np.ndarray, high: np.ndarray, label
         ax.set_ylabel(labels[j], rotation=0, ha="right", va="center")
         ax.spines[["top", "right"]].set_visible(False)
     return fig
+
+
+def draw_bound(table) -> Figure:
+    "A certificate: `feature_error` that nobody exceeds, against `eps`"
+    import matplotlib.pyplot as plt
+    fig, ax = plt.subplots(figsize=(5, 3))
+    ax.fill_between(table.eps, table.feature_error, color="#9fc3c7", label="nobody leaves this")
+    ax.set(xlabel="perturbation, relative to the data", ylabel="feature error", xlim=(0, table.eps.max()))
+    return fig

@@ -5,6 +5,7 @@
 # %% ../nbs/36_rivals.ipynb #f3953c3a
 from __future__ import annotations
 from dataclasses import dataclass, field
+import math
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,12 +13,13 @@ from .align import feature_error
 from .core import Data, check_number, rng_of
 from .divergence import power
 from .error_bars import Uncertainty, uncertainty
+from .implicit import Solved
 from .polish import in_double, polish
 from .reduced import spread
 from .solvers import hals_step, mu_step, start
 
 # %% auto #0
-__all__ = ['gap_slope', 'solved_starts', 'Rival', 'Rivals', 'gap_sd', 'rivals']
+__all__ = ['gap_slope', 'solved_starts', 'Rival', 'Rivals', 'gap_sd', 'rivals', 'Flip', 'flips']
 
 # %% ../nbs/36_rivals.ipynb #8b303bb3
 def gap_slope(
@@ -219,3 +221,42 @@ def rivals(model, X, noise="poisson", *, n_seeds=20, refits=0, same=.05, random_
                            flips, m.W, m.H))
     return Rivals(best.loss, best.count / max(len(runs), 1), len(runs), tuple(found),
                   (own.loss - best.loss) / unit, u)
+
+# %% ../nbs/36_rivals.ipynb #e3641eab
+@dataclass(frozen=True)
+class Flip:
+    "A rival, and how small a change of the data can make it the best"
+    objective: float       # of the rival
+    gap: float             # above the solution; negative: it is better already
+    eps_to_flip: float     # no smaller change, relative to the data, can; NaN where the objective is no distance
+    eps_expected: float    # the change that should, to first order
+    feature_error: float   # how different its components are
+
+
+def _expected(obj, sol: Solved, end, own: float) -> float:
+    "Gap over its slope, eq. (gap), relative to the data; NaN for objectives other than β-divergences"
+    if getattr(obj, "beta", None) is None: return math.nan
+    M = 1. if obj.data.mask is None else obj.data.mask
+    slope = M * gap_slope(sol.W @ sol.H, end.state[0] @ end.state[1], obj.beta)
+    return max(end.loss - own, 0.) / float(slope.norm().clamp(min=1e-300)) / obj.data.sq**.5
+
+
+def flips(
+    sol: Solved,       # the solution
+    others: list,      # [(W, H)], solved or not
+    same: float = .05, # feature error below which two are one
+) -> list[Flip]:       # the lowest objective first
+    "How small a change can make another minimum the best, eq. (flip)"
+    obj = sol.objective
+    found: list[Flip] = []
+    heaviest = 1. if obj.data.mask is None else float(obj.data.mask.max())**.5
+    own, beta = max(float(obj.value(*sol.factors)), 0.), getattr(obj, "beta", None)
+    for W, H in others:
+        end = polish(obj, W, H, tol=1e-8, max_iter=200)
+        fe = feature_error(end.state[0], end.state[1], *sol.factors)
+        known = any(abs(r.objective - end.loss) <= 1e-6 * (abs(end.loss) + own) for r in found)
+        if fe < same or known: continue
+        apart = (2 * max(end.loss, 0.))**.5 - (2 * own)**.5
+        eps = max(apart, 0.) / (2 * heaviest * obj.data.sq**.5) if beta == 2 else math.nan
+        found.append(Flip(end.loss, end.loss - own, eps, _expected(obj, sol, end, own), fe))
+    return sorted(found, key=lambda r: r.objective)
