@@ -228,7 +228,7 @@ class Flip:
     "A rival, and how small a change of the data can make it the best"
     objective: float       # of the rival
     gap: float             # above the solution; negative: it is better already
-    eps_to_flip: float     # no smaller change, relative to the data, can; NaN where the objective is no distance
+    eps_to_flip: float     # no smaller change, relative to the data, can; NaN: the objective is no distance
     eps_expected: float    # the change that should, to first order
     feature_error: float   # how different its components are
 
