@@ -96,7 +96,7 @@ class Rivals:
         "One row a rival"
         import pandas as pd
         columns = ("gap", "sd", "distance", "feature_error", "share", "flips")
-        return pd.DataFrame([{c: getattr(r, c) for c in columns} for r in self.found], columns=list(columns))
+        return pd.DataFrame({c: [getattr(r, c) for r in self.found] for c in columns})
 
     def plot(self):
         "Gaps with two standard deviations; returns the figure"
@@ -228,13 +228,13 @@ class Flip:
     "A rival, and how small a change of the data can make it the best"
     objective: float       # of the rival
     gap: float             # above the solution; negative: it is better already
-    eps_to_flip: float     # no smaller change, relative to the data, can; NaN: the objective is no distance
+    eps_to_flip: float     # no smaller change, relative to the data, can; NaN: no distance
     eps_expected: float    # the change that should, to first order
     feature_error: float   # how different its components are
 
 
 def _expected(obj, sol: Solved, end, own: float) -> float:
-    "Gap over its slope, eq. (gap), relative to the data; NaN for objectives other than β-divergences"
+    "Gap over its slope, eq. (gap), relative to the data; NaN where it is no β-divergence"
     if getattr(obj, "beta", None) is None: return math.nan
     M = 1. if obj.data.mask is None else obj.data.mask
     slope = M * gap_slope(sol.W @ sol.H, end.state[0] @ end.state[1], obj.beta)
