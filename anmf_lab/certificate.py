@@ -314,7 +314,7 @@ class Certified:
         raise ValueError(f"nothing is certified here: {self.binds}.")
 
     def __repr__(self) -> str:
-        flip = f"; no known rival becomes the best below {self.eps_to_flip:.2g}" * math.isfinite(self.eps_to_flip)
+        flip = f"; no known rival is the best below {self.eps_to_flip:.2g}" * math.isfinite(self.eps_to_flip)
         if not self.eps: return f"Certified(nothing: {self.binds}{flip})"
         return (f"Certified(within eps {self.eps:.2g} nobody moves this solution further than "
                 f"{self.feature_error:.2g}; limited by {self.binds}{flip})")
