@@ -6,96 +6,19 @@
 from __future__ import annotations
 from typing import NamedTuple
 import math
-import numpy as np
 import torch
 from torch import Tensor
-from sklearn.cluster import KMeans
-from sklearn.utils.extmath import randomized_svd
-from .core import Data, check_choice, rng_of, uniform
-from .divergence import floor_of, parts, power, product, _row_blocks
+from .core import Data
+from .divergence import floor_of, parts, power, product, _row_blocks, _with_values
 from .objective import Beta, Loss, loss_of
+from .starts import INITS, start
 
 # %% auto #0
-__all__ = ['INITS', 'start', 'hals_update', 'masked_grams', 'masked_hals_update', 'hals_codes', 'hals_step', 'mu_exponent',
-           'mu_update', 'mu_step', 'Momentum', 'mue_step', 'solve_codes']
+__all__ = ['hals_update', 'masked_grams', 'masked_hals_update', 'hals_codes', 'hals_step', 'mu_exponent', 'mu_update', 'mu_step',
+           'Momentum', 'mue_step', 'solve_codes', 'INITS', 'start']
 
-# %% ../nbs/12_solvers.ipynb #bfe76fcf
-def _filled(data: Data):
-    "Data as NumPy or SciPy, float64, holes filled with column means"
-    if data.is_sparse:
-        import scipy.sparse as sp
-        X = data.X.cpu()
-        short = X.values().numel() < 2**31                  # k-means takes no long indices
-        at, ptr = ((T.int() if short else T).numpy() for T in (X.col_indices(), X.crow_indices()))
-        return sp.csr_array((X.values().double().numpy(), at, ptr), shape=data.shape)
-    X = data.X.double()
-    if data.mask is not None:
-        M = (data.mask > 0).double()
-        X = X + (1 - M) * (X.sum(0) / M.sum(0).clamp(min=1))
-    return X.cpu().numpy()
-
-# %% ../nbs/12_solvers.ipynb #eeeea27d
-def _nndsvd(X, k: int, rng) -> tuple[np.ndarray, np.ndarray]:
-    "Boutsidis and Gallopoulos' start: the heavier signed part of each singular pair"
-    legacy = isinstance(rng, np.random.RandomState)
-    seed = rng if legacy else np.random.RandomState(int(rng.integers(2**31)))
-    U, S, V = randomized_svd(X, k, random_state=seed, n_iter=7)
-    if k > len(S):
-        raise ValueError("init='nndsvd' needs n_components <= min(n_samples, n_features) = "
-                         f"{len(S)}, got {k}. Use init='random'.")
-    pos = np.linalg.norm(U.clip(0), axis=0) * np.linalg.norm(V.clip(0), axis=1)
-    neg = np.linalg.norm((-U).clip(0), axis=0) * np.linalg.norm((-V).clip(0), axis=1)
-    sign = np.where(pos >= neg, 1., -1.)
-    W, H = (U * sign).clip(0), (V * sign[:, None]).clip(0)
-    nW, nH = np.linalg.norm(W, axis=0), np.linalg.norm(H, axis=1)
-    scale = np.sqrt(S * np.maximum(pos, neg))
-    return W * (scale / np.maximum(nW, 1e-300)), H * (scale / np.maximum(nH, 1e-300))[:, None]
-
-# %% ../nbs/12_solvers.ipynb #9b0a378d
-def _kmeans(X, k: int, rng) -> tuple[np.ndarray, np.ndarray]:
-    "Centroids and membership + 0.2, scaled so that the reconstruction fits best"
-    if k > X.shape[0]:
-        raise ValueError(f"init='kmeans' needs n_components <= n_samples = {X.shape[0]}, "
-                         f"got {k}. Use init='random'.")
-    legacy = isinstance(rng, np.random.RandomState)
-    seed = rng if legacy else np.random.RandomState(int(rng.integers(2**31)))
-    km = KMeans(k, n_init=1, random_state=seed).fit(X)
-    W, H = np.eye(k)[km.labels_] + 0.2, km.cluster_centers_.clip(0)
-    fit = ((X @ H.T) * W).sum() / max(((W.T @ W) * (H @ H.T)).sum(), 1e-300)
-    return W * fit, H
-
-# %% ../nbs/12_solvers.ipynb #84b7305d
-INITS = ("random", "nndsvd", "nndsvda", "nndsvdar", "kmeans")
-
-
-def start(
-    data: Data,             # the problem
-    k: int,                 # rank
-    *,
-    init: str = "random",   # one of `INITS`
-    rng=None,               # seed or generator
-    n_init: int = 1,        # number of starts r, stacked
-) -> tuple[Tensor, Tensor]: # (r, n, k) and (r, k, f)
-    "Starting points for `n_init` runs, stacked"
-    check_choice(init, "init", INITS)
-    rng = rng_of(rng)
-    if init == "random":
-        c = 2 * math.sqrt(data.level / k)
-        shapes = (n_init, data.n, k), (n_init, k, data.f)
-        W, H = (c * uniform(rng, *shape, like=data) for shape in shapes)
-        return W, H
-    if n_init > 1 and init in ("nndsvd", "nndsvda"):
-        raise ValueError(f"n_init={n_init} starts would all be the same with init={init!r}. "
-                         "Use init='random'.")
-    X = _filled(data)
-    pairs = [(_kmeans if init == "kmeans" else _nndsvd)(X, k, rng) for _ in range(n_init)]
-    W, H = (torch.from_numpy(np.stack(Ts)).to(device=data.device, dtype=data.dtype)
-            for Ts in zip(*pairs, strict=True))
-    if init in ("nndsvd", "kmeans"): return W, H
-    fill = math.sqrt(data.level / k)
-    if init == "nndsvdar": w, h = (fill / 100 * uniform(rng, *T.shape, like=data) for T in (W, H))
-    else: w, h = torch.full_like(W, fill), torch.full_like(H, fill)
-    return torch.where(W > 0, W, w), torch.where(H > 0, H, h)
+# %% ../nbs/12_solvers.ipynb #6bb49318
+_all_ = ["INITS", "start"]   # where other pages look for them
 
 # %% ../nbs/12_solvers.ipynb #0e80cf1a
 def hals_update(
@@ -264,15 +187,27 @@ def _newton_direction(g: Tensor, hess: Tensor, w: Tensor, margin: Tensor) -> Ten
     return torch.where(held, w, p)
 
 # %% ../nbs/12_solvers.ipynb #5dfbb2e8
+class _Pairs:
+    "The components multiplied two by two; a call gives the Hessians of all samples, (m, k, k)"
+    def __init__(self, H: Tensor):
+        self.k = len(H)
+        i, j = torch.triu_indices(self.k, self.k, device=H.device)
+        self.products = (H[i] * H[j]).T                    # (f, k(k+1)/2): one of each pair
+        self.place = torch.zeros(self.k, self.k, dtype=torch.long, device=H.device)
+        self.place[i, j] = self.place[j, i] = torch.arange(len(i), device=H.device)
+    def __call__(self, D: Tensor) -> Tensor:
+        return (D @ self.products)[:, self.place.flatten()].reshape(-1, self.k, self.k)
+
+
 class _Rows:
     "A block of samples with fixed components: loss, gradient parts and Hessian of each row"
-    def __init__(self, X, M, H, loss, l1, l2):
-        self.X, self.M, self.H = X, M, H
+    def __init__(self, X, M, H, loss, l1, l2, pairs=None):
+        self.X, self.M, self.H, self.pairs = X, M, H, pairs or _Pairs(H)
         self.fit: Loss = loss_of(loss)
         self.l1, self.l2 = l1, l2
     def take(self, rows):
         M = None if self.M is None else self.M[rows]
-        return type(self)(self.X[rows], M, self.H, self.fit, self.l1, self.l2)
+        return type(self)(self.X[rows], M, self.H, self.fit, self.l1, self.l2, self.pairs)
     def _masked(self, T): return T if self.M is None else T * self.M
     def _seen(self, w):
         "(X, Y) with X = Y in the holes"
@@ -289,10 +224,8 @@ class _Rows:
         N, P = (self._masked(T) for T in self.fit.parts(*self._seen(w)))
         return N @ self.H.T, P @ self.H.T + self.l1 + self.l2 * w
     def hess(self, w):
-        k = len(self.H)
         D = self._masked(self.fit.bowl(*self._seen(w), self.X.mean(1, keepdim=True)))
-        HH = (self.H[:, None] * self.H[None]).reshape(k * k, -1)
-        return (D @ HH.T).reshape(-1, k, k) + self.l2 * torch.eye(k, dtype=w.dtype, device=w.device)
+        return self.pairs(D) + self.l2 * torch.eye(len(self.H), dtype=w.dtype, device=w.device)
 
 # %% ../nbs/12_solvers.ipynb #cb43ed98
 class _GramRows(_Rows):
@@ -308,46 +241,111 @@ class _GramRows(_Rows):
         ridge = self.l2 * torch.eye(k, dtype=w.dtype, device=w.device)
         return (self.G + ridge).expand(len(w), k, k)
 
+# %% ../nbs/12_solvers.ipynb #72216165
+def _some_rows(X: Tensor, rows: Tensor) -> Tensor:
+    "Rows of a CSR tensor, by their numbers, as another"
+    ptr = X.crow_indices()
+    count = (ptr[1:] - ptr[:-1])[rows]
+    new = torch.cat([count.new_zeros(1), count.cumsum(0)])
+    at = torch.arange(int(new[-1]), device=ptr.device) + torch.repeat_interleave(ptr[rows] - new[:-1], count)
+    return torch.sparse_csr_tensor(new, X.col_indices()[at], X.values()[at], (len(rows), X.shape[1]),
+                                   check_invariants=False)
+
+
+class _StoredRows(_Rows):
+    "The same for sparse data and Kullback-Leibler: only stored entries are looked at"
+    def __init__(self, X, H, pairs, l1, l2):
+        self.X, self.H, self.pairs, self.x = X, H, pairs, X.values()
+        self.fit, self.l1, self.l2, self.total = Beta(1.), l1, l2, H.sum(1)
+        ptr, reached = X.crow_indices(), (H.amax(0) > 0)[X.col_indices()]
+        level = torch.repeat_interleave(self._sum(self.x) / X.shape[1], ptr[1:] - ptr[:-1])
+        self.least = torch.where(reached, 1e-14 * level, -1.)   # below it, the loss is infinite
+    def take(self, rows): return _StoredRows(_some_rows(self.X, rows), self.H, self.pairs, self.l1, self.l2)
+    def _sum(self, v): return torch.segment_reduce(v, "sum", offsets=self.X.crow_indices(), initial=0.)
+    def _at(self, w): return torch.sparse.sampled_addmm(self.X, w.contiguous(), self.H, beta=0.).values()
+    def loss(self, w):
+        y = self._at(w)
+        terms = torch.where((y <= self.least) & (self.x > 0), torch.inf, self.fit.value(self.x, y) - y)
+        return self._sum(terms) + w @ self.total + self._penalty(w)
+    def parts(self, w):
+        y = self._at(w).clamp(min=floor_of(w.dtype))
+        return _with_values(self.X, self.x / y) @ self.H.T, self.total + self.l1 + self.l2 * w
+    def hess(self, w):
+        y = self._at(w).clamp(min=floor_of(w.dtype))
+        ridge = self.l2 * torch.eye(len(self.H), dtype=w.dtype, device=w.device)
+        return self.pairs(_with_values(self.X, self.x / y / y)) + ridge
+
 # %% ../nbs/12_solvers.ipynb #463f649e
-def _descend(rows: _Rows, w: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
-    "Per row: the longest step 1, 1/2, 1/4 ... along @eq-codes that does not raise the loss"
-    f0, new, s = rows.loss(w), (w - p).clamp(min=0), torch.ones(len(w), 1, dtype=w.dtype, device=w.device)
-    bad = ~(rows.loss(new) <= f0)
+def _descend(rows: _Rows, w: Tensor, f: Tensor, g: Tensor, p: Tensor, size: Tensor):
+    "Per row: the longest step 1, 1/2, 1/4 ... along @eq-codes that lowers the loss; (w, loss, moved, blind)"
+    new, s = (w - p).clamp(min=0), torch.ones(len(w), 1, dtype=w.dtype, device=w.device)
+    blur = 1e-14 * (f.abs() + size)
+    blind = (g * (w - new)).sum(1).abs() <= 10 * blur    # the fall that is promised drowns in rounding
+    f_new = rows.loss(new)
+    bad = ~(f_new <= f + torch.where(blind, 10 * blur, 0.))
     for _ in range(30):
-        if not bad.any(): break
-        s = torch.where(bad[:, None], s / 2, s)
-        new = (w - s * p).clamp(min=0)
-        bad = ~(rows.loss(new) <= f0)
-    return torch.where(bad[:, None], w, new), ~bad & (new != w).any(1)
+        at = torch.nonzero(bad).flatten()
+        if not len(at): break
+        s[at] /= 2
+        new[at] = (w[at] - s[at] * p[at]).clamp(min=0)
+        f_new[at] = rows.take(at).loss(new[at])
+        bad[at] = ~(f_new[at] <= f[at])
+    new, f_new = torch.where(bad[:, None], w, new), torch.where(bad, f, f_new)
+    return new, f_new, ~bad & (new != w).any(1), blind
 
 # %% ../nbs/12_solvers.ipynb #7084bfd7
-def _multiply(rows: _Rows, w: Tensor) -> tuple[Tensor, Tensor]:
-    "Ten multiplicative updates of each row, for where Newton's step does not descend"
-    new, f0 = w, rows.loss(w)
+def _multiply(rows: _Rows, w: Tensor, f: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    "Ten multiplicative updates of each row, for where Newton's step does not descend: (w, loss, moved)"
+    new = w
     for _ in range(10):
         N, P = rows.parts(new)
         new = new * power(N / P.clamp(min=floor_of(w.dtype)), rows.fit.damping)
-    ok = rows.loss(new) < f0
-    return torch.where(ok[:, None], new, w), ok
+    f_new = rows.loss(new)
+    ok = f_new < f
+    return torch.where(ok[:, None], new, w), torch.where(ok, f_new, f), ok
 
 
 def _solve_rows(rows: _Rows, w: Tensor, max_iter: int, tol: float) -> Tensor:
     "Projected Newton on every row until its residual is at most `tol` or it can't move"
-    w, at = w.clone(), torch.arange(len(w), device=w.device)
+    w, at, f = w.clone(), torch.arange(len(w), device=w.device), rows.loss(w)
+    least = torch.full_like(f, torch.inf)      # after a blind step: the residual that it has to improve
     for _ in range(max_iter):
         N, P = rows.parts(w[at])
         top = w[at].amax(1, keepdim=True).clamp(min=floor_of(w.dtype))
         res = torch.minimum(w[at] / top, 1 - N / P.clamp(min=floor_of(w.dtype))).abs().amax(1)
-        go = torch.nonzero(res > tol).flatten()
+        go = torch.nonzero((res > tol) & (res < least)).flatten()
         if not len(go): break
-        rows, at, g, margin = rows.take(go), at[go], (P - N)[go], (res.clamp(max=1e-3)[:, None] * top)[go]
-        new, moved = _descend(rows, w[at], _newton_direction(g, rows.hess(w[at]), w[at], margin))
-        stuck = torch.nonzero(~moved).flatten()
-        if len(stuck): new[stuck], moved[stuck] = _multiply(rows.take(stuck), w[at][stuck])
+        g, margin, size = P - N, res.clamp(max=1e-3)[:, None] * top, (P * w[at]).sum(1)
+        g, margin, size, res = g[go], margin[go], size[go], res[go]
+        if len(go) < len(at): rows, at, f = rows.take(go), at[go], f[go]
+        p = _newton_direction(g, rows.hess(w[at]), w[at], margin)
+        new, f, moved, blind = _descend(rows, w[at], f, g, p, size)
+        least = torch.where(blind, res / 2, torch.inf)
+        stuck = torch.nonzero(~moved & ~blind).flatten()
+        if len(stuck): new[stuck], f[stuck], moved[stuck] = _multiply(rows.take(stuck), w[at][stuck], f[stuck])
         w[at] = new
-        if not moved.all(): rows, at = rows.take(moved), at[moved]
+        if not moved.all():
+            on = torch.nonzero(moved).flatten()
+            rows, at, f, least = rows.take(on), at[on], f[on], least[on]
         if not len(at): break
     return w
+
+# %% ../nbs/12_solvers.ipynb #9109e26f
+def _blocks(data: Data, k: int, stored: bool):
+    "Yield (rows, X, mask) in float64; `stored`: X stays CSR, else it is dense, at most 4,000,000 entries"
+    size = max(1, 4_000_000 // max(data.f, k * k))
+    if stored:
+        X = data.X.double()
+        size = max(1, size * data.n * data.f // max(len(X.values()) * k, 1))
+        for a in range(0, data.n, size):
+            rows = torch.arange(a, min(a + size, data.n), device=X.device)
+            yield rows, _some_rows(X, rows), None
+    elif data.is_sparse:
+        for i, X in _row_blocks(data, size * data.f): yield i, X.double(), None
+    else:
+        for a in range(0, data.n, size):
+            i = slice(a, a + size)
+            yield i, data.X[i].double(), None if data.mask is None else data.mask[i].double()
 
 # %% ../nbs/12_solvers.ipynb #efa21cae
 def solve_codes(
@@ -366,17 +364,13 @@ def solve_codes(
         B, G = data.mm(H.T).double(), H64 @ H64.T
         start = (B / (G.sum(1) + l1 + l2 + floor_of(G.dtype))).clamp(min=0)
         return _solve_rows(_GramRows(B, G, l1, l2), start, max_iter, tol).to(data.dtype)
-    size = max(1, 4_000_000 // max(data.f, k * k))
-    if data.is_sparse: blocks = _row_blocks(data, size * data.f)
-    else: blocks = ((slice(i, i + size), data.X[i:i + size]) for i in range(0, data.n, size))
-    W = torch.empty(data.n, k, dtype=data.dtype, device=data.device)
-    for i, X in blocks:
-        M = None if data.mask is None else data.mask[i].double()
-        block = Data(X.double(), M)
+    W, pairs = torch.empty(data.n, k, dtype=data.dtype, device=data.device), _Pairs(H64)
+    stored = data.is_sparse and loss == Beta(1.)
+    for i, X, M in _blocks(data, k, stored):
+        rows = _StoredRows(X, H64, pairs, l1, l2) if stored else _Rows(X, M, H64, loss, l1, l2, pairs)
         unit = (H64.sum(0) if M is None else M * H64.sum(0)).sum(-1, keepdim=True)
-        total = block.XM.sum(1, keepdim=True) / unit.clamp(min=floor_of(H64.dtype))
-        w = total.expand(len(X), k).contiguous()
-        rows = _Rows(block.X, M, H64, loss, l1, l2)
-        w, _ = _multiply(rows, w)
+        total = X @ H64.new_ones(data.f, 1) if M is None else (M * X).sum(1, keepdim=True)
+        w = (total / unit.clamp(min=floor_of(H64.dtype))).expand(-1, k).contiguous()
+        w = _multiply(rows, w, rows.loss(w))[0]
         W[i] = _solve_rows(rows, w, max_iter, tol).to(data.dtype)
     return W

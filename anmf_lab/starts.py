@@ -21,8 +21,9 @@ def _filled(data: Data):
     if data.is_sparse:
         import scipy.sparse as sp
         X = data.X.cpu()
-        csr = X.values().double(), X.col_indices(), X.crow_indices()
-        return sp.csr_array(tuple(T.numpy() for T in csr), shape=data.shape)
+        short = X.values().numel() < 2**31                  # k-means takes no long indices
+        at, ptr = ((T.int() if short else T).numpy() for T in (X.col_indices(), X.crow_indices()))
+        return sp.csr_array((X.values().double().numpy(), at, ptr), shape=data.shape)
     X = data.X.double()
     if data.mask is not None:
         M = (data.mask > 0).double()
