@@ -11,7 +11,7 @@ from torch import Tensor
 from .core import Data
 from .divergence import floor_of, parts, power, product, _row_blocks, _with_values
 from .objective import Beta, Loss, loss_of
-from .starts import INITS, start
+from .loop import INITS, start
 
 # %% auto #0
 __all__ = ['hals_update', 'masked_grams', 'masked_hals_update', 'hals_codes', 'hals_step', 'mu_exponent', 'mu_update', 'mu_step',
