@@ -277,7 +277,7 @@ class _StoredRows(_Rows):
 
 # %% ../nbs/12_solvers.ipynb #463f649e
 def _descend(rows: _Rows, w: Tensor, f: Tensor, g: Tensor, p: Tensor, size: Tensor):
-    "Per row: the longest step 1, 1/2, 1/4 ... along @eq-codes that lowers the loss; (w, loss, moved, blind)"
+    "(w, loss, moved, blind) after the longest step 1, 1/2, 1/4 ... of @eq-codes that lowers the loss"
     new, s = (w - p).clamp(min=0), torch.ones(len(w), 1, dtype=w.dtype, device=w.device)
     blur = 1e-14 * (f.abs() + size)
     blind = (g * (w - new)).sum(1).abs() <= 10 * blur    # the fall that is promised drowns in rounding
