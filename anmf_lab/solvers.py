@@ -322,7 +322,8 @@ def _solve_rows(rows: _Rows, w: Tensor, max_iter: int, tol: float) -> Tensor:
         new, f, moved, blind = _descend(rows, w[at], f, g, p, size)
         least = torch.where(blind, res / 2, torch.inf)
         stuck = torch.nonzero(~moved & ~blind).flatten()
-        if len(stuck): new[stuck], f[stuck], moved[stuck] = _multiply(rows.take(stuck), w[at][stuck], f[stuck])
+        if len(stuck):
+            new[stuck], f[stuck], moved[stuck] = _multiply(rows.take(stuck), w[at[stuck]], f[stuck])
         w[at] = new
         if not moved.all():
             on = torch.nonzero(moved).flatten()
