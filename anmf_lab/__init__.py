@@ -30,6 +30,7 @@ _WHERE = {
     "masked_rmse": "metrics",
     "nmi": "metrics",
     "leave_one_out": "resampling",
+    "rank_table": "ranks",
     "rivals": "rival_minima",
     "stability": "resampling",
     "three_stages": "noise",

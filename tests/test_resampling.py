@@ -7,7 +7,7 @@ import scipy.sparse as sp
 import torch
 
 import anmf_lab as al
-from anmf_lab import resampling
+from anmf_lab import ranks, resampling
 from anmf_lab.core import as_data
 from anmf_lab.objective import Loss
 from anmf_lab.redraws import Resampler, cosines, generators, in_order, matched, profiles, silhouettes
@@ -218,3 +218,49 @@ def test_bad_questions_to_the_result(counts):
         al.stability(counts[0] / 7, 3)
     with pytest.raises(ValueError, match="at least two samples"):
         al.leave_one_out(counts[0][:1], 1)
+
+
+# --- the rank table
+
+def test_rank_table_tells_planted_rank(counts):
+    X, _ = counts
+    table = al.rank_table(X, [4, 2, 3, 3], n_starts=4, n_resamples=3, n_splits=3)
+    assert [r.rank for r in table.rows] == [2, 3, 4]
+    row = table.rows[1]
+    assert row.verdict == "determined" and row.stability > .95 and row.lost == 0 and row.largest_error < .3
+    assert 0 < row.found <= 1 and row.minima >= 1 and row.held_out < table.rows[0].held_out
+    assert table.choices["noise"] == table.choices["prediction"] == 3
+    frame = table.to_frame()
+    assert list(frame.index) == [2, 3, 4] and {"dispersion", "verdict", "distance", "held_out"} <= set(frame.columns)
+    assert "rank 3" in table.why and "Chosen by" in table.why
+    assert len(table.plot().axes) == 4
+
+
+def test_rank_table_takes_gaps_and_too_many_components(counts):
+    X = counts[0][:6, :5].copy()
+    X[0, 0] = np.nan
+    table = al.rank_table(X, [1, 4], n_starts=2, n_resamples=2, n_splits=2)
+    assert np.isfinite(table.rows[0].held_out)
+    assert any("observations cannot determine" in n for n in table.rows[1].notes)
+
+
+def test_rank_table_stops_at_ctrl_c(counts, monkeypatch):
+    real = ranks.held_out
+
+    def tired(obj, k, *args):
+        if k == 3:
+            raise KeyboardInterrupt
+        return real(obj, k, *args)
+    monkeypatch.setattr(ranks, "held_out", tired)
+    table = al.rank_table(counts[0], [2, 3], n_starts=2, n_resamples=2, n_splits=2)
+    assert [r.rank for r in table.rows] == [2]
+
+
+@pytest.mark.parametrize("asked, words", [
+    (dict(ranks=3), "ranks must be several"), (dict(ranks=[]), "ranks is empty"),
+    (dict(ranks=[0]), "ranks must be a whole number >= 1"), (dict(ranks=[2], holdout=0), "holdout must be"),
+    (dict(ranks=[2], n_starts=0), "n_starts must be"), (dict(ranks=[2], resample="jackknife"), "resample must be"),
+])
+def test_rank_table_names_bad_input(counts, asked, words):
+    with pytest.raises(ValueError, match=words):
+        al.rank_table(counts[0], **asked)
