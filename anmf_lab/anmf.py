@@ -5,23 +5,22 @@
 # %% ../nbs/25_anmf.ipynb #2147fee9
 from __future__ import annotations
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 import math
 import warnings
 import numpy as np
 import torch
 from scipy.optimize import Bounds, minimize
-from scipy.sparse import csr_array
 from torch import Tensor
 from tqdm.auto import tqdm
-from .core import Data, as_data, check_choice, check_number, give_back, rng_of
+from .core import Data, check_choice, check_number
 from .loop import Run, Status
 from .solvers import masked_grams
+from .targets import Target
 
 # %% auto #0
-__all__ = ['PAPER', 'Game', 'learner_cost', 'attacker_cost', 'best_response', 'Target', 'make_target', 'reply_gap',
-           'relaxed_cost', 'price_unit', 'set_scale', 'Slope', 'slope_by_residuals', 'slope', 'stationarity',
-           'game_residual', 'solve_bilevel']
+__all__ = ['PAPER', 'Game', 'learner_cost', 'attacker_cost', 'best_response', 'reply_gap', 'relaxed_cost', 'price_unit',
+           'set_scale', 'Slope', 'slope_by_residuals', 'slope', 'stationarity', 'game_residual', 'solve_bilevel']
 
 # %% ../nbs/25_anmf.ipynb #2427235a
 def _former_beta(
@@ -100,95 +99,6 @@ def best_response(
     eye = lam * torch.eye(len(H), dtype=H.dtype, device=H.device)
     if mask is None: return _solve_spd(W.T @ W + eye, lam * H + W.T @ Z)
     return _solve_spd(masked_grams(mask.T, W.T) + eye, lam * H + W.T @ (mask * Z))
-
-# %% ../nbs/25_anmf.ipynb #8358d6ec
-@dataclass(frozen=True, eq=False)
-class Target:
-    "What the attacker wants to see: `base + shift`"
-    base: Data          # the data themselves, or another matrix of their shape
-    shift: float = 0.   # constant added to every entry
-
-    def back(self, W: Tensor) -> Tensor:
-        "`W.T @ Z`, (k, f)"
-        return self.base.T.mm(W).T + self.shift * W.sum(0)[:, None]
-    def mm(self, B: Tensor) -> Tensor:
-        "`Z @ B`, (n, k), for `B` (f, k)"
-        return self.base.mm(B) + self.shift * B.sum(0)
-    @property
-    def Z(self) -> Tensor:
-        "The target as one dense matrix, (n, f)"
-        return (self.base.X.to_dense() if self.base.is_sparse else self.base.X) + self.shift
-
-# %% ../nbs/25_anmf.ipynb #34b7f8ce
-def _outliers(X: Tensor, s: float, rng) -> Tensor:
-    "Salt and pepper: a fraction `s` of the entries becomes 0 or the largest value"
-    u = torch.from_numpy(rng.uniform(size=X.shape)).to(X.device)
-    return torch.where(u < s/2, torch.zeros_like(X), torch.where(u < s, X.max(), X))
-
-def _occlusion(X: Tensor, s: float, rng) -> Tensor:
-    "Each sample loses a run of neighbouring features, a fraction `s` of all"
-    f = X.shape[1]
-    first = torch.from_numpy(rng.uniform(size=(len(X), 1))).to(X.device) * (f * (1 - s) + 1)
-    at = torch.arange(f, device=X.device) - first.floor()
-    return torch.where((at >= 0) & (at < round(f * s)), torch.zeros_like(X), X)
-
-def _illumination(X: Tensor, s: float, rng) -> Tensor:
-    "Light from one side: each sample times a ramp from `1-s` to `1+s`, or from `1+s` to `1-s`"
-    side = torch.from_numpy(rng.uniform(-1., 1., size=(len(X), 1))).to(X)
-    ramp = torch.linspace(-1, 1, X.shape[1], dtype=X.dtype, device=X.device)
-    return X * (1 + s * side * ramp)
-
-_NOISE = {"noise": (_outliers, .1), "occlusion": (_occlusion, .25), "illumination": (_illumination, .5)}
-
-# %% ../nbs/25_anmf.ipynb #4a12ff78
-def _shift(data: Data, strength: float | None, rng) -> float:
-    "t of Remark 1 (a): `strength` standard deviations of the entries, or a draw from [0, 5] of them"
-    v, mean = data.values.double(), data.level
-    off = (v - mean).square()
-    spread = float(off.sum() if data.mask is None else (off * data.mask).sum())
-    if data.is_sparse: spread += (data.n * data.f - v.numel()) * mean**2
-    sigma = math.sqrt(spread / data.n_observed)
-    if sigma <= 1e-12 * abs(mean):
-        raise ValueError("X is constant, so its standard deviation, the unit of target='shift', is 0. "
-                         "Pass data that vary, or your own array as target.")
-    return sigma * float(rng.uniform(0, 5) if strength is None else strength)
-
-# %% ../nbs/25_anmf.ipynb #d3dc2f77
-def _copy(data: Data):
-    "The data as their owner knows them, in a copy that he may spoil"
-    if data.kind == "torch" or not data.is_sparse: return give_back(data.X.clone(), data.kind)
-    X = data.X.cpu()
-    return csr_array(tuple(T.numpy().copy() for T in (X.values(), X.col_indices(), X.crow_indices())), X.shape)
-
-def _given_target(data: Data, target, rng) -> Target:
-    "The user's array, or what the user's function makes of the data"
-    if callable(target): target = target(_copy(data), rng)
-    try: base = as_data(target, name="target", device=data.device, dtype=data.dtype, allow_missing=False)
-    except (TypeError, ValueError) as e:
-        raise ValueError(f"target is not usable as a matrix of the shape of X: {e}") from None
-    if base.shape != data.shape:
-        raise ValueError(f"target must have the shape of X, {data.shape}, got {base.shape}.")
-    return Target(base)
-
-def make_target(
-    data: Data,                      # the problem
-    target="shift",                  # a name of Remark 1, an (n, f) array, or `f(X, rng) -> array`
-    *,
-    strength: float | None = None,   # "shift": standard deviations (None: from [0, 5]); else a share in [0, 1]
-    rng=None,                        # from `rng_of`
-) -> Target:                         # what the attacker wants
-    "The targets of Remark 1 (\"shift\", \"noise\", \"occlusion\", \"illumination\"), or the user's own"
-    rng = rng_of(rng)
-    if not isinstance(target, str): return _given_target(data, target, rng)
-    check_choice(target, "target", ("shift", *_NOISE))
-    if strength is not None:
-        check_number(strength, "strength", low=0, high=1e6 if target == "shift" else 1)
-    if target == "shift": return Target(data, _shift(data, strength, rng))
-    if data.is_sparse:
-        raise ValueError(f"target={target!r} would make sparse X dense: use target='shift', "
-                         "or pass a sparse target.")
-    noise, usual = _NOISE[target]
-    return Target(replace(data, X=noise(data.X, usual if strength is None else strength, rng)))
 
 # %% ../nbs/25_anmf.ipynb #c7e2b1db
 def reply_gap(

@@ -5,20 +5,23 @@
 # %% ../nbs/28_anmf_model.ipynb #0f1c7b54
 from __future__ import annotations
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 import warnings
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
-from .anmf import Game, Target, make_target, price_unit, solve_bilevel
+from .anmf import Game, best_response, price_unit, set_scale, solve_bilevel
 from .anmf_admm import State, solve_admm
 from .core import Data, check_choice, check_number, give_back, in_unit, rng_of, unit_of
 from .loop import Run
 from .nmf import FactorModel
+from .objective import Objective
 from .solvers import solve_codes
+from .targets import Target, make_target
 
 # %% auto #0
-__all__ = ['SOLVERS', 'FEATURES', 'SCALES', 'solve_in_unit', 'admm_factors', 'check_game', 'ANMF']
+__all__ = ['SOLVERS', 'FEATURES', 'SCALES', 'solve_in_unit', 'admm_factors', 'check_game', 'Bilevel', 'ANMF']
 
 # %% ../nbs/28_anmf_model.ipynb #edf8d6c2
 SOLVERS = ("bilevel", "admm")
@@ -70,6 +73,32 @@ def check_game(
         if not 1e-12 <= value <= 1e12:
             raise ValueError(f"{name} is {value:.0e} in the data's own unit: outside 1e-12 to 1e12 one side "
                              "of the game is lost in rounding. For plain factorization use NMF.")
+
+# %% ../nbs/28_anmf_model.ipynb #6ef0c637
+@dataclass(frozen=True, eq=False)
+class Bilevel(Objective):
+    "What the learner pays once the attacker has replied"
+    data: Data            # the problem, dense
+    target: Target        # what the attacker wants
+    game: Game            # prices in absolute units, without a `gamma`
+    scale: str = "codes"  # a key of `SCALES`
+    notes: tuple[str, ...] = ()   # what a reader of its derivatives must know
+
+    @property
+    def scale_free(self) -> bool: return self.scale != "free"   # type: ignore[override]
+
+    def at(self, data: Data) -> Bilevel:
+        "The same of other data; a target that is made of the data follows"
+        own = self.target.base is self.data
+        return replace(self, data=data, target=Target(data, self.target.shift) if own else self.target)
+
+    def value(self, W, H):
+        X, Z, M = self.data.X, self.target.Z, self.data.mask
+        W, H = set_scale(W, H, self.scale)
+        A = best_response(Z, W, H, self.game.lam, M)
+        attacked, own = ((X - W @ B).square() for B in (A, H))
+        paid = self.game.alpha * attacked + self.game.own * own
+        return (paid if M is None else M * paid).sum()
 
 # %% ../nbs/28_anmf_model.ipynb #9a483bc2
 class ANMF(FactorModel):
@@ -173,6 +202,8 @@ class ANMF(FactorModel):
     def _allow_missing(self) -> bool: return self.solver != "admm"    # type: ignore[override]
     @property
     def _allow_sparse(self) -> bool: return self.solver != "admm"     # type: ignore[override]
+    @property
+    def _allow_weights(self) -> bool: return self.solver != "admm"    # type: ignore[override]
 
     def _check_params(self, data: Data) -> None:
         super()._check_params(data)
@@ -201,10 +232,33 @@ class ANMF(FactorModel):
         lam = lam * price_unit(data, self.n_components, scale)
         return Game(self.alpha, self._own(), lam, gamma), scale
 
-    def _solve_all(self, data: Data, Ws: Tensor, Hs: Tensor, watch) -> Run:
+    def _draw_target(self, data: Data) -> Target:
         seed = int(rng_of(self.random_state).uniform() * 2**31)       # another stream than the start's
-        rng = np.random.default_rng(seed)
-        self.target_ = make_target(data, self.target, strength=self.strength, rng=rng)
+        return make_target(data, self.target, strength=self.strength, rng=np.random.default_rng(seed))
+
+    def _objective(self, data: Data) -> Bilevel:
+        game, scale = self._setting(data)
+        if game.gamma is not None:
+            raise ValueError("gamma (and solver='admm') makes the attacked components variables: the objective "
+                             "has three factors, not two. Use gamma=None and solver='bilevel'.")
+        if data.is_sparse: raise ValueError("the objective of the game needs a dense X: pass X.toarray().")
+        target = self.target_ if hasattr(self, "target_") else self._draw_target(data)
+        if isinstance(self.target, str) and self.target == "shift": target = Target(data, target.shift)
+        game = replace(game, lam=getattr(self, "lam_", game.lam))
+        notes: tuple[str, ...] = ("the price and the target's constant (or matrix) are held and do not follow the data",)
+        if self.features != "learner": notes = (*notes, "the components are the learner's, not components_")
+        return Bilevel(data, target, game, scale, notes)
+
+    def factors(self, X, *, mask=None, weights=None) -> tuple:
+        "The codes of the game and the learner's components, between which `objective(X)` stands"
+        check_is_fitted(self)
+        if len(self.codes_) != np.shape(X)[0]:
+            raise ValueError(f"X must be the {len(self.codes_)} samples of the fit: the codes of the game are "
+                             f"part of it, got {np.shape(X)[0]}. For other samples use transform(X).")
+        return self.codes_, self.learner_components_
+
+    def _solve_all(self, data: Data, Ws: Tensor, Hs: Tensor, watch) -> Run:
+        self.target_ = self._draw_target(data)
         return super()._solve_all(data, Ws, Hs, watch)
 
     def _solve(self, data: Data, W: Tensor, H: Tensor, watch) -> Run:

@@ -4,6 +4,7 @@
 
 # %% ../nbs/17_onmf.ipynb #a17f0004
 from __future__ import annotations
+from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,13 +13,14 @@ from .core import Data, check_choice
 from .divergence import floor_of, parts
 from .loop import Run, Status, iterate
 from .nmf import FactorModel
+from .objective import Entrywise, Pair
 from .polish import kkt_entries
-from .robust_losses import root_mean_square
+from .robust_losses import Samplewise, root_mean_square
 from .solvers import mu_update, solve_codes
 
 # %% auto #0
-__all__ = ['orthogonal_codes_update', 'orthogonal_step', 'single_codes', 'exact_step', 'orthogonal_measure', 'exact_measure',
-           'ONMF']
+__all__ = ['HELD', 'orthogonal_codes_update', 'orthogonal_step', 'single_codes', 'exact_step', 'orthogonal_measure',
+           'weighted_orthogonal_measure', 'exact_measure', 'largest', 'Assigned', 'AssignedSamples', 'ONMF']
 
 # %% ../nbs/17_onmf.ipynb #582bc491
 def orthogonal_codes_update(data: Data, W: Tensor, H: Tensor) -> Tensor:
@@ -66,6 +68,19 @@ def orthogonal_measure(data: Data, state: tuple) -> tuple[float, float]:
     return loss, max(root_mean_square(codes), root_mean_square(components))
 
 
+def weighted_orthogonal_measure(data: Data, state: tuple, values: Tensor,
+                                omega: Tensor) -> tuple[float, float]:
+    "The same where samples have losses `values` and weights `omega`, (n, 1)"
+    W, H = state
+    size = W.norm(dim=0)
+    unit, N = W / size.clamp(min=floor_of(W.dtype)), data.mm(H.T) * size
+    codes = kkt_entries(N, unit @ (unit.T @ N), unit, -2)
+    N, P = data.T.mm(omega * W), H.T @ (W.T @ (omega * W))
+    components = kkt_entries(N, P, H.T, -2)
+    residual = max(root_mean_square(components), root_mean_square(codes))
+    return float(values.sum(dtype=torch.float64)), residual
+
+
 def exact_measure(data: Data, state: tuple) -> tuple[float, float]:
     "(loss, relative change by a further exact step): 0 where both factors are best for each other"
     change = 0.
@@ -73,6 +88,31 @@ def exact_measure(data: Data, state: tuple) -> tuple[float, float]:
         size = max(root_mean_square(now), floor_of(now.dtype))
         change = max(change, root_mean_square(then - now) / size)
     return orthogonal_measure(data, state)[0], change
+
+# %% ../nbs/17_onmf.ipynb #0c7e622e
+def largest(T: Tensor, dim: int) -> Tensor:
+    "Boolean, like `T`: the first largest entry along `dim`"
+    return torch.zeros_like(T, dtype=torch.bool).scatter(dim, T.argmax(dim, keepdim=True), True)
+
+
+HELD = "which component a sample (or feature) belongs to is held: a change that reassigns one is a jump"
+
+
+@dataclass(frozen=True, eq=False)
+class Assigned(Entrywise):
+    "Squared error with one component a sample, or a feature: its assignment held"
+    on: str = "codes"    # or "components"
+    notes = (HELD,)      # type: ignore[assignment]
+
+    def allowed(self, W: Tensor, H: Tensor) -> Pair:
+        "Only the largest entry of each row of codes (or column of components) may move"
+        codes = torch.ones_like(W, dtype=torch.bool) if self.on == "components" else largest(W, 1)
+        return codes, torch.ones_like(H, dtype=torch.bool) if self.on == "codes" else largest(H, 0)
+
+
+class AssignedSamples(Samplewise):
+    "A loss of samples, each with one component: its assignment held"
+    def allowed(self, W, H): return largest(W, 1), torch.ones_like(H, dtype=torch.bool)
 
 # %% ../nbs/17_onmf.ipynb #a8b24f2a
 class ONMF(FactorModel):
@@ -132,6 +172,9 @@ class ONMF(FactorModel):
     def _check_params(self, data: Data) -> None:
         super()._check_params(data)
         check_choice(self.on, "on", ("codes", "components"))
+
+    def _objective(self, data: Data) -> Assigned:
+        return Assigned(data, on=self.on)
 
     def _turn(self, data: Data, W: Tensor, H: Tensor) -> tuple[Data, Tensor, Tensor]:
         "The problem with the orthogonal factor in the place of the codes; its own inverse"

@@ -7,35 +7,42 @@ from __future__ import annotations
 import math
 from functools import partial
 import numpy as np
-import torch
 from torch import Tensor
 from .align import balance
 from .core import Data, check_choice, check_number, give_back
 from .divergence import floor_of
 from .loop import Run, Status, iterate
 from .nmf import FactorModel
-from .onmf import orthogonal_codes_update, single_codes
-from .polish import kkt_entries
-from .robust_losses import ResidualLoss, capped, cauchy, correntropy, huber, l21
-from .robust_losses import cauchy_scale, released_cut, three_sigma
-from .robust_losses import observed_squares, rounding_residual, root_mean_square
+from .objective import Entrywise, Objective
+from .onmf import HELD, AssignedSamples, orthogonal_codes_update, single_codes
+from .onmf import weighted_orthogonal_measure
+from .robust_losses import ResidualLoss, RobustLoss, Samplewise, convex_relative, settle
+from .robust_losses import capped, cauchy, correntropy, huber, l21
+from .robust_losses import cauchy_scale, observed_squares, released_cut, three_sigma
 from .robust_losses import reweighted_codes, reweighted_measure, reweighted_step
-from .robust_losses import weighted_components_update
+from .robust_losses import rounding_residual, weighted_components_update
 from .solvers import solve_codes
 
 # %% auto #0
-__all__ = ['convex_relative', 'RobustModel', 'L21NMF', 'HuberNMF', 'CauchyNMF', 'CorrentropyNMF', 'CappedNMF']
-
-# %% ../nbs/18_robust.ipynb #a18f0003
-def convex_relative(s: Tensor, floor: float, per_sample: bool) -> ResidualLoss:
-    "L2,1 for samples; for entries Huber's loss at the median of the squared residuals `s`"
-    if per_sample: return ResidualLoss(partial(l21, floor=floor), True)
-    return ResidualLoss(partial(huber, c=max(float(s.median().sqrt()), floor)))
+__all__ = ['RobustModel', 'L21NMF', 'HuberNMF', 'CauchyNMF', 'CorrentropyNMF', 'CappedNMF']
 
 # %% ../nbs/18_robust.ipynb #fd229e7d
 class RobustModel(FactorModel):
     "Base of the robust models: a subclass names its loss and estimates its scale"
-    _per_sample = True
+    _per_sample, _allow_weights = True, True
+    _kink = ""   # where the loss has no second derivative, in words
+
+    def __init__(self, n_components=2, *, solver="hals", init="random", n_init=1, max_iter=1000,
+                 tol=1e-3, random_state=None, device="auto", verbose=False):
+        self.n_components = n_components
+        self.solver = solver
+        self.init = init
+        self.n_init = n_init
+        self.max_iter = max_iter
+        self.tol = tol
+        self.random_state = random_state
+        self.device = device
+        self.verbose = verbose
 
     def _rho(self, s: Tensor, **scale) -> tuple[Tensor, Tensor]:
         "(losses, weights) of squared residuals; `scale` is `scale_`"
@@ -62,7 +69,6 @@ class RobustModel(FactorModel):
 
     def _step(self, data: Data, state: tuple, loss: ResidualLoss) -> tuple:
         return reweighted_step(data, state, loss, self.solver)
-
     def _measure(self, data: Data, state: tuple, loss: ResidualLoss) -> tuple[float, float]:
         return reweighted_measure(data, state, loss)
 
@@ -73,24 +79,13 @@ class RobustModel(FactorModel):
                        max_iter=max(max_iter, 0), tol=self.tol, callback=watch,
                        progress=self.verbose, desc=type(self).__name__)
 
-    def _settle(self, data: Data, state: tuple, loss: ResidualLoss) -> Run:
-        "Convex steps, the scale new in each, until the median residual changes by less than 2 %"
-        floor = rounding_residual(data, self._per_sample)
-        def step(q):
-            W, H = self._step(data, q[:2], q[2])
-            s = observed_squares(data, W, H, self._per_sample)
-            median = max(float(s.median()), floor ** 2)
-            return W, H, self._convex(s, floor), median, abs(median / q[3] - 1)
-        return iterate(step, (*state, loss, 1., math.inf), lambda q: q[3:],
-                       max_iter=max(self.max_iter // 4, 1), tol=.02, every=1)
-
     def _begin(self, data: Data, state: tuple, watch) -> Run:
         "The convex relative to its end; nothing, if the model's own loss is convex"
         floor, n = rounding_residual(data, self._per_sample), 0
         loss = self._convex(observed_squares(data, state[0], state[1], self._per_sample), floor)
         if loss is None: return Run(state, np.empty(0), 0, Status.converged)
         if not self._per_sample:
-            run = self._settle(data, state, loss)
+            run = settle(data, state, loss, self._step, self._convex, max(self.max_iter // 4, 1))
             state, loss, n = run.state[:2], run.state[2], run.n_iter
             if _went_wrong(run): return Run(state, run.losses, n, run.status)
         run = self._minimise(data, state, loss, self.max_iter // 2 - n, watch)
@@ -115,6 +110,15 @@ class RobustModel(FactorModel):
             runs.append(self._solve(data, W, H, watch, scale=runs[0].state[2]))
         return min(runs, key=lambda r: r.loss if math.isfinite(r.loss) else math.inf)
 
+    def _objective(self, data: Data) -> Objective:
+        scale = getattr(self, "scale_", None)
+        if scale is None: scale = self._solve_all(data, *self._start(data, None, None), None).state[2]
+        held = ", ".join(f"{name} = {v:.3g}" for name, v in scale.items() if name != "floor")
+        notes = (self._kink,) if self._kink else ()
+        if held: notes = (*notes, f"the scale is held ({held}) and does not follow the data")
+        rho = partial(self._rho, **scale)
+        return Samplewise(data, rho, notes) if self._per_sample else Entrywise(data, RobustLoss(rho, notes))
+
     def _codes(self, data: Data, H: Tensor) -> Tensor:
         if self._per_sample: return solve_codes(data, H)
         own, c = self._loss(self.scale_).rho, next(iter(self.scale_.values()))
@@ -136,6 +140,8 @@ def _went_wrong(run: Run) -> bool: return run.status in (Status.interrupted, Sta
 # %% ../nbs/18_robust.ipynb #be3f244e
 class L21NMF(RobustModel):
     "NMF with the L2,1 norm: whole samples may be outliers"
+    _kink = "the norm of a sample has no derivative where the sample is fitted exactly"
+
     def __init__(self, n_components=2, *, solver="hals", init="random", n_init=1, max_iter=1000,
                  tol=1e-3, random_state=None, device="auto", verbose=False):
         """
@@ -173,15 +179,8 @@ class L21NMF(RobustModel):
         ----------
         Kong, Ding & Huang, CIKM 2011.
         """
-        self.n_components = n_components
-        self.solver = solver
-        self.init = init
-        self.n_init = n_init
-        self.max_iter = max_iter
-        self.tol = tol
-        self.random_state = random_state
-        self.device = device
-        self.verbose = verbose
+        super().__init__(n_components, solver=solver, init=init, n_init=n_init, max_iter=max_iter,
+                         tol=tol, random_state=random_state, device=device, verbose=verbose)
 
     def _rho(self, s, floor): return l21(s, floor)
     def _scale(self, s, floor): return {"floor": floor}
@@ -191,6 +190,7 @@ class L21NMF(RobustModel):
 class HuberNMF(RobustModel):
     "NMF with Huber's loss: single entries may be outliers"
     _per_sample, _allow_sparse = False, False
+    _kink = "the curvature of Huber's loss jumps at c: derivatives hold while no residual crosses it"
 
     def __init__(self, n_components=2, *, c=None, solver="hals", init="random",
                  n_init=1, max_iter=1000, tol=1e-3, random_state=None, device="auto", verbose=False):
@@ -217,32 +217,23 @@ class HuberNMF(RobustModel):
         ----------
         Du, Li & Shen, ICDM 2012.
         """
-        self.n_components = n_components
+        super().__init__(n_components, solver=solver, init=init, n_init=n_init, max_iter=max_iter,
+                         tol=tol, random_state=random_state, device=device, verbose=verbose)
         self.c = c
-        self.solver = solver
-        self.init = init
-        self.n_init = n_init
-        self.max_iter = max_iter
-        self.tol = tol
-        self.random_state = random_state
-        self.device = device
-        self.verbose = verbose
 
     def _check_params(self, data):
         super()._check_params(data)
         if self.c is not None: check_number(self.c, "c", low=0, low_open=True)
 
     def _rho(self, s, c): return huber(s, c)
-
-    def _scale(self, s, floor):
-        return {"c": self.c or max(float(s.median().sqrt()), floor)}
-
+    def _scale(self, s, floor): return {"c": self.c or max(float(s.median().sqrt()), floor)}
     def _codes(self, data, H): return reweighted_codes(data, H, (self._loss(self.scale_).rho,))
 
 # %% ../nbs/18_robust.ipynb #482cba58
 class CauchyNMF(RobustModel):
     "NMF with the truncated Cauchy loss: gross single entries are ignored"
     _per_sample, _allow_sparse = False, False
+    _kink = "an entry beyond the cut has no say: derivatives hold while no residual crosses it"
 
     def __init__(self, n_components=2, *, gamma=None, cut="3-sigma", solver="hals", init="random",
                  n_init=1, max_iter=1000, tol=1e-3, random_state=None, device="auto", verbose=False):
@@ -269,17 +260,10 @@ class CauchyNMF(RobustModel):
         ----------
         Guan, Liu, Zhang, Tao & Davis, TPAMI 2017.
         """
-        self.n_components = n_components
+        super().__init__(n_components, solver=solver, init=init, n_init=n_init, max_iter=max_iter,
+                         tol=tol, random_state=random_state, device=device, verbose=verbose)
         self.gamma = gamma
         self.cut = cut
-        self.solver = solver
-        self.init = init
-        self.n_init = n_init
-        self.max_iter = max_iter
-        self.tol = tol
-        self.random_state = random_state
-        self.device = device
-        self.verbose = verbose
 
     def _check_params(self, data):
         super()._check_params(data)
@@ -289,7 +273,6 @@ class CauchyNMF(RobustModel):
                          hint="Or '3-sigma', 'released', None.")
 
     def _rho(self, s, gamma, cut): return cauchy(s, gamma, cut)
-
     def _scale(self, s, floor):
         rules = {None: lambda s: math.inf, "3-sigma": three_sigma, "released": released_cut}
         cut = rules[self.cut](s) if self.cut in rules else self.cut
@@ -316,26 +299,17 @@ class CorrentropyNMF(RobustModel):
         ----------
         weights_ : (n, f) or (n,) array
             What each entry or sample of the fit counts, in [0, 1].
-        scale_ : dict
-            The width that was used.
-        components_, loss_curve_, status_, n_iter_, kkt_residual_
-            As in `L21NMF`; the loss is the correntropy loss.
+        scale_, components_, loss_curve_, status_, n_iter_, kkt_residual_
+            As in `HuberNMF`; the loss is the correntropy loss.
 
         References
         ----------
         Du, Li & Shen, ICDM 2012.
         """
-        self.n_components = n_components
+        super().__init__(n_components, solver=solver, init=init, n_init=n_init, max_iter=max_iter,
+                         tol=tol, random_state=random_state, device=device, verbose=verbose)
         self.by = by
         self.sigma = sigma
-        self.solver = solver
-        self.init = init
-        self.n_init = n_init
-        self.max_iter = max_iter
-        self.tol = tol
-        self.random_state = random_state
-        self.device = device
-        self.verbose = verbose
 
     @property
     def _per_sample(self) -> bool: return self.by == "sample"                # type: ignore[override]
@@ -348,13 +322,14 @@ class CorrentropyNMF(RobustModel):
         if self.sigma is not None: check_number(self.sigma, "sigma", low=0, low_open=True)
 
     def _rho(self, s, sigma): return correntropy(s, sigma)
-
     def _scale(self, s, floor):
         return {"sigma": self.sigma or max(math.sqrt(float(s.mean()) / 2), floor)}
 
 # %% ../nbs/18_robust.ipynb #cd06128e
 class CappedNMF(RobustModel):
     "NMF with the capped norm: the worst explained samples are ignored"
+    _kink = "a sample beyond theta has no say: derivatives hold while no residual crosses it"
+
     def __init__(self, n_components=2, *, theta=None, ratio=.9, orthogonal=False, solver="hals",
                  init="random", n_init=1, max_iter=1000, tol=1e-3, random_state=None,
                  device="auto", verbose=False):
@@ -376,27 +351,18 @@ class CappedNMF(RobustModel):
         ----------
         weights_ : (n,) array
             1 / residual norm, 0 for outliers.
-        scale_ : dict
-            The cap that was used.
-        components_, loss_curve_, status_, n_iter_, kkt_residual_
-            As in `L21NMF`; the loss is the sum of capped norms.
+        scale_, components_, loss_curve_, status_, n_iter_, kkt_residual_
+            As in `HuberNMF`; the loss is the sum of capped norms.
 
         References
         ----------
         Gao, Nie, Cai & Huang, CIKM 2015.
         """
-        self.n_components = n_components
+        super().__init__(n_components, solver=solver, init=init, n_init=n_init, max_iter=max_iter,
+                         tol=tol, random_state=random_state, device=device, verbose=verbose)
         self.theta = theta
         self.ratio = ratio
         self.orthogonal = orthogonal
-        self.solver = solver
-        self.init = init
-        self.n_init = n_init
-        self.max_iter = max_iter
-        self.tol = tol
-        self.random_state = random_state
-        self.device = device
-        self.verbose = verbose
 
     @property
     def _allow_missing(self) -> bool: return not self.orthogonal             # type: ignore[override]
@@ -407,7 +373,6 @@ class CappedNMF(RobustModel):
         check_number(self.ratio, "ratio", low=0, low_open=True, high=1)
 
     def _rho(self, s, theta, floor): return capped(s, theta, floor)
-
     def _scale(self, s, floor):
         kept = s.sort().values[max(math.floor(self.ratio * len(s)), 1) - 1].sqrt()
         return {"theta": self.theta or max(float(kept), floor) * (1 + 1e-6), "floor": floor}
@@ -425,15 +390,11 @@ class CappedNMF(RobustModel):
 
     def _measure(self, data, state, loss):
         if not self.orthogonal: return super()._measure(data, state, loss)
-        W, H = state
-        values, omega = loss.at(data, W, H)
-        size = W.norm(dim=0)
-        unit, N = W / size.clamp(min=floor_of(W.dtype)), data.mm(H.T) * size
-        codes = kkt_entries(N, unit @ (unit.T @ N), unit, -2)
-        N, P = data.T.mm(omega * W), H.T @ (W.T @ (omega * W))
-        components = kkt_entries(N, P, H.T, -2)
-        residual = max(root_mean_square(components), root_mean_square(codes))
-        return float(values.sum(dtype=torch.float64)), residual
+        return weighted_orthogonal_measure(data, state, *loss.at(data, *state))
+
+    def _objective(self, data):
+        obj = super()._objective(data)
+        return AssignedSamples(data, obj.rho, (*obj.notes, HELD)) if self.orthogonal else obj
 
     def _codes(self, data, H):
         return single_codes(data, H) if self.orthogonal else super()._codes(data, H)

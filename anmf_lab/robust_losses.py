@@ -6,11 +6,14 @@
 from __future__ import annotations
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 import torch
 from torch import Tensor
 from .core import Data
-from .divergence import floor_of, parts
+from .divergence import Hessian, floor_of, parts
+from .loop import Run, iterate
+from .objective import Loss, Objective, Pair, _derivative
 from .polish import kkt_entries
 from .solvers import hals_codes, hals_update, mu_update, solve_codes, _Rows, _solve_rows
 
@@ -18,7 +21,8 @@ from .solvers import hals_codes, hals_update, mu_update, solve_codes, _Rows, _so
 __all__ = ['squares', 'l21', 'capped', 'cauchy', 'correntropy', 'huber', 'cauchy_scale', 'three_sigma', 'released_cut',
            'residual_squares', 'ResidualLoss', 'observed_squares', 'rounding_residual', 'with_weights',
            'weighted_codes_update', 'weighted_components_update', 'reweighted_step', 'root_mean_square',
-           'reweighted_measure', 'reweighted_codes']
+           'reweighted_measure', 'convex_relative', 'settle', 'reweighted_codes', 'RobustLoss', 'weight_slope',
+           'SampleHessian', 'Samplewise']
 
 # %% ../nbs/16_robust_losses.ipynb #d6ae33fb
 def squares(s: Tensor) -> tuple[Tensor, Tensor]:
@@ -53,8 +57,9 @@ def correntropy(s: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
 
 def huber(s: Tensor, c: float) -> tuple[Tensor, Tensor]:
     "Square up to `c`, straight line beyond: the only one that is convex in an entry's residual"
-    e = s.sqrt()
-    return torch.where(e <= c, s / 2, c * e - c * c / 2), torch.where(e <= c, 1., c / e)
+    inside = s.sqrt() <= c
+    e = torch.where(inside, torch.ones_like(s), s).sqrt()   # differentiable at 0, too
+    return torch.where(inside, s / 2, c * e - c * c / 2), torch.where(inside, 1., c / e)
 
 # %% ../nbs/16_robust_losses.ipynb #3dbec719
 def cauchy_scale(s: Tensor, *, tol: float = 1e-10, max_iter: int = 200) -> float:
@@ -86,8 +91,8 @@ def residual_squares(data: Data, W: Tensor, H: Tensor, per_sample: bool) -> Tens
         raise ValueError("weights of single entries need a dense X: pass X.toarray(), "
                          "or a model that weighs samples (L21NMF, CappedNMF).")
     s = (data.X - W @ H).square()
-    if data.mask is not None: s = s * data.mask
-    return s.sum(1, keepdim=True) if per_sample else s
+    if data.mask is None: return s.sum(1, keepdim=True) if per_sample else s
+    return (s * data.mask).sum(1, keepdim=True) if per_sample else torch.where(data.mask > 0, s, 0.)
 
 
 def _sparse_residual_squares(data: Data, W: Tensor, H: Tensor) -> Tensor:
@@ -107,10 +112,10 @@ class ResidualLoss:
     per_sample: bool = False                         # one residual a sample, or one an entry
 
     def at(self, data: Data, W: Tensor, H: Tensor) -> tuple[Tensor, Tensor]:
-        "(losses, weights) of a factorization, (n, f) or (n, 1); holes have neither"
+        "(losses, robust weights) of a factorization, (n, f) or (n, 1); holes have neither"
         values, omega = self.rho(residual_squares(data, W, H, self.per_sample))
         if self.per_sample or data.mask is None: return values, omega
-        return values * data.mask, omega * data.mask
+        return values * data.mask, omega * (data.mask > 0)
 
 
 def observed_squares(data: Data, W: Tensor, H: Tensor, per_sample: bool) -> Tensor:
@@ -127,9 +132,9 @@ def rounding_residual(data: Data, per_sample: bool) -> float:
 
 # %% ../nbs/16_robust_losses.ipynb #c89c532a
 def with_weights(data: Data, omega: Tensor) -> Data:
-    "The problem in which entries count with the weights `omega`; missing ones stay missing"
+    "The problem in which entries count with the weights `omega` besides their own"
     mask = omega.expand(data.shape)
-    if data.mask is not None: mask = torch.where(data.mask > 0, mask, 0.)
+    if data.mask is not None: mask = mask * data.mask
     return Data(data.X, mask, data.kind)
 
 
@@ -179,6 +184,30 @@ def reweighted_measure(data: Data, state: tuple, loss: ResidualLoss) -> tuple[fl
     residuals = [kkt_entries(N, P, T, -2) for (N, P), T in ((codes, W), (components, H.T))]
     return float(values.sum(dtype=torch.float64)), max(map(root_mean_square, residuals))
 
+# %% ../nbs/16_robust_losses.ipynb #fd1e653c
+def convex_relative(s: Tensor, floor: float, per_sample: bool) -> ResidualLoss:
+    "L2,1 for samples; for entries Huber's loss at the median of the squared residuals `s`"
+    if per_sample: return ResidualLoss(partial(l21, floor=floor), True)
+    return ResidualLoss(partial(huber, c=max(float(s.median().sqrt()), floor)))
+
+
+def settle(
+    data: Data,         # the problem
+    state: tuple,       # (W, H)
+    loss: ResidualLoss, # the first loss of entries
+    step: Callable,     # `step(data, state, loss) -> state`
+    convex: Callable,   # `convex(s, floor) -> loss`, for the squared residuals of a fit
+    max_iter: int,      # most steps
+) -> Run:               # its state is (W, H, loss, ...)
+    "Steps with a loss that is new in each, until the median residual changes by less than 2 %"
+    floor = rounding_residual(data, False)
+    def one(q):
+        W, H = step(data, q[:2], q[2])
+        s = observed_squares(data, W, H, False)
+        median = max(float(s.median()), floor ** 2)
+        return W, H, convex(s, floor), median, abs(median / q[3] - 1)
+    return iterate(one, (*state, loss, 1., math.inf), lambda q: q[3:], max_iter=max_iter, tol=.02, every=1)
+
 # %% ../nbs/16_robust_losses.ipynb #0617ebdd
 def reweighted_codes(
     data: Data,               # dense problem, with or without holes
@@ -214,3 +243,95 @@ def _rows_at_rest(X: Tensor, M: Tensor | None, H: Tensor, W: Tensor, loss: Calla
         at = at[moved]
         if not len(at): break
     return W
+
+# %% ../nbs/16_robust_losses.ipynb #50c85426
+@dataclass(frozen=True)
+class RobustLoss(Loss):
+    "A loss of the squared residual of an entry, eq. (bent)"
+    rho: Callable[[Tensor], tuple[Tensor, Tensor]]   # squared residuals -> (losses, weights)
+    notes: tuple[str, ...] = ()                      # what a reader of its derivatives must know
+    damping = 1.
+
+    def value(self, X, Y): return self.rho((X - Y).square())[0]
+    def slope(self, X, Y): return self.rho((X - Y).square())[1] * (Y - X)
+    def curvature(self, X, Y):
+        s = (X - Y).square()
+        return self.rho(s)[1] + 2 * s * weight_slope(self.rho, s)
+    def cross(self, X, Y): return -self.curvature(X, Y)
+    def parts(self, X, Y):
+        omega = self.rho((X - Y).square())[1]
+        return omega * X, omega * Y
+
+
+def weight_slope(rho: Callable, s: Tensor) -> Tensor:
+    "Derivative of the weight in the squared residual, by automatic differentiation"
+    return _derivative(lambda s: rho(s)[1], s)
+
+# %% ../nbs/16_robust_losses.ipynb #ac63a1a1
+@dataclass(frozen=True, eq=False)
+class SampleHessian:
+    "The Hessian of a loss of samples: eq. (coupled) between two chain rules"
+    plain: Hessian     # with the weights held
+    R: Tensor          # residuals times the weights of the data, (n, f)
+    bend: Tensor       # twice the derivative of the weights, (n, 1)
+
+    def __call__(self, A: Tensor, B: Tensor) -> Pair:
+        "The product with the direction (A, B)"
+        W, H, R = self.plain.W, self.plain.H, self.R
+        hW, hH = self.plain(A, B)
+        C = self.bend * R * (R * (A @ H + W @ B)).sum(1, keepdim=True)
+        return hW + C @ H.T, hH + W.T @ C
+
+    def convex(self) -> SampleHessian:
+        "Weighted least squares alone, without the slope"
+        return replace(self, plain=self.plain.convex(), bend=0 * self.bend)
+
+    def blocks(self) -> Pair:
+        "Diagonal blocks, (n, k, k) and (f, k, k)"
+        W, H, R = self.plain.W, self.plain.H, self.R
+        bW, bH = self.plain.blocks()
+        v = R @ H.T
+        cH = torch.einsum("nf,nk,nl->fkl", self.bend * R * R, W, W)
+        return bW + self.bend[:, :, None] * v[:, :, None] * v[:, None], bH + cH
+
+# %% ../nbs/16_robust_losses.ipynb #c50eefc7
+@dataclass(frozen=True, eq=False)
+class Samplewise(Objective):
+    "A loss of the residual of every sample, summed"
+    data: Data                                       # the problem, dense
+    rho: Callable[[Tensor], tuple[Tensor, Tensor]]   # squared residuals -> (losses, weights)
+    notes: tuple[str, ...] = ()                      # what a reader of its derivatives must know
+    damping = 1.
+
+    def _look(self, W, H):
+        "Weighted residuals (n, f), entries' weights (n, f), squared residuals (n, 1)"
+        if self.data.is_sparse:
+            raise ValueError("the objective of samples needs a dense X: pass X.toarray().")
+        D, M = W @ H - self.data.X, self.data.mask
+        R = D if M is None else M * D
+        s = (R * D).sum(1, keepdim=True)
+        omega = self.rho(s)[1].expand(D.shape)
+        return R, omega if M is None else omega * M, s
+
+    def value(self, W, H): return self.rho(self._look(W, H)[2])[0].sum()
+    def grad(self, W, H):
+        (N, P), (Nt, Pt) = self.parts(W, H)
+        return P - N, Pt - Nt
+    def parts(self, W, H):
+        omega = self._look(W, H)[1]
+        m, p = omega * self.data.X, omega * (W @ H)
+        return (m @ H.T, p @ H.T), (W.T @ m, W.T @ p)
+    def hessian(self, W, H):
+        R, omega, s = self._look(W, H)
+        plain = Hessian(self.data, W, H, omega, omega * (W @ H - self.data.X))
+        return SampleHessian(plain, R, 2 * weight_slope(self.rho, s))
+    def _moved(self, W, H, D):
+        "Eq. (coupled)"
+        R, omega, s = self._look(W, H)
+        return omega * D + 2 * weight_slope(self.rho, s) * R * (R * D).sum(1, keepdim=True)
+    def push(self, W, H, dX):
+        D = self._moved(W, H, -dX)
+        return D @ H.T, W.T @ D
+    def pull(self, W, H, U, V): return -self._moved(W, H, U @ H + W @ V)
+    def lost(self, W, H): return False
+    def rounding(self, f): return 1e-12 * (abs(f) + self.data.n_observed * self.data.level**2)

@@ -29,10 +29,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from refs import anmf_printed  # noqa: E402
 
-from anmf_lab.anmf import PAPER, Game, Target, make_target, slope, slope_by_residuals, solve_bilevel  # noqa: E402
+from anmf_lab.anmf import PAPER, Game, Target, slope, slope_by_residuals, solve_bilevel  # noqa: E402
 from anmf_lab.anmf_admm import admm_start, admm_step, solve_admm  # noqa: E402
 from anmf_lab.core import as_data  # noqa: E402
 from anmf_lab.data import fingerprint, load_dataset  # noqa: E402
+from anmf_lab.targets import make_target  # noqa: E402
 
 
 def cpu(f):

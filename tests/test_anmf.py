@@ -13,7 +13,7 @@ from scipy import sparse
 from sklearn.utils.estimator_checks import check_estimator
 
 from anmf_lab.anmf import (
-    PAPER, Game, Target, attacker_cost, best_response, game_residual, make_target, price_unit, relaxed_cost, reply_gap,
+    PAPER, Game, Target, attacker_cost, best_response, game_residual, price_unit, relaxed_cost, reply_gap,
     set_scale, slope, slope_by_residuals, solve_bilevel,
 )
 from anmf_lab.anmf_admm import (
@@ -23,6 +23,7 @@ from anmf_lab.anmf_admm import (
 from anmf_lab.anmf_model import ANMF
 from anmf_lab.core import Data, as_data
 from anmf_lab.loop import Status
+from anmf_lab.targets import make_target
 
 N, F, K = 11, 8, 3
 GAME = Game(alpha=.6, own=.2, lam=.3, gamma=.4)
