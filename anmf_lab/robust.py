@@ -5,6 +5,7 @@
 # %% ../nbs/18_robust.ipynb #7723645f
 from __future__ import annotations
 import math
+from dataclasses import replace
 from functools import partial
 import numpy as np
 from torch import Tensor
@@ -47,11 +48,9 @@ class RobustModel(FactorModel):
     def _rho(self, s: Tensor, **scale) -> tuple[Tensor, Tensor]:
         "(losses, weights) of squared residuals; `scale` is `scale_`"
         raise NotImplementedError(f"{type(self).__name__} must define _rho")
-
     def _scale(self, s: Tensor, floor: float) -> dict:
         "The scale for the observed squared residuals `s`; no part of it below `floor`"
         return {}
-
     def _convex(self, s: Tensor, floor: float) -> ResidualLoss | None:
         "The convex loss to begin with; None if the model's own is convex"
         return convex_relative(s, floor, self._per_sample)
@@ -126,7 +125,6 @@ class RobustModel(FactorModel):
 
     def _residual(self, data: Data, W: Tensor, H: Tensor) -> float:
         return self._measure(data, (W, H), self._loss(self.scale_))[1]
-
     def _name_results(self, data: Data, run: Run) -> Tensor:
         self.scale_ = run.state[2]
         W = super()._name_results(data, run)
@@ -328,7 +326,7 @@ class CorrentropyNMF(RobustModel):
 # %% ../nbs/18_robust.ipynb #cd06128e
 class CappedNMF(RobustModel):
     "NMF with the capped norm: the worst explained samples are ignored"
-    _kink = "a sample beyond theta has no say: derivatives hold while no residual crosses it"
+    _kink = "a sample beyond theta counts 1e-9: derivatives hold while no residual crosses it"
 
     def __init__(self, n_components=2, *, theta=None, ratio=.9, orthogonal=False, solver="hals",
                  init="random", n_init=1, max_iter=1000, tol=1e-3, random_state=None,
@@ -394,7 +392,8 @@ class CappedNMF(RobustModel):
 
     def _objective(self, data):
         obj = super()._objective(data)
-        return AssignedSamples(data, obj.rho, (*obj.notes, HELD)) if self.orthogonal else obj
+        def rho(s): return [a + 1e-9 * b for a, b in zip(obj.rho(s), l21(s, 1e-9 * data.level), strict=True)]
+        return AssignedSamples(data, rho, (*obj.notes, HELD)) if self.orthogonal else replace(obj, rho=rho)
 
     def _codes(self, data, H):
         return single_codes(data, H) if self.orthogonal else super()._codes(data, H)

@@ -4,7 +4,7 @@ Every model by the gradient of what it minimises, written out; solved on a given
 `scipy.optimize.least_squares`; the feature error differenced. Slow, for matrices of a hundred entries.
 """
 import numpy as np
-from scipy.optimize import brentq, least_squares
+from scipy.optimize import least_squares
 
 
 def balanced(W, H):
@@ -21,8 +21,9 @@ def feature_error(W, H, W_ref, H_ref):
 
 # --- slopes of losses in the reconstruction Y, (n, f)
 
-def beta(X, Y, b): return Y**(b - 1) - X * Y**(b - 2)
-def negative_binomial(X, Y, r): return (X + r) / (Y + r) - X / Y
+def over(X, Y): return np.divide(X, Y, out=np.zeros_like(X), where=X != 0)   # 0 / 0 = 0
+def beta(X, Y, b): return Y - X if b == 2 else Y**(b - 1) * (1 - over(X, Y))
+def negative_binomial(X, Y, r): return (X + r) / (Y + r) - over(X, Y)
 def huber(X, Y, c): return np.clip(Y - X, -c, c)
 def cauchy(X, Y, gamma, cut): return np.where(abs(Y - X) < cut, (Y - X) / (1 + ((Y - X) / gamma)**2), 0.)
 def correntropy(X, Y, sigma): return (Y - X) * np.exp(-(Y - X)**2 / (2 * sigma**2))
@@ -41,21 +42,19 @@ def squares_priced(X, Y, lam):
 
 def squares_budget(X, Y, M, eps, axis):
     "The adversary has eps of (weighted) squares in all (None), in each row (1) or in each column (0)"
-    reply = lambda x, y, lam: np.maximum(-x, (x - y) / (lam - 1))
-    if axis == 0: return squares_budget(X.T, Y.T, M.T, eps, 1).T
-    groups = [slice(None)] if axis is None else [slice(i, i + 1) for i in range(len(X))]
-    out = np.empty_like(X)
-    for g in groups:
-        x, y, m = X[g], Y[g], M[g]
-        lam = brentq(lambda v: (m * reply(x, y, v)**2).sum() - eps, 1 + 1e-9, 1e9, xtol=1e-15, rtol=1e-15, maxiter=1000)
-        out[g] = 2 * (y - x - reply(x, y, lam))
-    return out
+    D, held = X - Y, np.zeros(X.shape, bool)
+    while True:       # those who would go below 0 stop there, and leave the rest to the others
+        left = eps - (M * X**2 * held).sum(axis, keepdims=True)
+        s = np.sqrt((M * D**2 * ~held).sum(axis, keepdims=True) / left)
+        new = held | (D < -s * X)
+        if (new == held).all(): return 2 * (Y - X - np.where(held, -X, D / s))
+        held = new
 
 
 def divergence_priced(X, Y, lam, b):
     "The adversary pays lam for a unit of the same divergence, KL (b = 1) or Itakura-Saito (0)"
-    U = X**(lam / (lam - 1)) * Y**(-1 / (lam - 1)) if b == 1 else (lam - 1) / (lam / X - 1 / Y)
-    return (Y - U) * Y**(b - 2)
+    if b == 1: return 1 - over(X, Y)**(lam / (lam - 1))
+    return (Y - (lam - 1) / (lam / X - 1 / Y)) / Y**2
 
 
 # --- objectives: (W, H, X) -> gradients
@@ -74,8 +73,8 @@ def game_value(W, H, X, shift, alpha, own, lam, scale, M):
     n, k = W.shape
     r = np.sqrt((W * W).sum(0) / (n / k)) if scale == "codes" else 1 / np.sqrt((H * H).sum(1))
     W, H = W / r, H * r[:, None]
-    A = np.stack([np.linalg.solve(W.T @ (m[:, None] * W) + lam * np.eye(k), lam * h + W.T @ (m * z))
-                  for m, h, z in zip(M.T, H.T, (X + shift).T, strict=True)], 1)
+    G = np.einsum("nf,nk,nl->fkl", M, W, W) + lam * np.eye(k)
+    A = np.linalg.solve(G, (lam * H + W.T @ (M * (X + shift))).T[:, :, None])[:, :, 0].T
     return alpha * (M * (X - W @ A)**2).sum() + own * (M * (X - W @ H)**2).sum()
 
 
@@ -108,7 +107,7 @@ def solve(grad, X, W, H, free, scale_free):
         balance = (A * A).sum(0) - (B * B).sum(1) if scale_free else []
         return np.concatenate([gA[free[0]], gB[free[1]], balance])
     x = np.concatenate([W[free[0]], H[free[1]]])
-    end = least_squares(equations, x, jac="3-point", method="lm", xtol=1e-15, ftol=1e-15, gtol=1e-15)
+    end = least_squares(equations, x, jac="2-point", method="lm", xtol=1e-14, ftol=1e-14, gtol=1e-14)
     return factors(end.x)
 
 
@@ -117,10 +116,10 @@ def optimality(grad, X, W, H, allowed):
     out = 0.
     for g, T, ok in zip(grad(W, H, X), (W, H), allowed, strict=True):
         out = max(out, abs(g[ok & (T > 0)]).max(), -g[ok].min(initial=0.))
-    return out / max(abs(g).max() for g in grad(1.5 * W, H, X))
+    return out / max(abs(g).max() for g in grad(1.1 * W, H, X))
 
 
-def slope_along(grad, X, W, H, free, scale_free, reference, D, h=2e-4):
+def slope_along(grad, X, W, H, free, scale_free, reference, D, h=2e-5):
     "Derivative of the feature error along D: four-point differences of solved factorizations"
     fe = lambda t: feature_error(*solve(grad, X + t * h * D, W, H, free, scale_free), *reference)
     return (8 * (fe(1) - fe(-1)) - (fe(2) - fe(-2))) / (12 * h)
