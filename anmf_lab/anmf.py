@@ -15,8 +15,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from .core import Data, check_choice, check_number
 from .loop import Run, Status
+from .noise import Target
 from .solvers import masked_grams
-from .targets import Target
 
 # %% auto #0
 __all__ = ['PAPER', 'Game', 'learner_cost', 'attacker_cost', 'best_response', 'reply_gap', 'relaxed_cost', 'price_unit',

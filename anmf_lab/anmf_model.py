@@ -18,7 +18,7 @@ from .loop import Run
 from .nmf import FactorModel
 from .objective import Objective
 from .solvers import solve_codes
-from .targets import Target, make_target
+from .noise import Target, make_target
 
 # %% auto #0
 __all__ = ['SOLVERS', 'FEATURES', 'SCALES', 'solve_in_unit', 'admm_factors', 'check_game', 'Bilevel', 'ANMF']

@@ -16,12 +16,11 @@ from .anmf import PAPER, Game, price_unit, solve_bilevel
 from .anmf_admm import State, solve_admm
 from .core import Data, as_data
 from .metrics import clustering_accuracy, nmi
-from .noise import three_stages
+from .noise import Target, make_target, three_stages
 from .onmf import ONMF
 from .records import rounded
 from .robust import CappedNMF, L21NMF
 from .solvers import mu_step
-from .targets import Target, make_target
 
 # %% auto #0
 __all__ = ['METHODS', 'as_factors', 'best_scaled', 'left_out', 'draw', 'shared_start', 'scores', 'principal', 'run_seed',

@@ -5,34 +5,40 @@
 # %% ../nbs/05_noise.ipynb #9bce0035
 from __future__ import annotations
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+import math
 from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
+import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
-from .core import check_choice, check_number, rng_of
+from .core import Data, as_data, check_choice, check_number, give_back, rng_of
 from .synthetic import false_zeros
 
 # %% auto #0
 __all__ = ['KINDS', 'salt_pepper', 'corrupt_pixels', 'regular_patch', 'irregular_patch', 'deletion', 'corrupt', 'Stages',
-           'three_stages']
+           'three_stages', 'Target', 'make_target']
 
 # %% ../nbs/05_noise.ipynb #1566b41e
 def _check(X, p, fill=None) -> np.ndarray:
     "A 2-D array of numbers to damage, or a `ValueError` that says why not"
     check_number(p, "p", low=0, high=1, hint="It is the share of the entries that are damaged.")
     if sp.issparse(X):
-        raise ValueError("X is sparse, and this noise would make it dense: pass X.toarray(), or use kind='deletion', "
-                         "which keeps it sparse.")
+        raise ValueError("X is sparse, and this noise would make it dense: pass X.toarray(), "
+                         "or use kind='deletion', which keeps it sparse.")
     if np.ma.is_masked(X): X = X.astype(float).filled(np.nan)
     X = X.detach().cpu().to_dense().numpy() if isinstance(X, Tensor) else np.asarray(X)
     if X.ndim != 2 or X.dtype.kind not in "iuf":
         raise ValueError("X must be a 2-dimensional array of numbers (samples x features), "
                          f"got shape {X.shape}, dtype {X.dtype}.")
-    if X.size == 0 or np.isnan(X).all(): raise ValueError("X is empty or all missing: there is nothing to damage.")
-    if np.isinf(X).any(): raise ValueError("X contains infinity: replace it, or mark it as missing (NaN).")
+    if X.size == 0 or np.isnan(X).all():
+        raise ValueError("X is empty or all missing: there is nothing to damage.")
+    if np.isinf(X).any():
+        raise ValueError("X contains infinity: replace it, or mark it as missing (NaN).")
     if fill is not None:
-        check_number(fill, "fill", low=0, high=None if X.dtype.kind == "f" else int(np.iinfo(X.dtype).max))
+        top = None if X.dtype.kind == "f" else int(np.iinfo(X.dtype).max)
+        check_number(fill, "fill", low=0, high=top)
     return X
 
 # %% ../nbs/05_noise.ipynb #6a2034f6
@@ -82,16 +88,17 @@ def _check_image(image_shape, f: int) -> tuple[int, int]:
     except (TypeError, ValueError):
         raise ValueError(f"image_shape must be (height, width), got {image_shape!r}: patches need to know "
                          "which pixels are neighbours, in whole numbers.") from None
-    if h * w != f: raise ValueError(f"image_shape {h} x {w} has {h*w} pixels, but X has {f} features.")
+    if h * w != f:
+        raise ValueError(f"image_shape {h} x {w} has {h*w} pixels, but X has {f} features.")
     return int(h), int(w)
 
 # %% ../nbs/05_noise.ipynb #1b18bddb
 def _rectangle(p: float, h: int, w: int) -> tuple[int, int]:
-    "Height and width of the rectangle whose area is nearest to `p*h*w` and whose aspect is nearest to `h/w`"
+    "Height and width of the rectangle with area nearest to `p*h*w` and aspect nearest to `h/w`"
     a = np.arange(1, h + 1)
     b = np.clip(np.round(p * h * w / a), 1, w).astype(int)
     miss = np.abs(a * b - p * h * w)
-    near = miss <= max(miss.min(), .01 * h * w)          # within a hundredth of the image, prefer the right aspect
+    near = miss <= max(miss.min(), .01 * h * w)   # within a hundredth of the image, prefer the right aspect
     i = np.where(near, np.abs(np.log(a * w / (b * h))), np.inf).argmin()
     return int(a[i]), int(b[i])
 
@@ -172,7 +179,8 @@ def corrupt(
     "Damage `X` in the way that `kind` names"
     f, stages = KINDS[check_choice(kind, "kind", list(KINDS))]
     patch = {"image_shape": image_shape, "fill": fill} if kind.endswith("patch") else {}
-    if fill is not None and not patch: raise ValueError(f"fill is for patches, kind {kind!r} has its own values.")
+    if fill is not None and not patch:
+        raise ValueError(f"fill is for patches, kind {kind!r} has its own values.")
     return f(X, stages[0] if p is None else p, random_state=random_state, **patch)
 
 # %% ../nbs/05_noise.ipynb #75505b7b
@@ -197,5 +205,97 @@ def three_stages(
     p = usual if p is None else tuple(p) if np.iterable(p) else (p,)
     if len(p) != 3: raise ValueError(f"p must hold three shares, one a stage, got {len(p)}.")
     rng, out = rng_of(random_state), [X]
-    for share in p: out.append(corrupt(out[-1], kind, share, image_shape=image_shape, fill=fill, random_state=rng))
+    how = dict(image_shape=image_shape, fill=fill, random_state=rng)
+    for share in p: out.append(corrupt(out[-1], kind, share, **how))
     return Stages(*out[1:])
+
+# %% ../nbs/05_noise.ipynb #8358d6ec
+@dataclass(frozen=True, eq=False)
+class Target:
+    "What the attacker wants to see: `base + shift`"
+    base: Data          # the data themselves, or another matrix of their shape
+    shift: float = 0.   # constant added to every entry
+
+    def back(self, W: Tensor) -> Tensor:
+        "`W.T @ Z`, (k, f)"
+        return self.base.T.mm(W).T + self.shift * W.sum(0)[:, None]
+    def mm(self, B: Tensor) -> Tensor:
+        "`Z @ B`, (n, k), for `B` (f, k)"
+        return self.base.mm(B) + self.shift * B.sum(0)
+    @property
+    def Z(self) -> Tensor:
+        "The target as one dense matrix, (n, f)"
+        return (self.base.X.to_dense() if self.base.is_sparse else self.base.X) + self.shift
+
+# %% ../nbs/05_noise.ipynb #34b7f8ce
+def _outliers(X: Tensor, s: float, rng) -> Tensor:
+    "Salt and pepper: a fraction `s` of the entries becomes 0 or the largest value"
+    u = torch.from_numpy(rng.uniform(size=X.shape)).to(X.device)
+    return torch.where(u < s/2, torch.zeros_like(X), torch.where(u < s, X.max(), X))
+
+def _occlusion(X: Tensor, s: float, rng) -> Tensor:
+    "Each sample loses a run of neighbouring features, a fraction `s` of all"
+    f = X.shape[1]
+    first = torch.from_numpy(rng.uniform(size=(len(X), 1))).to(X.device) * (f * (1 - s) + 1)
+    at = torch.arange(f, device=X.device) - first.floor()
+    return torch.where((at >= 0) & (at < round(f * s)), torch.zeros_like(X), X)
+
+def _illumination(X: Tensor, s: float, rng) -> Tensor:
+    "Light from one side: each sample times a ramp from `1-s` to `1+s`, or from `1+s` to `1-s`"
+    side = torch.from_numpy(rng.uniform(-1., 1., size=(len(X), 1))).to(X)
+    ramp = torch.linspace(-1, 1, X.shape[1], dtype=X.dtype, device=X.device)
+    return X * (1 + s * side * ramp)
+
+_NOISE = {"noise": (_outliers, .1), "occlusion": (_occlusion, .25),   # and the usual strength
+          "illumination": (_illumination, .5)}
+
+# %% ../nbs/05_noise.ipynb #4a12ff78
+def _shift(data: Data, strength: float | None, rng) -> float:
+    "t of Remark 1 (a): `strength` standard deviations of the entries, or from [0, 5] of them"
+    v, mean = data.values.double(), data.level
+    off = (v - mean).square()
+    spread = float(off.sum() if data.mask is None else (off * (data.mask > 0)).sum())
+    if data.is_sparse: spread += (data.n * data.f - v.numel()) * mean**2
+    sigma = math.sqrt(spread / data.n_observed)
+    if sigma <= 1e-12 * abs(mean):
+        raise ValueError("X is constant, so its standard deviation, the unit of target='shift', is 0. "
+                         "Pass data that vary, or your own array as target.")
+    return sigma * float(rng.uniform(0, 5) if strength is None else strength)
+
+# %% ../nbs/05_noise.ipynb #d3dc2f77
+def _copy(data: Data):
+    "The data as their owner knows them, in a copy that he may spoil"
+    if data.kind == "torch" or not data.is_sparse: return give_back(data.X.clone(), data.kind)
+    X = data.X.cpu()
+    parts = X.values(), X.col_indices(), X.crow_indices()
+    return sp.csr_array(tuple(T.numpy().copy() for T in parts), X.shape)
+
+def _given_target(data: Data, target, rng) -> Target:
+    "The user's array, or what the user's function makes of the data"
+    if callable(target): target = target(_copy(data), rng)
+    try: base = as_data(target, name="target", device=data.device, dtype=data.dtype, allow_missing=False)
+    except (TypeError, ValueError) as e:
+        raise ValueError(f"target is not usable as a matrix of the shape of X: {e}") from None
+    if base.shape != data.shape:
+        raise ValueError(f"target must have the shape of X, {data.shape}, got {base.shape}.")
+    return Target(base)
+
+def make_target(
+    data: Data,                      # the problem
+    target="shift",                  # a name of Remark 1, an (n, f) array, or `f(X, rng) -> array`
+    *,
+    strength: float | None = None,   # "shift": standard deviations (None: from [0, 5]); else a share
+    rng=None,                        # from `rng_of`
+) -> Target:                         # what the attacker wants
+    "The targets of Remark 1 (\"shift\", \"noise\", \"occlusion\", \"illumination\"), or the user's own"
+    rng = rng_of(rng)
+    if not isinstance(target, str): return _given_target(data, target, rng)
+    check_choice(target, "target", ("shift", *_NOISE))
+    if strength is not None:
+        check_number(strength, "strength", low=0, high=1e6 if target == "shift" else 1)
+    if target == "shift": return Target(data, _shift(data, strength, rng))
+    if data.is_sparse:
+        raise ValueError(f"target={target!r} would make sparse X dense: use target='shift', "
+                         "or pass a sparse target.")
+    noise, usual = _NOISE[target]
+    return Target(replace(data, X=noise(data.X, usual if strength is None else strength, rng)))

@@ -33,7 +33,7 @@ from anmf_lab.anmf import PAPER, Game, Target, slope, slope_by_residuals, solve_
 from anmf_lab.anmf_admm import admm_start, admm_step, solve_admm  # noqa: E402
 from anmf_lab.core import as_data  # noqa: E402
 from anmf_lab.data import fingerprint, load_dataset  # noqa: E402
-from anmf_lab.targets import make_target  # noqa: E402
+from anmf_lab.noise import make_target  # noqa: E402
 
 
 def cpu(f):

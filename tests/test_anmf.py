@@ -23,7 +23,7 @@ from anmf_lab.anmf_admm import (
 from anmf_lab.anmf_model import ANMF
 from anmf_lab.core import Data, as_data
 from anmf_lab.loop import Status
-from anmf_lab.targets import make_target
+from anmf_lab.noise import make_target
 
 N, F, K = 11, 8, 3
 GAME = Game(alpha=.6, own=.2, lam=.3, gamma=.4)

@@ -13,7 +13,7 @@ from anmf_lab.plans import run_job, run_plan
 from anmf_lab.records import read_record
 from anmf_lab.reproduce_anmf import (TABLES, add_parser, both_sets, claimed, distances, doubts, figures_job, jobs, rectangles_job, table_job,
                                      turned)
-from anmf_lab.targets import make_target
+from anmf_lab.noise import make_target
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDS = {p.stem: json.loads(p.read_text(encoding="utf-8")) for p in sorted((ROOT/"results"/"anmf").glob("*.json"))}
