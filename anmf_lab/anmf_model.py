@@ -21,12 +21,12 @@ from .solvers import solve_codes
 from .noise import Target, make_target
 
 # %% auto #0
-__all__ = ['SOLVERS', 'FEATURES', 'SCALES', 'solve_in_unit', 'admm_factors', 'check_game', 'Bilevel', 'ANMF']
+__all__ = ['SOLVERS', 'FEATURES', 'SCALES', 'TARGET_HELD', 'solve_in_unit', 'admm_factors', 'check_game', 'Bilevel', 'ANMF']
 
 # %% ../nbs/28_anmf_model.ipynb #edf8d6c2
 SOLVERS = ("bilevel", "admm")
 FEATURES = ("learner", "attacked", "refit")
-SCALES = {"codes": (0., 1., 0.), "components": (1., 0., 2.), "free": (.5, .5, 1.)}   # powers, see above
+SCALES = {"codes": (0., 1., 0.), "components": (1., 0., 2.), "free": (.5, .5, 1.)}   # powers
 
 def solve_in_unit(
     solve: Callable,   # `solve(data, target, W, H, game, callback=...) -> Run` of (W, H, H_adv)
@@ -71,10 +71,14 @@ def check_game(
     if game.gamma is not None: relative["gamma"] = game.gamma * price
     for name, value in relative.items():
         if not 1e-12 <= value <= 1e12:
-            raise ValueError(f"{name} is {value:.0e} in the data's own unit: outside 1e-12 to 1e12 one side "
-                             "of the game is lost in rounding. For plain factorization use NMF.")
+            raise ValueError(f"{name} is {value:.0e} in the data's own unit: outside 1e-12 to 1e12 "
+                             "one side of the game is lost in rounding. "
+                             "For plain factorization use NMF.")
 
 # %% ../nbs/28_anmf_model.ipynb #6ef0c637
+TARGET_HELD = "the price and the target's constant (or matrix) are held and do not follow the data"
+
+
 @dataclass(frozen=True, eq=False)
 class Bilevel(Objective):
     "What the learner pays once the attacker has replied"
@@ -89,8 +93,9 @@ class Bilevel(Objective):
 
     def at(self, data: Data) -> Bilevel:
         "The same of other data; a target that is made of the data follows"
-        own = self.target.base is self.data
-        return replace(self, data=data, target=Target(data, self.target.shift) if own else self.target)
+        target = self.target
+        if target.base is self.data: target = Target(data, target.shift)
+        return replace(self, data=data, target=target)
 
     def value(self, W, H):
         X, Z, M = self.data.X, self.target.Z, self.data.mask
@@ -112,14 +117,15 @@ class ANMF(FactorModel):
         ----------
         n_components : int, default=2
             Rank k.
-        target : {"shift", "noise", "occlusion", "illumination"}, (n, f) array or callable, default="shift"
-            What the attacker would like to see (Remark 1 of the paper).
+        target : str, (n, f) array or callable, default="shift"
+            What the attacker would like to see (Remark 1 of the paper): "shift", "noise",
+            "occlusion", "illumination".
             "shift": X plus a constant.
             A callable gets a copy of X and a generator and returns an array of the shape of X.
         strength : float or None, default=None
             "shift": the constant in standard deviations of X; None draws it from [0, 5].
-            "noise", "occlusion": share of the entries; "illumination": largest change of brightness;
-            None: .1, .25, .5.
+            "noise", "occlusion": share of the entries; "illumination": largest change of
+            brightness; None: .1, .25, .5.
         alpha : float > 0, default=.6
             Weight of the attacked reconstruction.
         own : float > 0, default=.1
@@ -132,7 +138,8 @@ class ANMF(FactorModel):
         gamma : float > 0 or None, default=None
             Price of a reply that is not the attacker's best, problem (9), absolute: for c X it is
             gamma at scale="codes", gamma / c at "free", gamma / c**2 at "components".
-            None: an exact attacker, problem (6); under solver="admm", which needs one, the paper's 1e-3.
+            None: an exact attacker, problem (6); under solver="admm", which needs one, the
+            paper's 1e-3.
         solver : {"bilevel", "admm"}, default="bilevel"
             L-BFGS-B with a closed-form adjoint, or the paper's ADMM, corrected.
             ADMM takes dense and complete data only; its penalty begins at 1 in the data's own unit.
@@ -170,7 +177,7 @@ class ANMF(FactorModel):
         learner_components_, adv_components_ : (k, f) arrays
             H and the attacker's reply. The exact reply (gamma=None) may have negative entries.
         codes_ : (n, k) array
-            Codes of the training data in the game. (`transform` gives the best codes for `components_`.)
+            Codes of the training data in the game. (`transform`: the best for `components_`.)
         target_ : Target
             What the attacker wanted; `target_.Z` is the matrix, `target_.shift` the drawn constant.
         lam_ : float
@@ -208,7 +215,8 @@ class ANMF(FactorModel):
     def _check_params(self, data: Data) -> None:
         super()._check_params(data)
         if not isinstance(self.beta, str):
-            warnings.warn("ANMF's beta is called own now: pass own instead.", FutureWarning, stacklevel=5)
+            message = "ANMF's beta is called own now: pass own instead."
+            warnings.warn(message, FutureWarning, stacklevel=5)
         prices = dict(alpha=self.alpha, own=self._own(), lam=self.lam, gamma=self.gamma)
         for name, value in prices.items():
             if value is None and name in ("lam", "gamma"): continue
@@ -218,8 +226,8 @@ class ANMF(FactorModel):
         check_choice(self.u_step, "u_step", ("split", "prox", "clip"))
         check_choice(self.scale, "scale", (None, *SCALES))
         if self.solver == "admm" and self.scale not in (None, "free"):
-            raise ValueError(f"scale={self.scale!r} needs solver='bilevel': ADMM cannot keep a scale "
-                             "fixed. Use scale='free'.")
+            raise ValueError(f"scale={self.scale!r} needs solver='bilevel': ADMM cannot keep a "
+                             "scale fixed. Use scale='free'.")
         check_game(data, *self._setting(data))
 
     def _own(self) -> float: return self.own if isinstance(self.beta, str) else self.beta
@@ -233,28 +241,34 @@ class ANMF(FactorModel):
         return Game(self.alpha, self._own(), lam, gamma), scale
 
     def _draw_target(self, data: Data) -> Target:
-        seed = int(rng_of(self.random_state).uniform() * 2**31)       # another stream than the start's
-        return make_target(data, self.target, strength=self.strength, rng=np.random.default_rng(seed))
+        seed = int(rng_of(self.random_state).uniform() * 2**31)   # another stream than the start's
+        rng = np.random.default_rng(seed)
+        return make_target(data, self.target, strength=self.strength, rng=rng)
 
     def _objective(self, data: Data) -> Bilevel:
         game, scale = self._setting(data)
         if game.gamma is not None:
-            raise ValueError("gamma (and solver='admm') makes the attacked components variables: the objective "
-                             "has three factors, not two. Use gamma=None and solver='bilevel'.")
-        if data.is_sparse: raise ValueError("the objective of the game needs a dense X: pass X.toarray().")
+            raise ValueError("gamma (and solver='admm') makes the attacked components variables: the "
+                             "objective has three factors, not two. Use gamma=None and "
+                             "solver='bilevel'.")
+        if data.is_sparse:
+            raise ValueError("the objective of the game needs a dense X: pass X.toarray().")
         target = self.target_ if hasattr(self, "target_") else self._draw_target(data)
-        if isinstance(self.target, str) and self.target == "shift": target = Target(data, target.shift)
+        if isinstance(self.target, str) and self.target == "shift":
+            target = Target(data, target.shift)
         game = replace(game, lam=getattr(self, "lam_", game.lam))
-        notes: tuple[str, ...] = ("the price and the target's constant (or matrix) are held and do not follow the data",)
-        if self.features != "learner": notes = (*notes, "the components are the learner's, not components_")
+        notes: tuple[str, ...] = (TARGET_HELD,)
+        if self.features != "learner":
+            notes = (*notes, "the components are the learner's, not components_")
         return Bilevel(data, target, game, scale, notes)
 
     def factors(self, X, *, mask=None, weights=None) -> tuple:
         "The codes of the game and the learner's components, between which `objective(X)` stands"
         check_is_fitted(self)
         if len(self.codes_) != np.shape(X)[0]:
-            raise ValueError(f"X must be the {len(self.codes_)} samples of the fit: the codes of the game are "
-                             f"part of it, got {np.shape(X)[0]}. For other samples use transform(X).")
+            raise ValueError(f"X must be the {len(self.codes_)} samples of the fit: the codes of the "
+                             f"game are part of it, got {np.shape(X)[0]}. "
+                             "For other samples use transform(X).")
         return self.codes_, self.learner_components_
 
     def _solve_all(self, data: Data, Ws: Tensor, Hs: Tensor, watch) -> Run:
@@ -264,9 +278,11 @@ class ANMF(FactorModel):
     def _solve(self, data: Data, W: Tensor, H: Tensor, watch) -> Run:
         game, scale = self._setting(data)
         how: dict = dict(max_iter=self.max_iter, tol=self.tol, progress=self.verbose)
-        if self.solver == "bilevel": solve, unit = partial(solve_bilevel, scale=scale, **how), unit_of(data)
-        else: solve, unit = partial(admm_factors, u_step=self.u_step, **how), data.level or 1.
-        return solve_in_unit(solve, data, self.target_, W, H, game, scale=scale, unit=unit, callback=watch)
+        solve, unit = partial(admm_factors, u_step=self.u_step, **how), data.level or 1.
+        if self.solver == "bilevel":
+            solve, unit = partial(solve_bilevel, scale=scale, **how), unit_of(data)
+        return solve_in_unit(solve, data, self.target_, W, H, game, scale=scale, unit=unit,
+                             callback=watch)
 
     def _name_results(self, data: Data, run: Run) -> Tensor:
         W, H, H_adv = run.state

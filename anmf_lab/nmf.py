@@ -13,10 +13,10 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data, _check_n_features
 from .core import Data, as_data, check_choice, check_number, give_back, numbers_only, rng_of
-from .divergence import beta_of, divergence
+from .divergence import divergence
 from .solve import SOLVERS, factorize
 from .loop import Run, Status
-from .objective import Entrywise, Objective
+from .objective import Beta, Entrywise, Objective, loss_of
 from .polish import in_double, kkt_residual
 from .solvers import INITS, solve_codes, start
 
@@ -89,6 +89,9 @@ class FactorModel(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfo
     def _beta(self) -> float:
         "The divergence in which `reconstruction_err_` and `kkt_residual_` are measured"
         return 2.
+    def _misfit(self, data: Data, W: Tensor, H: Tensor) -> float:
+        "What `reconstruction_err_` and `score` measure"
+        return float(divergence(data, W, H, self._beta()))
 
     def _objective(self, data: Data) -> Objective:
         "What the model minimises on `data`"
@@ -165,8 +168,7 @@ class FactorModel(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfo
         self.n_iter_, self.status_ = max(run.n_iter, 1), run.status
         self.loss_curve_ = run.losses
         self.kkt_residual_ = self._residual(data, W, H)
-        W64, H64 = W.double(), H.double()                    # float32 would cancel
-        err = float(divergence(in_double(data), W64, H64, self._beta()))
+        err = self._misfit(in_double(data), W.double(), H.double())   # float32 would cancel
         self.reconstruction_err_ = math.sqrt(2 * max(err, 0.))
         return W
 
@@ -268,12 +270,11 @@ class FactorModel(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfo
         "Share of the divergence of `X` from its column means that the model explains"
         check_is_fitted(self)
         data = self._read(X, mask, reset=False)
-        H, beta = self._components(data), self._beta()
         seen = data.n if data.mask is None else data.mask.sum(0) + (data.mask.sum(0) == 0)
         ones = torch.ones(data.n, 1, dtype=data.dtype, device=data.device)
-        base = float(divergence(data, ones, (data.T.XM @ ones).T / seen, beta))
-        if base <= 0: return 0.
-        return 1 - float(divergence(data, self._codes(data, H), H, beta)) / base
+        base = self._misfit(data, ones, (data.T.XM @ ones).T / seen)
+        H = self._components(data)
+        return 1 - self._misfit(data, self._codes(data, H), H) / base if base > 0 else 0.
 
     @property
     def _n_features_out(self) -> int: return self.n_components_
@@ -299,8 +300,8 @@ class NMF(FactorModel):
         ----------
         n_components : int, default=2
             Rank k: how many components.
-        loss : {"frobenius", "kullback-leibler", "itakura-saito"} or float, default="frobenius"
-            The β-divergence to minimise; a number is β itself.
+        loss : {"frobenius", "kullback-leibler", "itakura-saito"}, float or Loss, default="frobenius"
+            The β-divergence to minimise; a number is β. Or an object, such as `NegativeBinomial(r)`.
         solver : {"auto", "hals", "mu", "mue"}, default="auto"
             The update of the factors.
             HALS (least squares only), multiplicative, or multiplicative with extrapolation.
@@ -359,28 +360,30 @@ class NMF(FactorModel):
         self.l1, self.l2, self.max_iter, self.tol, self.polish = l1, l2, max_iter, tol, polish
         self.random_state, self.device, self.verbose = random_state, device, verbose
 
-    def _beta(self) -> float: return beta_of(self.loss)
-
+    def _beta(self) -> float: return loss_of(self.loss).exponent
+    def _misfit(self, data, W, H): return float(Entrywise(data, loss_of(self.loss)).value(W, H))
     def _check_params(self, data: Data) -> None:
         super()._check_params(data)
         beta = self._beta()
-        check_number(self.l1, "l1", low=0)
-        check_number(self.l2, "l2", low=0)
+        for name in ("l1", "l2"): check_number(getattr(self, name), name, low=0)
         check_choice(self.solver, "solver", SOLVERS)
         if self.polish is not True and self.polish is not False:
             check_number(self.polish, "polish", low=0, low_open=True)
+        own = not isinstance(loss_of(self.loss), Beta)
+        if own and (self.solver != "auto" or data.is_sparse):
+            raise ValueError(f"loss={self.loss!r} needs solver='auto' and a dense X (pass X.toarray()).")
         if self.solver == "hals" and beta != 2:
             raise ValueError("solver='hals' minimises loss='frobenius' only, "
                              f"got loss={self.loss!r}. Use 'mue' or 'mu'.")
-        if beta <= 0:
+        if beta <= 0 and not own:
             zero = (data.values == 0) if data.mask is None else (data.X == 0) & (data.mask > 0)
             if data.is_sparse or bool(zero.any()):
                 raise ValueError(f"loss={self.loss!r} is infinite where X is 0. Add a small "
                                  "constant to X, mark the zeros as missing, or use another loss.")
 
     def _objective(self, data: Data) -> Entrywise:
-        beta = self._beta()
-        return Entrywise(data, beta, *penalty_weights(data, beta, self.l1, self.l2))   # type: ignore[arg-type]
+        weights = penalty_weights(data, self._beta(), self.l1, self.l2)
+        return Entrywise(data, loss_of(self.loss), *weights)
 
     def _solve_all(self, data: Data, Ws: Tensor, Hs: Tensor, watch) -> Run:
         obj = self._objective(data)
@@ -391,7 +394,7 @@ class NMF(FactorModel):
                          tol=self.tol, polish_tol=goal, callback=watch, progress=self.verbose)
 
     def _codes(self, data: Data, H: Tensor) -> Tensor:
-        return solve_codes(data, H, self._beta(), l1=self.penalties_[0], l2=self.penalties_[1])
+        return solve_codes(data, H, self.loss, l1=self.penalties_[0], l2=self.penalties_[1])
 
     def _residual(self, data: Data, W: Tensor, H: Tensor) -> float:
-        return kkt_residual(Entrywise(data, self._beta(), *self.penalties_), W, H)   # type: ignore[arg-type]
+        return kkt_residual(Entrywise(data, loss_of(self.loss), *self.penalties_), W, H)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 from refs.gradients import CASES, prepare, table
+from scipy.sparse import csr_array
 from sklearn.decomposition import NMF as SklearnNMF
 
 import anmf_lab as al
@@ -176,3 +177,15 @@ def test_the_negative_binomial_is_poisson_in_the_limit_and_its_update_never_goes
         H = H * N / P
         values.append(float(obj.value(W, H)))
     assert (np.diff(values) <= 1e-12 * values[0]).all() and values[-1] < .5 * values[0]
+
+
+def test_nmf_takes_a_loss_as_an_object():
+    rng = np.random.default_rng(0)
+    X = rng.poisson(5 * rng.gamma(1., size=(20, 2)) @ rng.gamma(1., size=(2, 12))).astype(float)
+    loss = al.NegativeBinomial(3.)
+    model = al.NMF(2, loss=loss, polish=True, random_state=0).fit(X)
+    assert model.kkt_residual_ <= 1e-9 and 0 < model.score(X) <= 1
+    value = float(al.Objective(X, loss=loss).value(*(torch.as_tensor(T) for T in model.factors(X))))
+    assert_allclose(model.reconstruction_err_, np.sqrt(2 * value), rtol=1e-12)
+    with pytest.raises(ValueError, match="needs solver='auto'"): al.NMF(2, loss=loss, solver="mu").fit(X)
+    with pytest.raises(ValueError, match="pass X.toarray"): al.NMF(2, loss=loss).fit(csr_array(X))
