@@ -337,17 +337,14 @@ def objective_of(
 ) -> tuple[Objective, tuple[str, ...]]:   # in float64, and what a reader must know
     "What a model minimises on `X`"
     obj: Objective
-    own: tuple[str, ...] = ()
     if loss is not None or model is None:
         obj = Entrywise(as_data(X, **given), "frobenius" if loss is None else loss)   # type: ignore[arg-type]
     elif hasattr(model, "objective"): obj = model.objective(X, **given)
-    elif hasattr(model, "beta_loss") and hasattr(model, "alpha_W"):
-        obj = _sklearn_objective(model, as_data(X, **given))
-        if not obj.scale_free: own = ("alpha_W, alpha_H and l1_ratio are part of the objective, as one weight on both factors",)
+    elif hasattr(model, "beta_loss") and hasattr(model, "alpha_W"): obj = _sklearn_objective(model, as_data(X, **given))
     else:
         raise ValueError(f"{type(model).__name__} does not say what it minimises: give it a method objective(X) that "
                          "returns an Objective, for instance al.Objective(X, loss='kullback-leibler'), or pass loss=.")
-    return obj.at(in_double(obj.data)), (*obj.notes, *own)
+    return obj.at(in_double(obj.data)), obj.notes
 
 # %% ../nbs/30_implicit.ipynb #7da89d6d
 @dataclass(frozen=True)
