@@ -25,6 +25,7 @@ _WHERE = {
     "factorize": "solve",
     "false_zeros": "synthetic",
     "feature_error": "align",
+    "identifiability": "determined",
     "list_datasets": "data",
     "load_dataset": "data",
     "masked_rmse": "metrics",

@@ -1,0 +1,150 @@
+"""Determined or not: one answer for the data, whatever unit, order, precision or seed; bands that keep the fit."""
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+import torch
+
+import anmf_lab as al
+from anmf_lab import null_directions
+from anmf_lab.align import balance
+from anmf_lab.core import as_data
+from anmf_lab.implicit import solution
+from anmf_lab.null_directions import cone, local_verdict, sides
+from anmf_lab.objective import Loss, Objective
+from anmf_lab.solve import solve_seeds
+
+KL = "kullback-leibler"
+W5 = np.array([[1, 1], [2, 1], [1, 2], [0, 1], [.5, 1]])
+H5 = np.array([[1., 2, 0, 1], [1, 0, 2, 1]])
+
+
+def planted(seed, zeros, shape=(20, 15, 3)):
+    n, f, k = shape
+    rng = np.random.default_rng(seed)
+    W, H = rng.uniform(.2, 1, (n, k)), rng.uniform(.2, 1, (k, f))
+    if zeros < 0:
+        W[:k] = np.eye(k)
+        return W, H
+    return W * (rng.random(W.shape) > zeros), H * (rng.random(H.shape) > zeros)
+
+
+@pytest.mark.parametrize("zeros, seed, moves", [(-1, 0, True), (.1, 1, True), (.5, 3, False), (.5, 4, False)])
+def test_agrees_with_fresh_exact_fits(zeros, seed, moves):
+    W, H = planted(seed, zeros)
+    r = al.identifiability(None, W @ H, W=W, H=H, loss="frobenius", n_seeds=6)
+    assert (r.verdict in ("flat", "one-sided")) is moves
+    assert (r.floor > .01) is moves
+    assert "locally" in repr(r)
+    assert bool(r.components) is moves and bool(r.directions) is (r.here.count > 0)
+
+
+def test_five_by_four():
+    r = al.identifiability(None, W5 @ H5, W=W5, H=H5, loss="frobenius", n_seeds=4)
+    assert r.verdict in ("flat", "one-sided") and r.here.verdict == "one-sided"
+    assert r.count == 1 and r.range == (1, 1) and r.components == [0, 1] and r.floor > .05
+    A, B = r.directions[0]
+    W, H = (T.numpy() for T in balance(torch.from_numpy(W5), torch.from_numpy(H5)))
+    np.testing.assert_allclose((W + 1e-4 * A) @ (H + 1e-4 * B), W @ H, atol=1e-6)
+    assert (W + 1e-4 * A).min() > -1e-12 and (H + 1e-4 * B).min() > -1e-12
+    frame = r.to_frame()
+    assert set(frame["verdict"]) <= {"flat", "one-sided"} and len(frame) == r.n_shared + 1
+
+
+@pytest.mark.parametrize("change", ["unit", "tiny", "single", "order", "frame", "torch"])
+def test_the_answer_is_that_of_the_data(change):
+    rng = np.random.default_rng(0)
+    for W, H in ((W5, H5), planted(3, .5)):
+        rows, columns = rng.permutation(len(W)), rng.permutation(H.shape[1])
+        X, given = W @ H, dict(W=W, H=H)
+        if change == "unit": X, given = 300 * X, dict(W=300 * W, H=H)
+        elif change == "tiny": X, given = X / 2**40, dict(W=W / 2**40, H=H)
+        elif change == "single": X, given = X.astype(np.float32), {n: T.astype(np.float32) for n, T in given.items()}
+        elif change == "order": X, given = X[rows][:, columns], dict(W=W[rows], H=H[:, columns])
+        elif change == "frame": X = pd.DataFrame(X)
+        else: X = torch.from_numpy(X)
+        r = al.identifiability(None, X, loss="frobenius", n_seeds=2, **given)
+        assert (r.verdict != "determined") is (W is W5), (change, r)
+
+
+def test_genomes_by_products_alone(monkeypatch):
+    "The matrix-free route says what the dense one says"
+    obj = Objective(as_data(np.asarray(al.load_dataset("wtsi").data, float)), 1.)
+    for k, count in ((3, 6), (5, 0)):
+        near = solve_seeds(obj, k, 3, rng=0, tol=1e-9)[0]
+        monkeypatch.setattr(null_directions, "DENSE", 1500)
+        dense = local_verdict(obj, *near.factors)
+        monkeypatch.setattr(null_directions, "DENSE", 50)
+        free = local_verdict(obj, *near.factors)
+        assert dense.verdict == free.verdict and dense.count == free.count == count
+        np.testing.assert_allclose(free.curvature, dense.curvature, rtol=1e-3)
+        np.testing.assert_allclose(free.share, dense.share, atol=1e-3)
+
+
+def test_sparse_missing_weights_and_models():
+    rng = np.random.default_rng(0)
+    W, H = planted(3, .5)
+    X = W @ H
+    assert al.identifiability(None, sp.csr_matrix(X), W=W, H=H, loss="frobenius", n_seeds=2).verdict == "determined"
+    weights = rng.uniform(.5, 2, X.shape)
+    assert al.identifiability(None, X, W=W, H=H, loss=KL, weights=weights, n_seeds=0).verdict == "determined"
+    mask = np.ones(X.shape, bool)
+    mask[0] = [True] + [False] * 14        # one observation for the codes of a row
+    assert al.identifiability(None, X, W=W, H=H, loss="frobenius", mask=mask, n_seeds=0).verdict == "flat"
+
+
+class Rough(Loss):
+    "Rounded absolute error"
+    def value(self, X, Y): return ((X - Y).square() + .01).sqrt()
+
+
+@pytest.mark.parametrize("model", [al.NMF(3, l2=.05, random_state=0), al.ATNMF(3, lam=1.5, random_state=0), None],
+                         ids=["ridge", "ATNMF", "a loss of one's own"])
+def test_any_objective(model):
+    W, H = planted(3, .5, (14, 10, 3))
+    X = W @ H + .02 * np.random.default_rng(0).random((14, 10))
+    given = dict(W=W, H=H, loss=Rough()) if model is None else {}
+    r = al.identifiability(model, X, n_seeds=0, **given)
+    own = solution(model, X, **given)
+    at = [T.clone() for T in (balance(*own.factors) if own.objective.scale_free else own.factors)]
+    rest, rise = float(own.objective.value(*at)), 0.
+    for A, B in r.directions:
+        W, H = (T + 1e-3 * torch.from_numpy(D) for T, D in zip(at, (A, B), strict=True))
+        rise = max(rise, abs(float(own.objective.value(W, H)) - rest))
+        costly = float(own.objective.value(at[0] + 1e-3 * torch.from_numpy(A), at[1])) - rest
+        assert abs(costly) > 1e-9 * rest
+    assert rise < 1e-8 * rest + 1e-12
+    assert (r.verdict == "determined") is (model is not None and bool(model.get_params().get("l2")))
+
+
+def test_rank_one_is_determined():
+    X = np.outer([1., 2, 3], [1., 1, 2, 0])
+    r = al.identifiability(None, X, W=X[:, :1], H=X[:1] / X[0, 0], loss="frobenius", n_seeds=2)
+    assert r.verdict == "determined" and r.floor < 1e-6
+
+
+def test_a_higher_minimum_is_told():
+    rng = np.random.default_rng(1)
+    X = rng.poisson(rng.gamma(.5, 20., (14, 4)) @ rng.random((4, 12)) ** 3) + 1.
+    worst = solve_seeds(Objective(as_data(X), 1.), 4, 8, rng=0, tol=1e-9)[-1]
+    r = al.identifiability(None, X, W=worst.W.numpy(), H=worst.H.numpy(), loss=KL, n_seeds=8)
+    assert r.excess > 0 and "lower objective" in r.notes[-1] and r.n_shared < r.n_solved
+
+
+def test_bad_input():
+    X = W5 @ H5
+    with pytest.raises(ValueError, match="n_seeds"):
+        al.identifiability(None, X, W=W5, H=H5, n_seeds=-1)
+    with pytest.raises(ValueError, match="components H are needed"):
+        al.identifiability(None, X)
+    with pytest.raises(ValueError, match="a component is zero"):
+        al.identifiability(None, X, W=W5 * [1, 0], H=H5)
+    with pytest.raises(ValueError, match="H must be"):
+        al.identifiability(None, X, W=W5, H=H5[:, :2])
+
+
+def test_cone_of_nothing_and_of_everything():
+    assert cone(np.zeros((0, 3))).lines.shape[1] == 3
+    assert cone(np.zeros((2, 3))).span.shape[1] == 3
+    s = sides(Objective(as_data(W5 @ H5), 2.), torch.from_numpy(W5), torch.from_numpy(H5))
+    assert int(s.up[0].sum()) == 1 and int(s.up[1].sum()) == 2
