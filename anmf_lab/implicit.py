@@ -6,10 +6,9 @@
 from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
-import warnings
 import numpy as np
 import torch
-from scipy.sparse.linalg import LinearOperator, lobpcg
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor
 from sklearn.base import clone
 from .align import balance, degauge, feature_error, feature_error_grad, stack
@@ -20,7 +19,8 @@ from .solvers import solve_codes
 
 # %% auto #0
 __all__ = ['HELD', 'DENSE', 'identifiability', 'Identifiability', 'Certificate', 'ritz_values', 'Adjoint', 'feature_gradient',
-           'NullSpace', 'null_space', 'Condition', 'condition', 'objective_of', 'Solved', 'solution']
+           'NullSpace', 'Curvature', 'smallest', 'null_space', 'Condition', 'condition', 'objective_of', 'Solved',
+           'solution']
 
 # %% ../nbs/30_implicit.ipynb #40e29d36
 @dataclass(frozen=True)
@@ -75,8 +75,7 @@ class Adjoint:
         self.free = free_set(self.W, self.H, self.g, min(1e-3, self.kkt), allowed)
         self.hess = obj.hessian(self.W, self.H)
         self.precond = BlockJacobi(self.hess, self.free)
-        self.shift = 0.
-        if tikhonov: self.shift = tikhonov * float(self.hess.blocks()[0].diagonal(dim1=1, dim2=2).mean())
+        self.shift = tikhonov and tikhonov * float(self.hess.blocks()[0].diagonal(dim1=1, dim2=2).mean())
 
     @property
     def data(self) -> Data: return self.objective.data
@@ -168,79 +167,79 @@ class NullSpace:
         return [int(j) for j in np.flatnonzero(self.share > 1e-3)]
 
 # %% ../nbs/30_implicit.ipynb #4b7b309b
-def _cholesky(blocks: Tensor, free: Tensor) -> Tensor:
-    "Factors of the diagonal blocks, identity on what is not free; a thousandth is added, since a block may itself be singular"
+def _roots(blocks: Tensor, free: Tensor) -> Tensor:
+    "Cholesky factors of the blocks, one where nothing moves; a thousandth is added, since a block may be singular"
     F = free.to(blocks.dtype)
-    d = blocks.diagonal(dim1=1, dim2=2).amax(1, keepdim=True)
-    ridge = torch.diag_embed(1 - F + 1e-3 * d.clamp(min=torch.finfo(blocks.dtype).tiny) * F)
-    return torch.linalg.cholesky(blocks * F[:, :, None] * F[:, None, :] + ridge)
+    top = blocks.diagonal(dim1=1, dim2=2).amax(1, keepdim=True).clamp(min=torch.finfo(blocks.dtype).tiny)
+    return torch.linalg.cholesky(blocks * F[:, :, None] * F[:, None, :] + torch.diag_embed(1 - F + 1e-3 * top * F))
 
 # %% ../nbs/30_implicit.ipynb #5fe19d48
-HELD = 1e-7   # an entry below this part of its component's root mean square is at zero, and a null direction cannot use it
+class Curvature:
+    "The Hessian on the entries that may move, eq. (metric): unit diagonal blocks, scale directions lifted to one"
+    def __init__(self, obj: Objective, W: Tensor, H: Tensor, free: Pair):
+        self.hess, self.free, self.shape = obj.hessian(W, H), free, (W.shape, H.T.shape)
+        self.at = torch.cat([free[0].reshape(-1), free[1].T.reshape(-1)])
+        self.roots = tuple(_roots(B, F) for B, F in zip(self.hess.blocks(), (free[0], free[1].T), strict=True))
+        self.scales = W.new_zeros(int(self.at.sum()), 0)
+        if obj.scale_free:
+            along = [self.coordinates((W * e, -H * e[:, None])) for e in torch.eye(len(H)).to(W)]
+            self.scales = torch.linalg.qr(torch.stack(along, 1))[0]
 
+    def __len__(self) -> int: return len(self.scales)
+    def _pair(self, v: Tensor) -> Pair:
+        A, B = v.new_zeros(len(self.at)).masked_scatter(self.at, v).split([s.numel() for s in self.shape])
+        return A.view(self.shape[0]), B.view(self.shape[1])
+    def _flat(self, A: Tensor, B: Tensor) -> Tensor: return torch.cat([A.reshape(-1), B.reshape(-1)])[self.at]
 
-class _Scaled:
-    "The Hessian on the free set with unit diagonal blocks, on flat vectors; scale directions and active entries moved to 1"
-    def __init__(self, adj: Adjoint):
-        (n, k), f = adj.W.shape, adj.H.shape[1]
-        self.adj, self.cut_at, self.shapes = adj, n * k, ((n, k), (f, k))
-        up = adj.W > HELD * adj.W.square().mean(0).sqrt(), adj.H > HELD * adj.H.square().mean(1, keepdim=True).sqrt()
-        self.free = adj.free[0] & up[0], adj.free[1] & up[1]
-        blocks = adj.hess.blocks()
-        self.L = _cholesky(blocks[0], self.free[0]), _cholesky(blocks[1], self.free[1].T)
-        self.active = ~self.flat(*self.free)
-        self.Q = self.active.new_zeros((len(self.active), 0), dtype=adj.W.dtype)
-        if adj.free_scale:
-            E = torch.eye(k, dtype=adj.W.dtype, device=adj.W.device)
-            self.Q = torch.linalg.qr(torch.stack([self.forward(self.flat(adj.W * e, -adj.H * e[:, None])) for e in E], 1))[0]
+    def coordinates(self, u: Pair) -> Tensor:
+        "A direction in the metric"
+        T = u[0] * self.free[0], (u[1] * self.free[1]).T
+        return self._flat(*((L.mT @ t[..., None])[..., 0] for L, t in zip(self.roots, T, strict=True)))
 
-    def flat(self, A, B): return torch.cat([A.reshape(-1), B.T.reshape(-1)])
-    def pair(self, v): return v[:self.cut_at].view(self.shapes[0]), v[self.cut_at:].view(self.shapes[1])
-    def forward(self, v):   # L^T v
-        return torch.cat([(L.mT @ x[:, :, None]).reshape(-1) for L, x in zip(self.L, self.pair(v), strict=True)])
-    def back(self, v, upper=True):   # L^-T v, or L^-1 v
-        tri = torch.linalg.solve_triangular
-        return torch.cat([tri(L.mT if upper else L, x[:, :, None], upper=upper).reshape(-1) for L, x in zip(self.L, self.pair(v), strict=True)])
-    def __call__(self, v):
-        A, B = self.pair(self.back(v))
-        P, Q = self.adj.product((A * self.free[0], B.T * self.free[1]))
-        out = torch.where(self.active, v, self.back(self.flat(P, Q), upper=False))
-        return out + self.Q @ (self.Q.T @ v)
+    def direction(self, v: Tensor) -> Pair:
+        "The inverse of `coordinates`"
+        A, B = (torch.linalg.solve_triangular(L.mT, t[..., None], upper=True)[..., 0]
+                for L, t in zip(self.roots, self._pair(v), strict=True))
+        return A * self.free[0], B.T * self.free[1]
+
+    def __call__(self, v: Tensor) -> Tensor:
+        "The product with a vector"
+        A, B = self.hess(*self.direction(v - self.scales @ (self.scales.T @ v)))
+        T = A * self.free[0], (B * self.free[1]).T
+        out = self._flat(*(torch.linalg.solve_triangular(L, t[..., None], upper=False)[..., 0]
+                           for L, t in zip(self.roots, T, strict=True)))
+        along = self.scales.T @ torch.stack([out, v], 1)
+        return out + self.scales @ (along[:, 1] - along[:, 0])
+
+    def matrix(self) -> Tensor:   # all of it
+        A = torch.stack([self(e) for e in torch.eye(len(self)).to(self.scales)], 1)
+        return (A + A.T) / 2
 
 # %% ../nbs/30_implicit.ipynb #bf102377
-DENSE = 2500   # up to this many free entries the Hessian is diagonalised
+HELD = 1e-7   # an entry below this part of its component's root mean square is at zero
+DENSE = 800   # up to this many free entries the Hessian is formed
 
 
-def _diagonalised(op: _Scaled) -> tuple[np.ndarray, np.ndarray]:   # on the free entries
-    free = torch.nonzero(~op.active)[:, 0]
-    e, A = torch.zeros(len(op.active), dtype=op.Q.dtype, device=op.Q.device), op.Q.new_empty(len(free), len(free))
-    for j, i in enumerate(free):
-        e[i] = 1
-        A[:, j] = op(e)[free]
-        e[i] = 0
-    w, V = torch.linalg.eigh((A + A.T) / 2)
-    full = V.new_zeros(len(e), len(free))
-    full[free] = V
-    return w.cpu().numpy(), full.cpu().numpy()
-
-
-def _smallest(op: _Scaled, size: int, tol: float, rng) -> tuple[np.ndarray, np.ndarray, bool]:
-    "Smallest eigenvalues and vectors of `op`; whether they are accurate"
-    like = op.Q
-    if int((~op.active).sum()) <= DENSE: return *_diagonalised(op), True
-    apply = lambda V: np.stack([op(torch.from_numpy(v.copy()).to(like)).cpu().numpy() for v in V.T], 1)
-    A, m = LinearOperator((size, size), matvec=lambda v: apply(v.reshape(-1, 1))[:, 0], matmat=apply, dtype=np.float64), 5
+def smallest(
+    C: Curvature,                 # the Hessian
+    zero: float,                  # an eigenvalue up to this is null
+    rng,                          # start of the iteration, for large problems
+    known: Tensor | None = None,  # orthonormal null vectors, left out on large problems
+) -> tuple[Tensor, Tensor, bool]: # eigenvalues, their vectors, whether they are sure
+    "All null eigenvalues and at least one more, ascending"
+    if known is None and len(C) <= DENSE: return *torch.linalg.eigh(C.matrix()), True
+    V0, m, sure = C.scales[:, :0] if known is None else known, 4, True
+    def flipped(v):
+        v = torch.from_numpy(v.reshape(-1).copy()).to(C.scales)
+        return (2 * v - C(v) - V0 @ (V0.T @ v)).cpu().numpy()
+    A = LinearOperator((len(C), len(C)), matvec=flipped, dtype=np.float64)
     while True:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)   # lobpcg warns when it stops early; we check the residual instead
-            w, V = lobpcg(A, rng.standard_normal((size, m)), largest=False, tol=tol / 10, maxiter=60)
-        order = np.argsort(w)
-        w, V = w[order], V[:, order]
-        if w[-1] > tol or 2 * m > 40: break
-        m *= 2
-    j = min(int((w <= tol).sum()), m - 1)
-    resid = np.linalg.norm(apply(V[:, [j]])[:, 0] - w[j] * V[:, j])
-    return w, V, bool(w[-1] > tol and resid < max(.1 * w[j], tol))
+        try: w, V = eigsh(A, k=m, which="LA", v0=rng.standard_normal(len(C)), tol=1e-7, maxiter=3000)
+        except ArpackNoConvergence as e: w, V, sure = e.eigenvalues, e.eigenvectors, False
+        if not sure or 2 - w.min() > zero or m >= 60: break
+        m *= 3
+    w, V = (torch.from_numpy(T[..., ::-1].copy()).to(V0) for T in (2 - w, V))
+    return w, V, sure and bool(w[-1] > zero)
 
 # %% ../nbs/30_implicit.ipynb #497b3890
 def null_space(
@@ -249,17 +248,18 @@ def null_space(
     tol: float = 1e-6,     # eigenvalues below this (unit diagonal blocks) count as null
     random_state=0,        # for the start of the eigensolver on large problems
 ) -> NullSpace:            # eigenvalues, directions and what they touch
-    "Null directions of the Hessian beyond scale, and the components that they touch"
-    op, k = _Scaled(adj), adj.W.shape[1]
-    w, V, resolved = _smallest(op, op.cut_at + k * adj.H.shape[1], tol, rng_of(random_state))
-    null = np.flatnonzero(np.abs(w) <= tol)
-    share, directions = np.zeros(k), []
-    if len(null):
-        N = np.stack([op.back(torch.from_numpy(V[:, i].copy()).to(adj.W)).cpu().numpy() for i in null], 1)
-        N = np.linalg.qr(N)[0]
-        share = np.array([np.linalg.norm(N.reshape(-1, k, len(null))[:, j], 2) for j in range(k)])
-        directions = [(A, B.T) for A, B in map(op.pair, torch.from_numpy(N.T.copy()).to(adj.W))]
-    return NullSpace(len(null), w[:max(len(null) + 2, 4)], share, bool(w[0] >= -tol), resolved, directions)
+    "Null directions of the Hessian on the positive entries beyond scale, and the components that they touch"
+    W, H, k = adj.W, adj.H, adj.W.shape[1]
+    up = W > HELD * W.square().mean(0).sqrt(), H > HELD * H.square().mean(1, keepdim=True).sqrt()
+    C = Curvature(adj.objective, W, H, (adj.free[0] & up[0], adj.free[1] & up[1]))
+    w, V, sure = smallest(C, tol, rng_of(random_state))
+    pairs = [C.direction(v) for v in V[:, w.abs() <= tol].T]
+    share, m = np.zeros(k), len(pairs)
+    if m:
+        N = torch.linalg.qr(torch.stack([torch.cat([A.reshape(-1), B.T.reshape(-1)]) for A, B in pairs], 1))[0]
+        share = np.array([float(torch.linalg.matrix_norm(N.reshape(-1, k, m)[:, j], 2)) for j in range(k)])
+        pairs = [(v[:W.numel()].view_as(W), v[W.numel():].view_as(H.T).T) for v in N.T]
+    return NullSpace(m, w[:max(m + 2, 4)].cpu().numpy(), share, bool(w[0] >= -tol), sure, pairs)
 
 identifiability = null_space   # the old names
 Identifiability = NullSpace

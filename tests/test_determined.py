@@ -6,11 +6,12 @@ import scipy.sparse as sp
 import torch
 
 import anmf_lab as al
-from anmf_lab import null_directions
+from anmf_lab import determined, implicit
 from anmf_lab.align import balance
 from anmf_lab.core import as_data
 from anmf_lab.implicit import solution
-from anmf_lab.null_directions import cone, local_verdict, sides
+from anmf_lab.cones import cone
+from anmf_lab.determined import local_verdict, sides
 from anmf_lab.objective import Loss, Objective
 from anmf_lab.solve import solve_seeds
 
@@ -72,10 +73,11 @@ def test_genomes_by_products_alone(monkeypatch):
     obj = Objective(as_data(np.asarray(al.load_dataset("wtsi").data, float)), 1.)
     for k, count in ((3, 6), (5, 0)):
         near = solve_seeds(obj, k, 3, rng=0, tol=1e-9)[0]
-        monkeypatch.setattr(null_directions, "DENSE", 1500)
         dense = local_verdict(obj, *near.factors)
-        monkeypatch.setattr(null_directions, "DENSE", 50)
-        free = local_verdict(obj, *near.factors)
+        with monkeypatch.context() as m:
+            m.setattr(determined, "DENSE", 50)
+            m.setattr(implicit, "DENSE", 50)
+            free = local_verdict(obj, *near.factors)
         assert dense.verdict == free.verdict and dense.count == free.count == count
         np.testing.assert_allclose(free.curvature, dense.curvature, rtol=1e-3)
         np.testing.assert_allclose(free.share, dense.share, atol=1e-3)
