@@ -31,7 +31,8 @@ def cone(
     cost = np.r_[np.zeros(m), -np.ones(r)]
     bounds = [(-1, 1)] * m + [(0, 1e-3)] * r
     how = dict(primal_feasibility_tolerance=1e-10, dual_feasibility_tolerance=1e-10)
-    lp = linprog(cost, A_ub=np.c_[-B, np.eye(r)], b_ub=np.zeros(r), bounds=bounds, method="highs", options=how)
+    rows = np.c_[-B, np.eye(r)]
+    lp = linprog(cost, A_ub=rows, b_ub=np.zeros(r), bounds=bounds, method="highs", options=how)
     ray, grows = lp.x[:m], lp.x[m:] > tol
     lines = _null(B, tol)
     if not grows.any(): return Cone(lines, lines, np.zeros(m))
@@ -42,7 +43,7 @@ def copositive(
     S: np.ndarray,         # (r, r), symmetric
     tol: float = 1e-7,     # of eigenvalues, S of size one
 ) -> str:                  # "strict", "zero" or "no"
-    "Is c' S c > 0 for every c >= 0 but 0 (strict), never negative (zero), or negative somewhere (no)? Kaplan's test"
+    "Is c' S c positive for all c >= 0 but 0 (strict), never negative (zero), or not even that (no)? Kaplan"
     worst = "strict"
     for size in range(1, len(S) + 1):
         for rows in map(list, itertools.combinations(range(len(S)), size)):
