@@ -20,6 +20,7 @@ _WHERE = {
     "SpeckledSearchCV": "selection",
     "ari": "metrics",
     "certify": "certificate",
+    "bands": "feasible",
     "clustering_accuracy": "metrics",
     "corrupt": "noise",
     "factorize": "solve",
