@@ -269,22 +269,29 @@ def bands(model, X, *, mask=None, weights=None, W=None, H=None, loss=None, rando
     return Bands(shares, mix.W.sum(0) / mix.total, give(mix.H), give(mix.W), given, cosines, value, off, free,
                  mix, notes, names, obj.data.kind)
 
-# %% ../nbs/34_feasible.ipynb #076850fd
+# %% ../nbs/34_feasible.ipynb #f8b7349e
 TWO = "#1f6f78", "#b5651d"   # the least and the greatest share
 
 
+def _kinds(names: np.ndarray) -> list[str]:
+    "C>A of A[C>A]T: what such features are grouped by; empty for other names"
+    return [str(n)[2:5] if len(str(n)) == 7 and str(n)[1] == "[" else "" for n in names]
+
+
 def _profile(ax, h: np.ndarray, names: np.ndarray, colour: str, say: str) -> None:
-    "One version of a component as bars, groups of features told apart where their names say which"
-    ax.bar(np.arange(len(h)), h, color=colour, width=.85)
-    ax.text(.99, .95, say, transform=ax.transAxes, ha="right", va="top", color=colour, weight="bold")
+    "One version of a component as bars; mutation types in their six groups"
+    kinds = _kinds(names)
+    order = sorted(range(len(h)), key=lambda i: kinds[i])
+    ax.bar(np.arange(len(h)), 100 * h[order], color=colour, width=.85)
+    ax.set_title(say, loc="left", color=colour, weight="bold", fontsize=10)
+    ax.set_ylabel("% of it")
     ax.spines[["top", "right"]].set_visible(False)
     ax.margins(x=.01)
-    kinds = [str(n)[2:5] if len(str(n)) == 7 and str(n)[1] == "[" else "" for n in names]
-    starts = [i for i in range(len(h)) if kinds[i] and (i == 0 or kinds[i] != kinds[i - 1])]
+    starts = [m for m, i in enumerate(order) if kinds[i] and (m == 0 or kinds[i] != kinds[order[m - 1]])]
     if len(starts) < 2: return
-    for i in starts[1:]: ax.axvline(i - .5, color="#22303c", lw=.4, alpha=.5)
-    ends = [*starts[1:], len(h)]
-    ax.set_xticks([(a + b - 1) / 2 for a, b in zip(starts, ends, strict=True)], [kinds[i] for i in starts])
+    for m in starts[1:]: ax.axvline(m - .5, color="#22303c", lw=.5, alpha=.4)
+    middles = [(a + b - 1) / 2 for a, b in zip(starts, [*starts[1:], len(h)], strict=True)]
+    ax.set_xticks(middles, [kinds[order[m]] for m in starts])
     ax.tick_params(axis="x", length=0)
 
 
@@ -314,8 +321,8 @@ def _picture(b: Bands, component: int | None):
     first = fig.add_subplot(grid[0, 0])
     second = fig.add_subplot(grid[1, 0], sharex=first, sharey=first)
     names = b.names if len(b.names) == len(low) else np.arange(len(low))
-    _profile(first, low, names, TWO[0], f"component {j}: {b.shares[j, 0]:.1%} of the whole")
-    _profile(second, high, names, TWO[1], f"or {b.shares[j, 1]:.1%}: the same fit")
+    _profile(first, low, names, TWO[0], f"Component {j} with {100 * b.shares[j, 0]:.1f} % of the whole")
+    _profile(second, high, names, TWO[1], f"or with {100 * b.shares[j, 1]:.1f} %: the same data, the same fit")
     first.tick_params(axis="x", labelbottom=False)
     _ranges(fig.add_subplot(grid[:, 1]), b, j)
     return fig
