@@ -18,16 +18,16 @@ from .polish import BlockJacobi, kkt_residual, pcg
 from .solve import solve_seeds
 
 # %% auto #0
-__all__ = ['ZERO', 'MANY', 'ORDER', 'Sides', 'sides', 'mixing_directions', 'null_vectors', 'LocalVerdict', 'local_verdict',
-           'Identifiability', 'identifiability']
+__all__ = ['ZERO', 'SEEDS', 'START', 'MANY', 'ORDER', 'Sides', 'sides', 'mixing_directions', 'null_vectors', 'LocalVerdict',
+           'local_verdict', 'Identifiability', 'identifiability', 'alive']
 
-# %% ../nbs/33_determined.ipynb #8fe49160
+# %% ../nbs/33_determined.ipynb #b0254024
 ZERO = 1e-5   # an entry below this part of its component's root mean square is at zero
 
 
 @dataclass(frozen=True, eq=False)
 class Sides:
-    "Which way every entry of a solution may move; what is in neither set is held at zero by a pressure"
+    "Which way every entry of a solution may move; in neither set: pressed to zero"
     both: Pair     # boolean (n, k), (k, f): positive, up and down
     up: Pair       # at zero and nothing presses it there: up only
 
@@ -45,7 +45,7 @@ def sides(
 ) -> Sides:
     "Positive entries, free zeros and pressed zeros, eq. (sides)"
     both, up = [], []
-    allowed = obj.allowed(W, H) or (torch.ones_like(W, dtype=torch.bool), torch.ones_like(H, dtype=torch.bool))
+    allowed = obj.allowed(W, H) or tuple(torch.ones_like(T, dtype=torch.bool) for T in (W, H))
     for (N, P), T, dim, may in zip(obj.parts(W, H), (W, H), (0, 1), allowed, strict=True):
         positive = T > ZERO * T.square().mean(dim, keepdim=True).sqrt()
         both.append(positive & may)
@@ -86,7 +86,7 @@ def null_vectors(
     more, rest, sure = smallest(C, zero, rng, V)
     return torch.cat([w, more]), torch.cat([V, rest], 1), sure
 
-# %% ../nbs/33_determined.ipynb #99b00f85
+# %% ../nbs/33_determined.ipynb #a7ceae85
 @dataclass(frozen=True, eq=False)
 class LocalVerdict:
     "What can move near one solution while the fit stands still"
@@ -95,37 +95,46 @@ class LocalVerdict:
     both_ways: int         # how many of them may be reversed
     curvature: float       # smallest eigenvalue of eq. (metric) that is not null
     share: np.ndarray      # (k,): how much of such a direction can lie in each component, 0 to 1
-    directions: list[Pair] = field(repr=False)   # moving by t times one of them is a feature error of t
+    directions: list[Pair] = field(repr=False)   # t times one of them is a feature error of t
     reason: str = ""       # why undecided, and what would decide
+
+
+def _units(W: Tensor, H: Tensor) -> Pair:
+    "Root mean square of every component, (1, k) and (k, 1)"
+    return W.square().mean(0, keepdim=True).sqrt(), H.square().mean(1, keepdim=True).sqrt()
 
 
 def _relative(W: Tensor, H: Tensor, pairs: list[Pair]) -> np.ndarray: # (entries, m), orthonormal
     "Directions with every entry relative to its component"
-    unit = W.square().mean(0).sqrt(), H.square().mean(1, keepdim=True).sqrt()
+    unit = _units(W, H)
     flat = [torch.cat([(A / unit[0]).reshape(-1), (B / unit[1]).T.reshape(-1)]) for A, B in pairs]
     return np.linalg.qr(torch.stack(flat, 1).cpu().numpy())[0]
 
 
 def _pairs(W: Tensor, H: Tensor, U: np.ndarray) -> list[Pair]:
     "The way back, without scale, of length |(W, H)|"
-    size, out = (W.square().sum() + H.square().sum()).sqrt(), []
+    size, unit, out = (W.square().sum() + H.square().sum()).sqrt(), _units(W, H), []
     for u in torch.from_numpy(U.T.copy()).to(W):
         A, B = u.split([W.numel(), H.numel()])
-        A, B = A.view_as(W) * W.square().mean(0).sqrt(), B.view_as(H.T).T * H.square().mean(1, keepdim=True).sqrt()
-        A, B = degauge(W, H, A, B)
+        A, B = degauge(W, H, A.view_as(W) * unit[0], B.view_as(H.T).T * unit[1])
         t = size / (A.square().sum() + B.square().sum()).sqrt()
         out.append((A * t, B * t))
     return out
 
 
 def _opened(W: Tensor, H: Tensor, up: Pair, pairs: list[Pair]) -> tuple[Cone, np.ndarray]:
-    "The directions in the span of `pairs` that let free zeros grow only, and the basis that they are in"
-    if not pairs: return Cone(*(np.zeros(s) for s in ((0, 0), (0, 0), (0,)))), np.zeros((W.numel() + H.numel(), 0))
+    "Directions in the span of `pairs` in which no free zero falls, and the basis that they are in"
+    none = np.zeros((0, 0))
+    if not pairs: return Cone(none, none, none[0:0, 0:0].ravel()), np.zeros((W.numel() + H.numel(), 0))
     U = _relative(W, H, pairs)
     at = torch.cat([up[0].reshape(-1), up[1].T.reshape(-1)]).cpu().numpy()
     return cone(U[at] * len(U) ** .5), U
 
-# %% ../nbs/33_determined.ipynb #cf4a0798
+# %% ../nbs/33_determined.ipynb #76504e21
+SEEDS = "see what other seeds show"
+START = "not a minimum, use another start: the objective falls"
+
+
 def _undecided(k: int, curvature: float, reason: str) -> LocalVerdict:
     return LocalVerdict("undecided", 0, 0, curvature, np.zeros(k), [], reason)
 
@@ -152,7 +161,7 @@ def local_verdict(
     "Whether anything can move near a solution, by its null directions and eq. (lp)"
     if obj.scale_free: W, H = balance(W, H)
     kkt, k = kkt_residual(obj, W, H), len(H)
-    if kkt > 1e-6: return _undecided(k, np.nan, f"not solved (KKT residual {kkt:.0e}): solve it further")
+    if kkt > 1e-6: return _undecided(k, np.nan, f"not solved (KKT residual {kkt:.0e})")
     zero = max(3e-6 if single else 1e-7, 30 * kkt)
     s = sides(obj, W, H, 1e-5 if single else 1e-6)
     C = Curvature(obj, W, H, s.free)
@@ -166,10 +175,10 @@ def local_verdict(
     certain = [C.direction(v) for v in V[:, w <= zero].T]
     opened, U = _opened(W, H, s.up, certain)
     if opened.span.size: return _from_cone(W, H, opened, U, least)
-    if not sure: return _undecided(k, least, "the smallest curvature was not found to its digits: try fewer features")
-    return _undecided(k, least, f"the smallest curvature, {least:.0e}, is within rounding: see what other seeds show")
+    if not sure: return _undecided(k, least, "the smallest curvature was not found: try fewer features")
+    return _undecided(k, least, f"the smallest curvature, {least:.0e}, is within rounding; {SEEDS}")
 
-# %% ../nbs/33_determined.ipynb #3937c551
+# %% ../nbs/33_determined.ipynb #3fd881e4
 MANY = 12   # up to this many free zeros copositivity is tested
 
 
@@ -177,7 +186,7 @@ def _eliminated(obj: Objective, W: Tensor, H: Tensor, s: Sides) -> np.ndarray: #
     "Curvature among the free zeros, the positive entries following, eq. (eliminated)"
     hess, cut = obj.hessian(W, H), lambda u: (u[0] * s.both[0], u[1] * s.both[1])
     pre, columns = BlockJacobi(hess, s.both), []
-    unit = W.square().mean(0).sqrt().expand_as(W), H.square().mean(1, keepdim=True).sqrt().expand_as(H)
+    unit = tuple(e.expand_as(T) for e, T in zip(_units(W, H), (W, H), strict=True))
     read = lambda u: torch.cat([(T * e)[F] for T, e, F in zip(u, unit, s.up, strict=True)])
     r = int(s.up[0].sum())
     for i in range(r + int(s.up[1].sum())):
@@ -196,34 +205,35 @@ def _eliminated(obj: Objective, W: Tensor, H: Tensor, s: Sides) -> np.ndarray: #
 def _indefinite(obj: Objective, W: Tensor, H: Tensor, s: Sides, zero: float) -> LocalVerdict:
     "The verdict where the objective would fall if free zeros could become negative"
     C, k = Curvature(obj, W, H, s.both), len(H)
-    if len(C) > DENSE: return _undecided(k, np.nan, "negative curvature if zeros could become negative: see the seeds")
+    if len(C) > DENSE: return _undecided(k, np.nan, f"negative curvature where zeros would fall; {SEEDS}")
     w, V = torch.linalg.eigh(C.matrix())
-    if w[0] < -zero: return _undecided(k, float(w[0]), "not a minimum: the objective falls along a direction. Use another start")
+    if w[0] < -zero: return _undecided(k, float(w[0]), f"{START} along a direction")
     least, null = float(w[w > zero][:1].sum()), [C.direction(v) for v in V[:, w <= zero].T]
-    if null: return _from_cone(W, H, *_opened(W, H, (s.up[0] & False, s.up[1] & False), null), least)
+    nothing = s.up[0] & False, s.up[1] & False
+    if null: return _from_cone(W, H, *_opened(W, H, nothing, null), least)
     if int(s.up[0].sum() + s.up[1].sum()) > MANY:
-        return _undecided(k, least, "too many free zeros in a curvature that is not positive: see what other seeds show")
+        return _undecided(k, least, f"negative curvature where many zeros would fall; {SEEDS}")
     kind = copositive(_eliminated(obj, W, H, s))
-    if kind == "strict": return LocalVerdict("determined", 0, 0, least, np.zeros(k), [])
-    if kind == "zero": return LocalVerdict("one-sided", 1, 0, least, np.zeros(k), [], "a combination of free zeros")
-    return _undecided(k, least, "not a minimum: the objective falls where a zero grows. Use another start")
+    if kind == "no": return _undecided(k, least, f"{START} where a zero grows")
+    name, count = ("determined", 0) if kind == "strict" else ("one-sided", 1)
+    return LocalVerdict(name, count, 0, least, np.zeros(k), [])
 
-# %% ../nbs/33_determined.ipynb #3de41efe
+# %% ../nbs/33_determined.ipynb #873a8f0a
 ORDER = ("determined", "undecided", "one-sided", "flat")   # from the least free to the most
 
 
 @dataclass(frozen=True, eq=False)
 class Identifiability:
     "What the data determine, near their solutions; made by `identifiability`"
-    verdict: str                  # the freest of `here`-like verdicts over the solutions that share the lowest objective
+    verdict: str                  # the freest over the solutions that share the lowest objective
     count: int                    # most directions that leave the fit as it is
     range: tuple[int, int]        # fewest and most over those solutions
-    share: np.ndarray             # (k,): how much of such a direction can lie in each component, 0 to 1
+    share: np.ndarray             # (k,): how much of a direction can lie in each component, 0 to 1
     floor: float                  # largest feature error between those solutions
     here: LocalVerdict            # of the factors that were asked about, solved
     n_solved: int                 # random starts that were solved
     n_shared: int                 # how many of them have the lowest objective
-    excess: float                 # objective of the factors asked about above the lowest, relative; 0: they share it
+    excess: float                 # objective of `here` above the lowest, relative; 0: it shares it
     reason: str = ""              # why undecided, and what would decide
     notes: tuple[str, ...] = ()   # what a reader must know
     _table: tuple = field(default=(), repr=False)
@@ -237,10 +247,10 @@ class Identifiability:
     @property
     def directions(self) -> list[tuple]:
         "Directions (n, k), (k, f) at the factors asked about; only forward where one-sided"
-        return [(give_back(A, self._kind), give_back(B, self._kind)) for A, B in self.here.directions]
+        return [tuple(give_back(T, self._kind) for T in pair) for pair in self.here.directions]
 
     def to_frame(self):
-        "One row a solution: verdict, count, objective above the lowest, feature error to the factors asked about"
+        "One row a solution: verdict, count, objective above and feature error to `here`"
         import pandas as pd
         return pd.DataFrame(self._table, columns=["verdict", "count", "excess", "feature_error"])
 
@@ -250,16 +260,17 @@ class Identifiability:
 def _said(r: Identifiability) -> str:
     "The answer in words"
     where = ", ".join(map(str, r.components))
+    moves = f"{r.count} direction{'s' * (r.count > 1)} leave the fit as it is, in components {where}"
     what = {"determined": "locally determined: no direction near the solution leaves the fit as it is",
             "undecided": f"locally undecided: {r.reason}",
-            "one-sided": f"locally one-sided, the edge of a set of solutions: {r.count} directions, in components {where}",
-            "flat": f"locally flat: {r.count} directions leave the fit as it is, in components {where}"}[r.verdict]
+            "one-sided": f"locally one-sided, at the edge of a set of solutions: {moves}",
+            "flat": f"locally flat: {moves}"}[r.verdict]
     if not r.n_solved: return f"{what}; no seeds were asked"
     seeds = f"at large: {r.n_shared} of {r.n_solved} solved seeds share the lowest objective"
     lower = "" if not r.excess else f", which is {r.excess:.1e} below that of these factors"
     return f"{what}; {seeds}{lower}, with components up to {r.floor:.2g} apart"
 
-# %% ../nbs/33_determined.ipynb #d07699dc
+# %% ../nbs/33_determined.ipynb #dc905b5c
 @dataclass(frozen=True, eq=False)
 class _Found:
     "A solution and what can move near it"
@@ -274,15 +285,20 @@ def _unit_of_loss(obj: Objective, W: Tensor, H: Tensor) -> float:
     return abs(float(obj.value(1.5 * W, H)) - float(obj.value(W, H))) or 1.
 
 
+def _share_in_order(o: _Found, W: Tensor, H: Tensor) -> np.ndarray: # (k,)
+    "The shares of a solution, by the components of another"
+    return o.local.share[match(o.W, o.H, W, H).cpu().numpy()]
+
+
 def _examined(obj: Objective, found: list, unit: float, single: bool) -> list[_Found]:
-    "The solutions that share the lowest objective, each with its verdict; the same solution is examined once"
+    "The solutions that share the lowest objective, each with its verdict; twins are examined once"
     lowest = min(loss for _, _, loss in found)
     kept: list[_Found] = []
     for W, H, loss in found:
         if loss > lowest + 1e-9 * unit: continue
         twin = next((o for o in kept if feature_error(W, H, o.W, o.H) < 1e-7), None)
         if twin is None: local = local_verdict(obj, W, H, single=single)
-        else: local = replace(twin.local, share=twin.local.share[match(twin.W, twin.H, W, H).cpu().numpy()])
+        else: local = replace(twin.local, share=_share_in_order(twin, W, H))
         kept.append(_Found(W, H, loss, local))
     return kept
 
@@ -294,19 +310,20 @@ def _answer(own: Solved, shared: list[_Found], solved: list, single: bool) -> di
     freest = max(shared, key=lambda o: (ORDER.index(o.local.verdict), o.local.count))
     counts = [o.local.count for o in shared]
     own_loss, lowest = float(obj.value(*own.factors)), min(o.loss for o in shared)
-    mine = next((o.local for o in shared if o.W is own.W), None) or local_verdict(obj, *own.factors, single=single)
-    share = np.stack([o.local.share[match(o.W, o.H, *own.factors).cpu().numpy()] for o in shared]).max(0)
+    mine = next((o.local for o in shared if o.W is own.W), None)
+    mine = mine or local_verdict(obj, *own.factors, single=single)
+    share = np.stack([_share_in_order(o, *own.factors) for o in shared]).max(0)
     excess = (own_loss - lowest) / unit
     notes = own.notes
     if excess > 1e-9:
-        notes = (*notes, f"other starts reach a lower objective (by {excess:.1e} of its unit): the verdict is theirs, "
-                 "`here` is about the factors asked about")
+        notes = (*notes, f"other starts reach a lower objective (by {excess:.1e} of its unit): "
+                 "the verdict is theirs, `here` is about the factors asked about")
     n_shared = sum(loss <= lowest + 1e-9 * unit for *_, loss in solved)
-    return dict(verdict=freest.local.verdict, count=max(counts), range=(min(counts), max(counts)), share=share,
-                floor=max(apart, default=0.), here=mine, n_solved=len(solved), n_shared=n_shared,
-                excess=excess if excess > 1e-9 else 0., reason=freest.local.reason, notes=notes)
+    return dict(verdict=freest.local.verdict, reason=freest.local.reason, count=max(counts),
+                range=(min(counts), max(counts)), share=share, floor=max(apart, default=0.), here=mine,
+                n_solved=len(solved), n_shared=n_shared, excess=excess if excess > 1e-9 else 0., notes=notes)
 
-# %% ../nbs/33_determined.ipynb #fb632f5f
+# %% ../nbs/33_determined.ipynb #ed12a0e6
 def identifiability(model, X, *, mask=None, weights=None, W=None, H=None, loss=None,
                     n_seeds=8, random_state=0) -> Identifiability:
     """
@@ -331,32 +348,35 @@ def identifiability(model, X, *, mask=None, weights=None, W=None, H=None, loss=N
     Returns
     -------
     Identifiability
-        `verdict` ("determined", "one-sided", "flat", "undecided"; always locally), `components`, `directions`,
-        `count` and its `range`, `floor` (largest feature error between equally good solutions), `here`, `to_frame()`.
+        `verdict` ("determined", "one-sided", "flat", "undecided"; always locally), `components`,
+        `directions`, `count` and its `range`, `floor` (largest feature error between equally good
+        solutions), `here`, `to_frame()`.
 
     Raises
     ------
     ValueError
-        Factors that do not fit the data, a component of zeros, a model that does not say what it minimises.
+        Factors that do not fit the data, a component of zeros, a model that does not say what it
+        minimises.
 
     References
     ----------
-    Gillis & Rajkó, Partial identifiability for NMF, SIAM J. Matrix Anal. Appl. 44, 2023; Kaplan, A test for
-    copositive matrices, Linear Algebra Appl. 313, 2000.
+    Gillis & Rajkó, Partial identifiability for NMF, SIAM J. Matrix Anal. Appl. 44, 2023;
+    Kaplan, A test for copositive matrices, Linear Algebra Appl. 313, 2000.
     """
     check_number(n_seeds, "n_seeds", low=0, integer=True)
-    own = solution(model, X, mask=mask, weights=weights, W=W, H=H, loss=loss)
+    own = alive(solution(model, X, mask=mask, weights=weights, W=W, H=H, loss=loss))
     obj, single = own.objective, _holds_single(X)
-    seeds = solve_seeds(obj, len(own.H), n_seeds, rng=rng_of(random_state), tol=1e-9) if n_seeds else []
+    rng, k = rng_of(random_state), len(own.H)
+    seeds = solve_seeds(obj, k, n_seeds, rng=rng, tol=1e-9) if n_seeds else []
     solved = [(s.W, s.H, s.loss) for s in seeds if s.residual <= 1e-6 and not _dead(s.W, s.H)]
     unit = _unit_of_loss(obj, *own.factors)
     mine = (own.W, own.H, float(obj.value(*own.factors)))
     shared = _examined(obj, [mine, *solved], unit, single)
     answer = _answer(own, shared, solved, single)
     if any(_dead(s.W, s.H) for s in seeds):
-        answer["notes"] = (*answer["notes"], "some starts ended with a component of zeros: fewer components may do")
-    table = tuple((o.local.verdict, o.local.count, (o.loss - mine[2]) / unit, feature_error(o.W, o.H, *own.factors))
-                  for o in shared)
+        answer["notes"] += "some starts ended with a component of zeros: fewer components may do",
+    table = tuple((o.local.verdict, o.local.count, (o.loss - mine[2]) / unit,
+                   feature_error(o.W, o.H, *own.factors)) for o in shared)
     return Identifiability(**answer, _table=table, _kind=obj.data.kind)
 
 
@@ -364,6 +384,12 @@ def _holds_single(X) -> bool:
     "Is it float32?"
     kinds = getattr(X, "dtypes", getattr(X, "dtype", ""))
     return "float32" in str(kinds)
+
+
+def alive(own: Solved) -> Solved:
+    "The solution itself, or a `ValueError` where solving has left a component of zeros"
+    if not _dead(*own.factors): return own
+    raise ValueError("a component is zero once the problem is solved: lower n_components.")
 
 
 def _dead(W: Tensor, H: Tensor) -> bool:

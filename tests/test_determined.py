@@ -1,4 +1,6 @@
 """Determined or not: one answer for the data, whatever unit, order, precision or seed; bands that keep the fit."""
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,7 @@ import torch
 
 import anmf_lab as al
 from anmf_lab import determined, implicit
-from anmf_lab.align import balance
+from anmf_lab.align import balance, match
 from anmf_lab.core import as_data
 from anmf_lab.implicit import solution
 from anmf_lab.cones import cone
@@ -150,3 +152,94 @@ def test_cone_of_nothing_and_of_everything():
     assert cone(np.zeros((2, 3))).span.shape[1] == 3
     s = sides(Objective(as_data(W5 @ H5), 2.), torch.from_numpy(W5), torch.from_numpy(H5))
     assert int(s.up[0].sum()) == 1 and int(s.up[1].sum()) == 2
+
+# --- bands
+
+def genomes(k, n_seeds=6):
+    X = np.asarray(al.load_dataset("wtsi").data, float)
+    return X, solve_seeds(Objective(as_data(X), 1.), k, n_seeds, rng=0, tol=1e-9)
+
+
+def given(s): return dict(W=s.W.numpy(), H=s.H.numpy(), loss=KL)
+
+
+def test_bands_of_the_genomes():
+    X, runs = genomes(4)
+    b = al.bands(None, X, **given(runs[0]))
+    assert any(abs(low - .094) < .003 and abs(high - .194) < .003 for low, high in b.shares)
+    assert b.off < 1e-9 and b.shares.shape == (4, 2) and (b.shares[:, 0] <= b.share).all() and (b.share <= b.shares[:, 1]).all()
+    for pair in b.extremes:
+        for W, H in pair:
+            assert W.min() >= 0 and H.min() >= 0
+            np.testing.assert_allclose(W @ H, np.asarray(b.codes) @ np.asarray(b.components), rtol=1e-9, atol=1e-9)
+            np.testing.assert_allclose(H.sum(1), 1, rtol=1e-9)
+    same = [s for s in runs[1:] if s.loss < runs[0].loss * (1 + 1e-9)]
+    assert len(same) > 1
+    for s in same:                  # what other starts returned lies inside
+        order = match(s.W, s.H, runs[0].W, runs[0].H)
+        other = (s.W * s.H.sum(1)).sum(0)[order] / X.sum()
+        assert (b.shares[:, 0] - 1e-6 <= other.numpy()).all() and (other.numpy() <= b.shares[:, 1] + 1e-6).all()
+    assert len(b.to_frame()) == 4 and "same objective" in repr(b)
+    assert len(b.plot().axes) == 3
+
+
+def test_no_bands_at_rank_five():
+    X, runs = genomes(5, 4)
+    b = al.bands(None, X, **given(runs[0]))
+    assert b.freedom == 0 and (b.shares[:, 0] == b.shares[:, 1]).all() and "no width" in repr(b)
+    np.testing.assert_array_equal(b.low, b.high)
+
+
+def test_entries_hold_what_other_fits_have():
+    W, H = planted(1, .1, (12, 8, 2))
+    b = al.bands(None, W @ H, W=W, H=H, loss="frobenius")
+    assert b.freedom and (b.low <= b.components + 1e-9).all() and (b.components <= b.high + 1e-9).all()
+    for s in solve_seeds(Objective(as_data(W @ H), 2.), 2, 8, rng=0, tol=1e-9):
+        order = match(s.W, s.H, torch.from_numpy(W), torch.from_numpy(H))
+        G = (s.H / s.H.sum(1, keepdim=True))[order].numpy()
+        assert (b.low - 1e-5 <= G).all() and (G <= b.high + 1e-5).all()
+
+
+def test_bands_in_any_form():
+    plain = al.bands(None, W5 @ H5, W=W5, H=H5, loss="frobenius")
+    for X, factors in ((torch.from_numpy(W5 @ H5), (W5, H5)), (pd.DataFrame(W5 @ H5), (W5, H5)), (7e-9 * W5 @ H5, (7e-9 * W5, H5)),
+                       ((W5 @ H5)[::-1, [2, 0, 3, 1]], (W5[::-1], H5[:, [2, 0, 3, 1]]))):
+        b = al.bands(None, X, W=factors[0].copy(), H=factors[1].copy(), loss="frobenius")
+        np.testing.assert_allclose(b.shares, plain.shares, atol=1e-8)
+        assert torch.is_tensor(b.low) is torch.is_tensor(X)
+    one = al.bands(None, np.outer([1., 2], [1., 3]), W=[[1.], [2.]], H=[[1., 3.]], loss=KL)
+    np.testing.assert_allclose(one.shares, [[1, 1]])
+    mask = np.ones((5, 4), bool)
+    mask[0, 0] = False
+    holes = al.bands(None, W5 @ H5, W=W5, H=H5, loss="frobenius", mask=mask)
+    assert "missing" in holes.notes[-1] and holes.off < 1e-9
+
+
+class Bound(Objective):
+    "A loss that sees the size of a component besides the product"
+    def __init__(self, X): self.data = as_data(X)
+    def value(self, W, H): return (self.data.X - W @ H).square().sum() + (W[:, 0].norm() * H[0].norm() - size(0)).square()
+
+
+def size(j): return float(np.linalg.norm(W5[:, j]) * np.linalg.norm(H5[j]))
+
+
+class Model:
+    "Anybody's, at the planted factors"
+    components_ = H5
+    def __init__(self, kind): self.kind = kind
+    def objective(self, X, **given): return self.kind(X)
+    def factors(self, X, **given): return W5, H5
+
+
+def test_bands_are_refused_where_mixtures_cost():
+    X = W5 @ H5
+    with pytest.raises(ValueError, match="penalty"):
+        al.bands(al.NMF(2, l2=.1, random_state=0), X)
+    with pytest.raises(ValueError, match="function of the product"):
+        al.bands(Model(Bound), X)
+    own = solution(None, X, W=W5, H=H5, loss="frobenius")
+    with pytest.raises(ValueError, match="component is zero once"):
+        determined.alive(replace(own, W=own.W * torch.tensor([1., 0.])))
+    with pytest.raises(ValueError, match="component must be"):
+        al.bands(None, X, W=W5, H=H5, loss="frobenius").plot(7)
