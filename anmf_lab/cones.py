@@ -30,9 +30,12 @@ def cone(
     if not r: return Cone(np.eye(m), np.eye(m), np.zeros(m))
     cost = np.r_[np.zeros(m), -np.ones(r)]
     bounds = [(-1, 1)] * m + [(0, 1e-3)] * r
-    how = dict(primal_feasibility_tolerance=1e-10, dual_feasibility_tolerance=1e-10)
     rows = np.c_[-B, np.eye(r)]
-    lp = linprog(cost, A_ub=rows, b_ub=np.zeros(r), bounds=bounds, method="highs", options=how)
+    for precision in (1e-9, 1e-8, 1e-7):    # the finest that the solver can do
+        how = dict(primal_feasibility_tolerance=precision, dual_feasibility_tolerance=precision)
+        lp = linprog(cost, A_ub=rows, b_ub=np.zeros(r), bounds=bounds, method="highs", options=how)
+        if lp.x is not None: break
+    else: raise RuntimeError(f"the linear program of the free zeros failed: {lp.message}")
     ray, grows = lp.x[:m], lp.x[m:] > tol
     lines = _null(B, tol)
     if not grows.any(): return Cone(lines, lines, np.zeros(m))
