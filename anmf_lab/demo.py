@@ -113,8 +113,8 @@ def attacked(
     data: Data,   # loaded
     **less,       # overrides of the case's settings
 ) -> AttackResult: # feature error against the budget, beside noise and floor
-    "What a small change of the data can do; a regularised gradient is allowed where there is no other, and flagged"
-    how = dict(starts=1, restarts=0, rivals=False, tikhonov="auto") | (case.attack or {}) | less
+    "What a small change of the data can do"
+    how = dict(starts=2, n_noise=2) | (case.attack or {}) | less
     return at_risk(data.X.numpy(), case.rank, loss=case.loss, **how)
 
 

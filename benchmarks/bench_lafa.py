@@ -30,8 +30,9 @@ sys.path.insert(0, str(ROOT))
 from anmf_lab.core import as_data
 from anmf_lab.data import fingerprint
 from anmf_lab.implicit import feature_gradient
-from anmf_lab.lafa import Problem
+from anmf_lab.objective import Entrywise
 from anmf_lab.reproduce_lafa import SETTINGS, load
+from anmf_lab.solve import solve_seeds
 from anmf_lab.unrolled import explicit_gradient, neumann_gradient, unrolled_gradient
 
 ROUTES = {   # name -> (function of (data, W, H, W_ref, H_ref), repetitions)
@@ -77,11 +78,11 @@ def one(route: str, file: str) -> dict:
 def prepare(name: str, file: str) -> dict:
     "Clean and slightly moved data, solved; written for the routes"
     s, X = SETTINGS[name], load(name)
-    problem, rng = Problem(s.rank, 1.), np.random.RandomState(0)
-    clean = problem.fresh(as_data(X), rng, 2)[0]
+    rng = np.random.RandomState(0)
+    clean = solve_seeds(Entrywise(as_data(X), 1.), s.rank, 2, rng=rng)[0]
     noise = rng.standard_normal(X.shape)
     Z = np.maximum(X + .01 * np.linalg.norm(X) * noise / np.linalg.norm(noise), 0)
-    moved = problem.fresh(as_data(Z), rng, 2, tol=1e-10)[0]
+    moved = solve_seeds(Entrywise(as_data(Z), 1.), s.rank, 2, rng=rng, tol=1e-10)[0]
     _, _, cert = feature_gradient(as_data(Z), *moved.factors, *clean.factors, 1., tikhonov=1e-6)
     tikhonov = 0. if cert.ritz > 1e-6 else 1e-3
     np.savez(file, X=Z, W=moved.W.numpy(), H=moved.H.numpy(), Wr=clean.W.numpy(), Hr=clean.H.numpy(), tikhonov=tikhonov)

@@ -2,7 +2,6 @@
 import argparse
 import io
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 
 from anmf_lab import reproduce_lafa as rl
 from anmf_lab.cli import main
+from anmf_lab.lafa import LaFA
 from anmf_lab.plans import run_job, run_plan
 from anmf_lab.records import read_record
 
@@ -20,6 +20,7 @@ QUIET = dict(say=lambda line: None)
 class Stub:
     "Stands in for `LaFA`: remembers what it was asked for, attacks nothing"
     asked: list = []
+    said: list = []
     floor = 0.
 
     def __init__(self, norm, eps, n_seeds=8, **how):
@@ -30,13 +31,13 @@ class Stub:
         k = model.n_components
         W, H = np.ones((len(X), k)), np.tile(np.linspace(0, 1, X.shape[1]), (k, 1))
         rows = [dict(eps=e, feature_error=.3, random=.01, floor=Stub.floor) for e in self.eps]
-        said = ["not identifiable, fresh seeds disagree, random noise: only words"]
+        said = [rl.Flag("note", "only words: not determined, fresh seeds disagree"), *Stub.said]
         return rl.AttackResult(dict(n_seeds=self.n_seeds), rows, said, X, {}, (W, H), {e: (W, 2 * H) for e in self.eps})
 
 
 @pytest.fixture
 def stub(monkeypatch):
-    Stub.asked, Stub.floor = [], 0.
+    Stub.asked, Stub.floor, Stub.said = [], 0., []
     monkeypatch.setattr(rl, "LaFA", Stub)
     def load(name, data_home=None): return np.random.default_rng(0).uniform(size=(30, 1024 if name == "swimmer" else 361))
     monkeypatch.setattr(rl, "load", load)
@@ -52,7 +53,8 @@ def jobs(*words):
 def test_published_settings_reach_the_attack(stub, tmp_path):
     run_job(rl.attack_job(rl.plan("face", "linf", "paper")), tmp_path, **QUIET)
     run_job(rl.attack_job(rl.plan("synthetic", "l2", "bp")), tmp_path, **QUIET)
-    assert stub.asked[0] == dict(norm="linf", eps=[.001, .004], method="paper", n_iter=2000, terms=100, random_state=0, n_seeds=8)
+    assert stub.asked[0] == dict(norm="linf", eps=[.001, .004], method="paper", n_iter=2000, terms=100, random_state=0,
+                                 n_seeds=8, n_usual=10)
     assert stub.asked[1]["n_iter"] == 200 and stub.asked[1]["method"] == "bp"
 
 
@@ -90,17 +92,24 @@ def test_a_short_run_says_so(less):
     assert f"{next(iter(less.values()))} of " in rl.shortened(rl.plan("face", method="paper", **less))
 
 
-def test_doubts_come_from_numbers_and_not_from_sentences(stub, tmp_path):
-    def codes(**less):
+def test_doubts_come_from_codes_and_not_from_sentences(stub, tmp_path):
+    def doubtful(*said, **less):
         p = rl.plan("face", **less)
-        return [f.code for f in rl.flags_of(p, rl.attack(rl.load("face"), p))]
-    assert codes() == ["remark"]
-    assert codes(n_seeds=2) == ["few_solutions", "short", "remark"]
-    stub.floor = .02
-    assert codes() == ["seeds_disagree", "remark"]
-    result = rl.attack(rl.load("face"), rl.plan("face"))
-    strong = replace(result, records=[dict(r, random=.3) for r in result.records])
-    assert [f.code for f in rl.doubts(strong)] == ["seeds_disagree"] + ["noise_as_strong"] * 3
+        stub.said = [rl.Flag(code, "a text") for code in said]
+        run_job(rl.attack_job(p), tmp_path, **QUIET)
+        r = read_record(tmp_path / "face_kullback_l2_adjoint.json")
+        (tmp_path / "face_kullback_l2_adjoint.json").unlink()
+        return [f.code for f in r.flags], r.unreliable
+    assert doubtful() == (["note"], None)
+    assert doubtful("weak_ascent") == (["note", "weak_ascent"], None)
+    assert doubtful("tie", "not_determined") == (["note", "tie", "not_determined"], "a text; a text")
+    assert doubtful(n_seeds=2)[0] == ["note", "short"]
+
+
+def test_the_settings_of_a_plan_are_those_of_the_attack():
+    for p in (rl.plan("face"), rl.plan("synthetic", method="bp"), *rl.quick_plans(("wtsi",), rl.METHODS, {})):
+        assert LaFA(**rl.settings_for(p)).method in ("ensemble", "paper", "bp")
+    assert LaFA(**rl.settings_for(rl.plan("face"))).strength == "standard"
 
 
 def test_pictures_show_every_component_and_budget(stub, tmp_path):
@@ -130,7 +139,7 @@ def test_a_smaller_run_is_named_in_its_command_and_its_caveat(stub, tmp_path):
     assert main(["reproduce", *words, "--out", str(tmp_path)]) == 0
     r = read_record(tmp_path / "swimmer_kullback_l2_adjoint.json")
     assert r.command == "anmf-lab reproduce " + " ".join(words) and stub.asked[0]["n_seeds"] == 2
-    assert "10 of 40 steps, 2 of 8 seeds, 1 of 2 budgets left out" in r.unreliable and r.has("short") and r.has("few_solutions")
+    assert "10 of 40 steps, 2 of 8 seeds, 1 of 2 budgets left out" in r.unreliable and r.has("short")
 
 
 def test_command_line(stub, tmp_path):
