@@ -330,7 +330,7 @@ class LaFA:
             if self.verbose: print(f"eps={eps:g}: FE {v.feature_error:.3f}, noise {row['random']:.3f}")
         return replace(result, settings=settings_of(study, began), flags=list(dict.fromkeys(flags)))
 
-# %% ../nbs/44_lafa.ipynb #f3d941e5
+# %% ../nbs/44_lafa.ipynb #0b221346
 LaFA.__init__.__doc__ = """
 Parameters
 ----------
@@ -392,4 +392,5 @@ def settings_of(study: Study, began: float) -> dict:
         reference=how.reference if isinstance(how.reference, str) else "given",
         box=[box.low, box.high],
         excess=study.identifiability.excess, kappa=law and law.kappa,
-        kappa_random=law and law.random, radius=law and law.radius, cpu_seconds=round(time.process_time() - began, 2))
+        kappa_random=law and law.random, radius=law and law.radius,
+        cpu_seconds=round(time.process_time() - began, 2))
