@@ -18,8 +18,8 @@ from sklearn.utils import check_array
 from sklearn.utils import check_random_state as _sk_random_state
 
 # %% auto #0
-__all__ = ['check_number', 'check_choice', 'Data', 'numbers_only', 'pick_device', 'as_data', 'unit_of', 'in_unit', 'give_back',
-           'rng_of', 'uniform']
+__all__ = ['ROOM', 'check_number', 'check_choice', 'Data', 'numbers_only', 'pick_device', 'as_data', 'unit_of', 'in_unit',
+           'with_room', 'give_back', 'rng_of', 'uniform']
 
 # %% ../nbs/00_core.ipynb #a01242fa
 def check_number(
@@ -294,7 +294,27 @@ def in_unit(
 
 def _scaled(X: Tensor, unit: float) -> Tensor:
     "A CSR tensor divided by a number"
-    return torch.sparse_csr_tensor(X.crow_indices(), X.col_indices(), X.values() / unit, X.shape, check_invariants=False)
+    return torch.sparse_csr_tensor(X.crow_indices(), X.col_indices(), X.values() / unit, X.shape,
+                                   check_invariants=False)
+
+# %% ../nbs/00_core.ipynb #5e1d2b02
+# Squares of larger data get lost, and those of smaller data than its inverse
+ROOM = {torch.float32: 1e12, torch.float64: 1e120}
+
+
+def with_room(
+    data: Data,   # the problem
+) -> Data:        # itself; in float64 where the squares of float32 would leave its range
+    "Data whose squares can be computed, or an error"
+    top = float(data.values.max()) if data.values.numel() else 0.
+    level, most = data.level, ROOM[data.dtype]
+    if top <= most and (level == 0 or level >= 1 / most): return data
+    if data.dtype == torch.float32:
+        mask, Xt = (None if T is None else T.double() for T in (data.mask, data.Xt))
+        return with_room(replace(data, X=data.X.double(), mask=mask, Xt=Xt))
+    size = "large" if top > most else "small"
+    raise ValueError(f"X is too {size} (largest entry {top:.0e}, mean {level:.0e}): its squares leave "
+                     "the range of numbers. Divide X by its mean; the components scale with it.")
 
 # %% ../nbs/00_core.ipynb #65728686
 def give_back(
