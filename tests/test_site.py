@@ -2,8 +2,8 @@
 
 Skipped where there is no Chromium or no built site (`make docs`).
 """
-import importlib.util
 from pathlib import Path
+from urllib.parse import unquote
 
 import chromium
 import pytest
@@ -68,6 +68,9 @@ const next = document.querySelectorAll(".page-navigation a").length;
 if (!next) bad.push("no way to the page before or after");
 return bad; })()"""
 
+LINKS = """({ids: [...document.querySelectorAll("[id], [name]")].map(e => e.id || e.getAttribute("name")),
+to: [...document.querySelectorAll("a[href]")].map(e => e.href)})"""
+
 CONTRAST = "(() => {" + COMMON + r"""
 const found = {};
 for (const e of texts) if (seen(e)) {
@@ -126,10 +129,31 @@ def findings(tab, address, name):
     yield from (f"dark: {f}" for f in tab.evaluate(CONTRAST))
 
 
+def nowhere(links, address):
+    "Yield the links between pages that lead to no page, or to no place on it; `links` is {page: {ids, to}}"
+    for name, page in links.items():
+        for to in dict.fromkeys(page["to"]):
+            path, _, place = unquote(to.removeprefix(address)).partition("#")
+            path = "index.html" if path in ("", "./") else path
+            if not to.startswith(address): continue
+            if path not in links: yield f"{name}: no page {path}"
+            elif place and place not in links[path]["ids"]: yield f"{name}: no place {path}#{place}"
+
+
 def test_every_page(tab):
-    names = sorted(str(p.relative_to(SITE)) for p in SITE.rglob("*.html"))
-    bad = [f"{name}: {f}" for name in names for f in dict.fromkeys(findings(*tab, name))]
+    browser, address = tab
+    bad, links = [], {}
+    for name in sorted(str(p.relative_to(SITE)) for p in SITE.rglob("*.html")):
+        bad += [f"{name}: {f}" for f in dict.fromkeys(findings(browser, address, name))]
+        links[name] = browser.evaluate(LINKS)
+    bad += nowhere(links, address)
     assert not bad, f"{len(bad)} findings:\n" + "\n".join(bad)
+
+
+def test_link_that_leads_nowhere_is_found():
+    to = [f"http://a/{x}" for x in ("", "b.html", "b.html#here", "c.html", "b.html#there", "#there")] + ["https://example.org/"]
+    links = {"index.html": {"ids": [], "to": to}, "b.html": {"ids": ["here"], "to": []}}
+    assert list(nowhere(links, "http://a/")) == [f"index.html: no {x}" for x in ("page c.html", "place b.html#there", "place index.html#there")]
 
 
 FAULTS = {
@@ -171,11 +195,3 @@ def test_search(tab, scheme):
     found = tab.evaluate(SEARCH)
     assert any("ANMF" in t for t in found["titles"][:5]) and found["low"] == []
     assert not list(stumbles(tab.goto(found["links"][0]), address))
-
-
-def test_links():
-    if not (SITE / "index.html").exists(): pytest.skip("the site is not built: make docs")
-    spec = importlib.util.spec_from_file_location("anmf_docs", ROOT / "tools/docs.py")
-    docs = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(docs)
-    assert list(docs.broken(SITE)) == []
