@@ -1,6 +1,8 @@
 """The docs build must stumble over what a reader would stumble over: each fault is made once and must be caught."""
+import configparser
 import importlib
 import importlib.util
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -192,3 +194,19 @@ def test_alt_text_is_the_caption_in_words(docs):
     cell = mk_cell('#| fig-cap: "Error, $\\lVert X\\rVert$, of `NMF`."\nplt.plot()')
     docs.alt_text(cell)
     assert cell.source.startswith('#| fig-alt: "Error, X, of NMF."\n')
+
+
+def test_paper_cites_what_its_bibliography_holds():
+    paper, bib = ((ROOT / "paper" / f).read_text(encoding="utf-8") for f in ("paper.md", "paper.bib"))
+    cited, held = set(re.findall(r"@(\w+)", paper)), set(re.findall(r"^@\w+\{(\w+),", bib, re.M))
+    assert cited == held
+
+
+def test_one_version_and_one_list_of_requirements():
+    cff, recipe = ((ROOT / f).read_text(encoding="utf-8") for f in ("CITATION.cff", "conda/meta.yaml"))
+    ini = configparser.ConfigParser(delimiters=["="])
+    ini.read(ROOT / "settings.ini", encoding="utf-8")
+    assert f"version: {ini['DEFAULT']['version']}\n" in cff and f'version = "{ini["DEFAULT"]["version"]}"' in recipe
+    renamed = {"torch": "pytorch", "matplotlib": "matplotlib-base"}     # conda's names
+    wanted = {f"{renamed.get(name, name)} >={least}" for name, least in (r.split(">=") for r in ini["DEFAULT"]["requirements"].split())}
+    assert wanted | {"python >=" + ini["DEFAULT"]["min_python"]} == set(re.findall(r"^    - (.+)$", recipe.split("  run:")[1].split("test:")[0], re.M))
