@@ -1,0 +1,49 @@
+"""The page Extend as a test: five walks, each one short cell, each solved, determined and attacked."""
+import ast
+import json
+from pathlib import Path
+
+import pytest
+
+PAGE = Path(__file__).resolve().parent.parent / "nbs" / "tutorials" / "extend.ipynb"
+WALKS = {   # what the cell defines -> most lines
+    "make_seasons": 15, "Overdispersed": 25, "GemanMcClureNMF": 15, "Contaminates": 15, "fade": 15,
+}
+
+
+def sources():
+    cells = json.loads(PAGE.read_text(encoding="utf-8"))["cells"]
+    return ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
+
+
+def defined(text):
+    "Functions and classes that a cell defines"
+    return [node.name for node in ast.parse(text).body if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+
+
+@pytest.fixture(scope="module")
+def answers():
+    "What the last line of each walk's cell gives"
+    space, found = {}, {}
+    for text in sources():
+        tree = ast.parse(text)
+        last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+        exec(compile(tree, str(PAGE), "exec"), space)
+        value = None if last is None else eval(compile(ast.Expression(last.value), str(PAGE), "eval"), space)
+        found |= dict.fromkeys((name for name in defined(text) if name in WALKS), value)
+        if len(found) == len(WALKS): return found
+    return found
+
+
+@pytest.mark.parametrize("name, most", WALKS.items())
+def test_a_walk_is_one_short_cell(name, most):
+    cell = [text for text in sources() if name in defined(text)]
+    lines = [line for line in cell[0].splitlines() if line.strip()]
+    assert len(cell) == 1 and len(lines) <= most and max(map(len, lines)) <= 110
+
+
+@pytest.mark.parametrize("name", WALKS)
+def test_a_walk_is_solved_determined_and_attacked(answers, name):
+    answer = answers[name]
+    assert answer["solved"] and answer["determined"]
+    assert 0 < answer["found"] <= 1.1 * answer["promised"] < 20 * answer["found"]
