@@ -17,7 +17,8 @@ def check_lam(lam: float | Tensor) -> float | Tensor:
     "`lam`, or a `ValueError` where some price is not a number above 1"
     price = torch.as_tensor(lam)
     if not bool(((price > 1) & price.isfinite()).all()):
-        raise ValueError(f"lam must be a number above 1: at lam <= 1 the adversary gains without limit; got {lam}. "
+        raise ValueError("lam must be a number above 1: at lam <= 1 the adversary gains without limit; "
+                         f"got {lam}. "
                          "A larger lam is a weaker adversary; lam=2 is a good first value.")
     return lam
 
@@ -32,9 +33,9 @@ def _check_budget(eps) -> None:
 def worst_delta(
     X: Tensor,  # data, nonnegative
     Y: Tensor,  # reconstruction, same shape
-    lam: float | Tensor,  # price of a perturbation, > 1; a tensor that broadcasts gives rows or columns their own
+    lam: float | Tensor,  # price of a perturbation, > 1; a tensor: rows or columns have their own
 ) -> Tensor:  # the adversary's reply, `X + delta >= 0`
-    "The most damaging perturbation at price `lam`, @eq-reply"
+    "The most damaging perturbation at price `lam`, eq. (reply)"
     return torch.maximum((X - Y) / (check_lam(lam) - 1), -X)
 
 # %% ../nbs/20_adversary.ipynb #d46c8213
@@ -43,7 +44,7 @@ def robust_loss(
     Y: Tensor,  # reconstruction
     lam: float | Tensor,  # price of a perturbation, > 1
 ) -> Tensor:  # what the worst perturbation costs, entry by entry
-    "The inner maximum $\\phi_\\lambda$, @eq-phi"
+    "The inner maximum $\\phi_\\lambda$, eq. (phi)"
     return torch.where(Y <= lam * X, check_lam(lam) / (lam - 1) * (X - Y)**2, Y**2 - lam * X**2)
 
 # %% ../nbs/20_adversary.ipynb #b34c5601
@@ -52,7 +53,7 @@ def robust_slope(
     Y: Tensor,  # reconstruction
     lam: float | Tensor,  # price of a perturbation, > 1
 ) -> Tensor:  # derivative with respect to `Y`
-    "Slope of `robust_loss` in the reconstruction, @eq-danskin"
+    "Slope of `robust_loss` in the reconstruction, eq. (danskin)"
     return 2 * (Y - X - worst_delta(X, Y, lam))
 
 # %% ../nbs/20_adversary.ipynb #33d6bb15
@@ -71,19 +72,22 @@ class Reply:
 
 
 def _price(E: Tensor, X: Tensor, eps: Tensor) -> Tensor:
-    "`lam - 1` for each row of `E = X - Y`, @eq-root; 0 where the budget outlasts the data"
-    brk = torch.where(E < 0, -E / X, torch.zeros_like(E))  # lam - 1 at which the entry saturates; inf where x = 0
+    "`lam - 1` for each row of `E = X - Y`, eq. (root); 0 where the budget outlasts the data"
+    # brk: lam - 1 at which the entry saturates, inf where x = 0
+    brk = torch.where(E < 0, -E / X, torch.zeros_like(E))
     brk, order = brk.sort(1, descending=True)
     free = E.gather(1, order)**2
-    free = torch.cat([free.flip(1).cumsum(1).flip(1), torch.zeros_like(eps)], 1)  # sum over the entries from j on
-    taken = torch.cat([torch.zeros_like(eps), (X.gather(1, order)**2).cumsum(1)], 1)  # sum over the first j
-    cost = torch.where(brk > 0, free[:, 1:] / brk**2 + taken[:, 1:], torch.inf)  # |delta|^2 at each break point
+    # sums over the entries from j on, over the first j, and |delta|^2 at each break point
+    free = torch.cat([free.flip(1).cumsum(1).flip(1), torch.zeros_like(eps)], 1)
+    taken = torch.cat([torch.zeros_like(eps), (X.gather(1, order)**2).cumsum(1)], 1)
+    cost = torch.where(brk > 0, free[:, 1:] / brk**2 + taken[:, 1:], torch.inf)
     j = (cost < eps).sum(1, keepdim=True)
-    return (free.gather(1, j) / (eps - taken.gather(1, j)).clamp_min(0)).nan_to_num(nan=0., posinf=math.inf).sqrt()
+    ratio = free.gather(1, j) / (eps - taken.gather(1, j)).clamp_min(0)
+    return ratio.nan_to_num(nan=0., posinf=math.inf).sqrt()
 
 # %% ../nbs/20_adversary.ipynb #a01bb408
 def _spend(E: Tensor, D: Tensor, eps: Tensor, s: Tensor) -> Tensor:
-    "Where no price fits (`s` is 0): the entry with the least to lose goes up with the rest, if that is worse; `E` is -inf where hidden"
+    "Where no price fits (`s` is 0): the entry with the least to lose goes up with the rest, if worse"
     top, i = E.max(1, keepdim=True)
     old = D.gather(1, i)
     up = (eps - (D**2).sum(1, keepdim=True) + old**2).clamp_min(0).sqrt()
@@ -101,7 +105,7 @@ def ball_delta(
     group: str = "all",  # who shares a budget: "all", "row" or "column"
     mask: Tensor | None = None,  # 1 = observed, (n, f); the others stay untouched
 ) -> Reply:  # with `X + delta >= 0`
-    "The worst perturbation within a squared Euclidean budget, @eq-ball"
+    "The worst perturbation within a squared Euclidean budget, eq. (ball)"
     if group not in GROUPS: raise ValueError(f"group must be one of {GROUPS}, got {group!r}")
     _check_budget(eps)
     if group == "column":
@@ -109,7 +113,8 @@ def ball_delta(
         return Reply(r.delta.T, r.lam.T, r.value, r.bound)
     seen = torch.ones_like(X, dtype=torch.bool) if mask is None else mask > 0
     flat = (lambda A: A.reshape(1, -1)) if group == "all" else (lambda A: A)
-    x, e, seen = flat(torch.where(seen, X, 0)), flat(torch.where(seen, X - Y, 0)), flat(seen)  # a hidden entry has nothing to gain
+    # a hidden entry has nothing to gain
+    x, e, seen = flat(torch.where(seen, X, 0)), flat(torch.where(seen, X - Y, 0)), flat(seen)
     eps = torch.as_tensor(eps, dtype=X.dtype, device=X.device).reshape(-1, 1).expand(len(x), 1)
     s = _price(e, x, eps)
     delta = torch.maximum(torch.where(s > 0, e / s, torch.where(e < 0, -torch.inf, 0.)), -x)
@@ -122,25 +127,25 @@ def ball_delta(
 
 # %% ../nbs/20_adversary.ipynb #1e277253
 def eps_of_lam(X: Tensor, Y: Tensor, lam: float, mask: Tensor | None = None) -> Tensor:
-    "The budget $\\lVert\\Delta^\\star\\rVert^2$ that the adversary of price `lam` spends at reconstruction `Y`"
+    "What the adversary of price `lam` spends at reconstruction `Y`: the sum of his squares"
     D = worst_delta(X, Y, lam)
     return ((D if mask is None else D * mask)**2).sum()
 
 
 def lam_of_eps(X: Tensor, Y: Tensor, eps: float, mask: Tensor | None = None) -> Tensor:
-    "The price at which the adversary spends `eps` at reconstruction `Y`, @eq-root"
+    "The price at which the adversary spends `eps` at reconstruction `Y`, eq. (root)"
     return ball_delta(X, Y, eps, mask=mask).lam
 
 # %% ../nbs/20_adversary.ipynb #5cfa9950
 def box_delta(X: Tensor, Y: Tensor, rho: float) -> Tensor:
-    "The worst move of at most `rho` in every entry: one of the two ends, @eq-box"
+    "The worst move of at most `rho` in every entry: one of the two ends, eq. (box)"
     _check_budget(rho)
     down = X.clamp_max(rho)
     return torch.where(2 * (X - Y) >= down - rho, rho, -down)
 
 
 def box_loss(X: Tensor, Y: Tensor, rho: float) -> Tensor:
-    "What that move costs, @eq-box"
+    "What that move costs, eq. (box)"
     return (X + box_delta(X, Y, rho) - Y)**2
 
 # %% ../nbs/20_adversary.ipynb #3543983f
@@ -149,12 +154,13 @@ def l1_delta(
     Y: Tensor,  # reconstruction, (n, f)
     eps: float,  # budget: largest sum of absolute moves, >= 0
 ) -> Reply:  # `value` is a lower bound on the worst case, `bound` an upper bound
-    "A strong move within an $\\ell_1$ budget: greedy knapsack over emptied entries, one partial move"
+    "A strong move within an l1 budget: greedy knapsack over emptied entries, one partial move"
     _check_budget(eps)
     x, y = X.reshape(-1), Y.reshape(-1)
     order = (2 * y - x).masked_fill(x == 0, -torch.inf).argsort(descending=True)
     order = order[(x > 0)[order] & (2 * y > x)[order]]
-    cost, gain = (torch.cat([x.new_zeros(1), c.cumsum(0)]) for c in (x[order], (x * (2 * y - x))[order]))
+    both = x[order], (x * (2 * y - x))[order]
+    cost, gain = (torch.cat([x.new_zeros(1), c.cumsum(0)]) for c in both)
     fits = int((cost <= eps).sum())
     best, move = -math.inf, (0, 0, 0.)
     for j in range(fits):  # empty the first j entries, then spend the rest on one of the others

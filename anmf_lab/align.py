@@ -19,10 +19,13 @@ def _factor(
     "One factor as a tensor, or a `ValueError` that says what came instead"
     if isinstance(A, Tensor): T = A if A.layout == torch.strided else A.to_dense()
     else:
-        if np.ma.is_masked(A): raise ValueError(f"{name} has masked entries: a factor is known everywhere")
+        if np.ma.is_masked(A):
+            raise ValueError(f"{name} has masked entries: a factor is known everywhere")
         A = np.asarray(A.toarray() if hasattr(A, "toarray") else A)
-        if A.dtype.kind not in "biufc": raise ValueError(f"{name} must hold numbers, got dtype {A.dtype}")
-        T = torch.from_numpy(np.array(A, dtype=None if A.dtype.kind == "c" or A.dtype == np.float32 else np.float64))
+        if A.dtype.kind not in "biufc":
+            raise ValueError(f"{name} must hold numbers, got dtype {A.dtype}")
+        keep = A.dtype.kind == "c" or A.dtype == np.float32
+        T = torch.from_numpy(np.array(A, dtype=None if keep else np.float64))
     if T.is_complex(): raise ValueError(f"{name} must hold real numbers, got {T.dtype}")
     if T.ndim != 2: raise ValueError(f"{name} must be a matrix, got shape {tuple(T.shape)}")
     T = T if T.dtype in (torch.float32, torch.float64) else T.double()
@@ -30,13 +33,14 @@ def _factor(
     return T
 
 # %% ../nbs/02_align.ipynb #83d64c5e
-def _tensors(**arrays) -> tuple: # the tensors in the order given, then "numpy" or "torch": what the first one was
+def _tensors(**arrays) -> tuple: # the tensors in their order, then "numpy" or "torch": what the first was
     "Every factor as a floating point tensor of one type; complain by name"
     kind = "torch" if isinstance(next(iter(arrays.values())), Tensor) else "numpy"
     out = [_factor(A, name) for name, A in arrays.items()]
     if len({T.dtype for T in out}) > 1: out = [T.double() for T in out]
     if "W" in arrays and out[0].shape[1] != out[1].shape[0]:
-        raise ValueError(f"W {tuple(out[0].shape)} and H {tuple(out[1].shape)} do not share a rank: W is (n, k), H is (k, f)")
+        raise ValueError(f"W {tuple(out[0].shape)} and H {tuple(out[1].shape)} do not share a rank: "
+                         "W is (n, k), H is (k, f)")
     return *out, kind
 
 # %% ../nbs/02_align.ipynb #a74cb1b4
@@ -46,9 +50,10 @@ def _give(kind, *tensors): # one array or a tuple of them
     return out if len(out) > 1 else out[0]
 
 # %% ../nbs/02_align.ipynb #8d6f6480
-def _scales(W: Tensor, H: Tensor) -> tuple[Tensor, Tensor]: # what multiplies the columns of W, and the rows of H
+def _scales(W: Tensor, H: Tensor) -> tuple[Tensor, Tensor]: # of the columns of W, of the rows of H
     "`s_k` and `1/s_k` of eq. (1); both 0 where the component is zero"
-    a, b = W.double().norm(dim=0).sqrt(), H.double().norm(dim=1).sqrt()  # single precision loses squares below 1e-38
+    # in double precision: single loses squares below 1e-38
+    a, b = W.double().norm(dim=0).sqrt(), H.double().norm(dim=1).sqrt()
     dead = (a == 0) | (b == 0)
     return (b / a).masked_fill(dead, 0.).to(W.dtype), (a / b).masked_fill(dead, 0.).to(W.dtype)
 
@@ -78,10 +83,12 @@ def _pairs(W, H, W_ref, H_ref) -> tuple: # C, C_ref, perm, kind
     W, H, W_ref, H_ref, kind = _tensors(W=W, H=H, W_ref=W_ref, H_ref=H_ref)
     for name, A in dict(W=W, H=H, W_ref=W_ref, H_ref=H_ref).items():
         if (A < 0).any():
-            raise ValueError(f"{name} has negative entries: the order is found, and the error measured, for nonnegative factors")
+            raise ValueError(f"{name} has negative entries: the order is found, and the error measured, "
+                             "for nonnegative factors")
     if (W.shape, H.shape) != (W_ref.shape, H_ref.shape):
         raise ValueError("the factorizations have different shapes: "
-                         f"W {tuple(W.shape)}, H {tuple(H.shape)} against W_ref {tuple(W_ref.shape)}, H_ref {tuple(H_ref.shape)}")
+                         f"W {tuple(W.shape)}, H {tuple(H.shape)} against "
+                         f"W_ref {tuple(W_ref.shape)}, H_ref {tuple(H_ref.shape)}")
     C, C_ref = stack(W, H), stack(W_ref, H_ref)
     cost = -(C_ref.T @ C).detach().cpu().double().numpy()
     return C, C_ref, torch.from_numpy(linear_sum_assignment(cost)[1]).to(C.device), kind
@@ -120,7 +127,8 @@ def feature_error(
     C, C_ref, perm, _ = _pairs(W, H, W_ref, H_ref)
     size = C_ref.norm()
     if size == 0:
-        raise ValueError("the reference factorization W_ref, H_ref is zero: a relative error is undefined")
+        raise ValueError("the reference factorization W_ref, H_ref is zero: "
+                         "a relative error is undefined")
     return float((C_ref - C[:, perm]).norm() / size)
 
 # %% ../nbs/02_align.ipynb #bb95a6cf
@@ -130,7 +138,7 @@ def degauge(
     A: Tensor, # direction of the codes, (n, k)
     B: Tensor, # direction of the components, (k, f)
 ) -> tuple[Tensor, Tensor]: # the direction without its part along (w_k, -h_k)
-    "Project off the scale directions of balanced factors; also the derivative of `stack` there, and its transpose"
+    "Project off the scale directions of balanced factors: the derivative of `stack`, and its transpose"
     size = (W * W).sum(0) + (H * H).sum(1)
     c = ((W * A).sum(0) - (H * B).sum(1)) / size.masked_fill(size == 0, 1)
     return A - W * c, B + H * c[:, None]
@@ -142,15 +150,17 @@ def feature_error_grad(
     W_ref, # codes to compare with, (n, k)
     H_ref, # components to compare with, (k, f)
 ) -> tuple: # (FE, its derivative by W, its derivative by H)
-    "`feature_error` and its gradient at the matched order, eqs. (5) and (6); the gradient is 0 at FE = 0, a kink"
+    "`feature_error` and its gradient at the matched order, eqs. (5) and (6); 0 at FE = 0, a kink"
     C, C_ref, perm, kind = _pairs(W, H, W_ref, H_ref)
     W, H, _ = _tensors(W=W, H=H)
     a2, b2 = (W * W).sum(0), (H * H).sum(1)
     if dead := ((a2 == 0) | (b2 == 0)).nonzero().flatten().tolist():
-        raise ValueError(f"component {dead[0]} is zero: the feature error has no derivative there; lower the rank, or refit from another start")
+        raise ValueError(f"component {dead[0]} is zero: the feature error has no derivative there; "
+                         "lower the rank, or refit from another start")
     size, n = C_ref.norm(), len(W)
     if size == 0:
-        raise ValueError("the reference factorization W_ref, H_ref is zero: a relative error is undefined")
+        raise ValueError("the reference factorization W_ref, H_ref is zero: "
+                         "a relative error is undefined")
     fe = float((C_ref - C[:, perm]).norm() / size)
     if fe == 0:
         return 0., *_give(kind, torch.zeros_like(W), torch.zeros_like(H))

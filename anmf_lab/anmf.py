@@ -80,7 +80,7 @@ def _solve_spd(
     G: Tensor,  # (k, k), or (f, k, k): one matrix per column of B
     B: Tensor,  # (k, f)
 ) -> Tensor:    # (k, f)
-    "Solve G X = B for positive definite G; NaN where rounding has spoiled it, which ends a run as `nonfinite`"
+    "Solve G X = B for positive definite G; NaN, which ends a run, where rounding has spoiled it"
     L, info = torch.linalg.cholesky_ex(G)
     if G.ndim == 2: return torch.cholesky_solve(B, L) if not info else torch.full_like(B, torch.nan)
     X = torch.cholesky_solve(B.T[:, :, None], L)[:, :, 0]
@@ -201,7 +201,7 @@ def slope(
     H: Tensor,                     # components, (k, f)
     game: Game,                    # prices
     H_adv: Tensor | None = None,   # attacked components: needed with `gamma`, ignored without
-) -> Slope:                        # O(nnz k) time, O((n + f)k) memory beyond the data; with a mask, by residuals
+) -> Slope:                        # O(nnz k) time, O((n + f)k) memory; with a mask, by residuals
     "Objective and gradients of (6) or (9) from k x k and k x f matrices"
     if data.mask is not None: return slope_by_residuals(data, target, W, H, game, H_adv)
     a, b, g = game.alpha, game.own, game.gamma

@@ -36,7 +36,7 @@ class State(NamedTuple):
     M4: Tensor      # multiplier of W @ H = Q, (n, f)
     M5: Tensor      # multiplier of W = U, (n, k)
     rho: float      # penalty
-    S: Tensor | None = None    # `u_step="split"`: the nonnegative copy of W, while U is free; (n, k)
+    S: Tensor | None = None    # `u_step="split"`: the nonnegative copy of W while U is free, (n, k)
     M6: Tensor | None = None   # multiplier of W = S, (n, k)
 
     @property
@@ -63,7 +63,8 @@ def lagrangian(
     Phi = s.U.T @ (s.P - Z) + game.lam * (s.H_adv - s.H)
     objective = game.alpha * sq(s.P - X) + game.own * sq(s.Q - X) + (game.gamma or 0.) * sq(Phi)
     Ms = [s.M1, s.M2, s.M3, s.M4, s.M5] + ([] if s.M6 is None else [s.M6])
-    return objective + sum((M * c).sum() + rho/2 * sq(c) for M, c in zip(Ms, constraints(s), strict=True))
+    pairs = zip(Ms, constraints(s), strict=True)
+    return objective + sum((M * c).sum() + rho/2 * sq(c) for M, c in pairs)
 
 # %% ../nbs/26_anmf_admm.ipynb #2ea427a1
 def product_step(X: Tensor, Z: Tensor, s: State, game: Game) -> Tensor:
@@ -71,13 +72,15 @@ def product_step(X: Tensor, Z: Tensor, s: State, game: Game) -> Tensor:
     g, c, G = game.gamma or 0., 2 * game.alpha + s.rho, s.U.T @ s.U
     R0 = torch.addmm(s.M3, s.W, s.H_adv, alpha=s.rho).add_(X, alpha=2 * game.alpha)
     E = game.lam * (s.H - s.H_adv) + s.U.T @ Z
-    inner = _solve_spd(c * torch.eye(len(G), dtype=G.dtype, device=G.device) + 2 * g * G, s.U.T @ R0 + 2 * g * G @ E)
+    eye = torch.eye(len(G), dtype=G.dtype, device=G.device)
+    inner = _solve_spd(c * eye + 2 * g * G, s.U.T @ R0 + 2 * g * G @ E)
     return R0.addmm_(s.U, 2 * g * (E - inner)).div_(c)
 
 # %% ../nbs/26_anmf_admm.ipynb #abf41613
 def fit_step(X: Tensor, s: State, game: Game) -> Tensor:
     "Q that minimises the Lagrangian, (n, f): R2 of the paper, corrected"
-    return torch.addmm(s.M4, s.W, s.H, alpha=s.rho).add_(X, alpha=2 * game.own).div_(2 * game.own + s.rho)
+    total = torch.addmm(s.M4, s.W, s.H, alpha=s.rho).add_(X, alpha=2 * game.own)
+    return total.div_(2 * game.own + s.rho)
 
 # %% ../nbs/26_anmf_admm.ipynb #f63e5d2e
 def copies_step(s: State) -> tuple[Tensor, Tensor]:
@@ -90,20 +93,22 @@ def _codes_problem(Z: Tensor, s: State, game: Game) -> tuple[Tensor, Tensor, Ten
     return s.P - Z, game.lam * (s.H - s.H_adv), s.W + s.M5 / s.rho
 
 def _free_codes_cg(D: Tensor, E: Tensor, V: Tensor, g: float, rho: float) -> Tensor | None:
-    "U that minimises the Lagrangian without a bound, by conjugate gradients for U - V; None where they do not arrive"
+    "U that minimises the Lagrangian without a bound, by conjugate gradients; None: they do not arrive"
     none, tol = V.new_zeros(0), 1e-12 if D.dtype == torch.float64 else 1e-6
     def op(pair): return rho * pair[0] + 2 * g * (D @ (D.T @ pair[0])), none
-    step, info = pcg(op, (2 * g * (D @ (E.T - D.T @ V)), none), lambda pair: pair, tol=tol, max_iter=300)
+    right = 2 * g * (D @ (E.T - D.T @ V)), none
+    step, info = pcg(op, right, lambda pair: pair, tol=tol, max_iter=300)
     return V + step[0] if info.residual <= 1e3*tol else None
 
 def free_codes(Z: Tensor, s: State, game: Game, direct: int = 2000) -> Tensor:
-    "U that minimises the Lagrangian without a bound, (n, k): a Cholesky of size min(n, f), or above `direct` conjugate gradients"
+    "U that minimises the Lagrangian without a bound, (n, k); above size `direct` without a Cholesky"
     D, E, V = _codes_problem(Z, s, game)
     g, (n, f) = game.gamma or 0., D.shape
     if g == 0: return V
     if min(n, f) > direct and (U := _free_codes_cg(D, E, V, g, s.rho)) is not None: return U
     eye = s.rho * torch.eye(min(n, f), dtype=D.dtype, device=D.device)
-    if f <= n: return torch.addmm(V, D, _solve_spd(eye + 2 * g * (D.T @ D), 2 * g * (E.T - D.T @ V)))
+    if f <= n:
+        return torch.addmm(V, D, _solve_spd(eye + 2 * g * (D.T @ D), 2 * g * (E.T - D.T @ V)))
     return _solve_spd(eye + 2 * g * (D @ D.T), s.rho * V + 2 * g * (D @ E.T))
 
 # %% ../nbs/26_anmf_admm.ipynb #f892451b
@@ -125,7 +130,8 @@ def prox_codes(Z: Tensor, s: State, game: Game, inner: int = 5) -> Tensor:
         while True:
             new = (U - gU / L).clamp_min(0)
             DUnew = D.T @ new
-            bend = s.rho + 2 * g * float((DUnew - DU).square().sum()) / max(float((new - U).square().sum()), 1e-300)
+            moved = max(float((new - U).square().sum()), 1e-300)
+            bend = s.rho + 2 * g * float((DUnew - DU).square().sum()) / moved
             if bend <= L * (1 + 1e-9): break
             L = 1.5 * bend
         U, DU = new, DUnew
@@ -133,7 +139,7 @@ def prox_codes(Z: Tensor, s: State, game: Game, inner: int = 5) -> Tensor:
 
 # %% ../nbs/26_anmf_admm.ipynb #ff2f8b75
 def components_step(Z: Tensor, s: State, game: Game) -> tuple[Tensor, Tensor]:
-    "H, then H_adv given the new H, that minimise the Lagrangian, (k, f) each: R4 and R5 of the paper, corrected"
+    "H, then H_adv given H, that minimise the Lagrangian, (k, f): R4 and R5 of the paper, corrected"
     g, lam, rho = game.gamma or 0., game.lam, s.rho
     F = s.U.T @ s.P - s.U.T @ Z
     G = _priced(rho * s.W.T @ s.W, 2 * g * lam**2 + rho)
@@ -148,12 +154,14 @@ def codes_step(s: State) -> Tensor:
     R6 = s.P @ s.H_adv.T + s.Q @ s.H.T + s.U - (s.M3 @ s.H_adv.T + s.M4 @ s.H.T + s.M5) / s.rho
     copies = 1
     if s.S is not None and s.M6 is not None: R6, copies = R6 + s.S - s.M6 / s.rho, 2
-    G = s.H_adv @ s.H_adv.T + s.H @ s.H.T + copies * torch.eye(len(s.H), dtype=R6.dtype, device=R6.device)
+    eye = torch.eye(len(s.H), dtype=R6.dtype, device=R6.device)
+    G = s.H_adv @ s.H_adv.T + s.H @ s.H.T + copies * eye
     return _solve_spd(G, R6.T).T
 
 def multipliers_step(s: State) -> State:
     "Every multiplier moved by `rho` times its violated equation, paired as in (16)"
-    s = s._replace(M1=s.M1 + s.rho * (s.H_adv - s.B_adv), M2=s.M2 + s.rho * (s.H - s.B), M5=s.M5 + s.rho * (s.W - s.U),
+    s = s._replace(M1=s.M1 + s.rho * (s.H_adv - s.B_adv), M2=s.M2 + s.rho * (s.H - s.B),
+                   M5=s.M5 + s.rho * (s.W - s.U),
                    M3=torch.add(s.M3, s.P, alpha=-s.rho).addmm_(s.W, s.H_adv, alpha=s.rho),
                    M4=torch.add(s.M4, s.Q, alpha=-s.rho).addmm_(s.W, s.H, alpha=s.rho))
     return s if s.S is None or s.M6 is None else s._replace(M6=s.M6 + s.rho * (s.W - s.S))
@@ -195,7 +203,8 @@ def admm_start(
     sq = float((WH * WH).sum())
     if scaled and sq > 0: W, WH = (c := float((WH * X).sum()) / sq) * W, c * WH
     z, zk, zn = torch.zeros_like(X), torch.zeros_like(H), torch.zeros_like(W)
-    return State(W, H, H, WH, WH, W, H, H, zk, zk, z, z, zn, rho, W if split else None, zn if split else None)
+    copy = (W, zn) if split else (None, None)
+    return State(W, H, H, WH, WH, W, H, H, zk, zk, z, z, zn, rho, *copy)
 
 # %% ../nbs/26_anmf_admm.ipynb #b0a6f092
 class Residuals(NamedTuple):
@@ -215,13 +224,17 @@ def kkt_15(
     Phi = s.U.T @ D + lam * (s.H_adv - s.H)
     gU = 2 * g * (D @ Phi.T) - s.M5
     gW = s.M3 @ s.H_adv.T + s.M4 @ s.H.T + s.M5
-    r = {"P": 2 * game.alpha * (s.P - X) + 2 * g * s.U @ Phi - s.M3, "Q": 2 * game.own * (s.Q - X) - s.M4,
-         "U": gU if s.S is not None else s.U - (s.U - gU).clamp_min(0), "W": gW if s.M6 is None else gW + s.M6,
-         "H": s.M2 + s.W.T @ s.M4 - 2 * g * lam * Phi, "H_adv": s.M1 + s.W.T @ s.M3 + 2 * g * lam * Phi,
+    r = {"P": 2 * game.alpha * (s.P - X) + 2 * g * s.U @ Phi - s.M3,
+         "Q": 2 * game.own * (s.Q - X) - s.M4,
+         "U": gU if s.S is not None else s.U - (s.U - gU).clamp_min(0),
+         "W": gW if s.M6 is None else gW + s.M6,
+         "H": s.M2 + s.W.T @ s.M4 - 2 * g * lam * Phi,
+         "H_adv": s.M1 + s.W.T @ s.M3 + 2 * g * lam * Phi,
          "B": s.B - (s.B + s.M2).clamp_min(0), "B_adv": s.B_adv - (s.B_adv + s.M1).clamp_min(0)}
     if s.S is not None and s.M6 is not None: r["S"] = s.S - (s.S + s.M6).clamp_min(0)
     blocks = {name: float(v.norm()) for name, v in r.items()}
-    return Residuals(math.hypot(*(float(c.norm()) for c in constraints(s))), math.hypot(*blocks.values()), blocks)
+    primal = math.hypot(*(float(c.norm()) for c in constraints(s)))
+    return Residuals(primal, math.hypot(*blocks.values()), blocks)
 
 # %% ../nbs/26_anmf_admm.ipynb #9fe401e3
 def solve_admm(
@@ -240,13 +253,14 @@ def solve_admm(
     max_iter: int = 500,              # most iterations
     tol: float = 1e-4,                # residual that ends the run; 0: none does
     every: int = 10,                  # iterations between checks
-    callback: Callable | None = None, # `callback(n_iter, state, loss)` at every check; a true answer stops
+    callback: Callable | None = None, # `callback(n_iter, state, loss)` at a check; true stops
     progress: bool = False,           # show a progress bar
 ) -> Run:                             # its state is a `State`
     "Minimise (9) with H_adv >= 0 by ADMM from one start"
     check_choice(u_step, "u_step", ("prox", "split", "clip"))
     if data.is_sparse or data.mask is not None:
-        raise ValueError("ADMM carries five dense n x f matrices and fits every entry: for sparse or incomplete X use solver='bilevel'.")
+        raise ValueError("ADMM carries five dense n x f matrices and fits every entry: "
+                         "for sparse or incomplete X use solver='bilevel'.")
     if game.gamma is None: raise ValueError("gamma is needed: ADMM solves the relaxed problem (9).")
     for name, value in (("rho", rho), ("cap", cap)): check_number(value, name, low=0, low_open=True)
     check_number(ramp, "ramp", low=1)
@@ -258,4 +272,5 @@ def solve_admm(
         primal = kkt_15(X, Z, s, game).primal / max(float(s.P.norm()), float(s.Q.norm()), 1e-300)
         return here.loss, max(primal, game_residual(data, target, U, B, game, A, s=here))
     start = admm_start(X, W, H, rho=rho, split=u_step == "split", scaled=scaled)
-    return iterate(step, start, measure, max_iter=max_iter, tol=tol, every=every, callback=callback, progress=progress, desc="ANMF (ADMM)")
+    return iterate(step, start, measure, max_iter=max_iter, tol=tol, every=every,
+                   callback=callback, progress=progress, desc="ANMF (ADMM)")

@@ -135,7 +135,8 @@ def check_game(adv: Adversary, data: Data, solver: str, l1: float = 0., l2: floa
 def check_polish(goal, adv: Adversary, data: Data) -> None:
     "Raise a `ValueError` where Newton's method has nothing to go by"
     if goal is not True: check_number(goal, "polish", low=0, low_open=True)
-    if data.is_sparse: raise ValueError("polish needs a dense X: pass X.toarray(), or polish=False.")
+    if data.is_sparse:
+        raise ValueError("polish needs a dense X: pass X.toarray(), or polish=False.")
     if not adv.smooth:
         raise ValueError(f"polish needs a cost with a gradient everywhere, and that of {adv!r} has a "
                          "kink: use polish=False.")
@@ -297,7 +298,8 @@ class ATNMF(FactorModel):
     def _data(self, X, mask=None, weights=None, *, whole_columns: bool = True) -> Data:
         data = super()._data(X, mask, weights, whole_columns=whole_columns)
         if check_choice(self.missing, "missing", ("mask", "zero")) == "mask": return data
-        if weights is not None: raise ValueError("weights do not go with missing='zero': use missing='mask'.")
+        if weights is not None:
+            raise ValueError("weights do not go with missing='zero': use missing='mask'.")
         return Data(data.X, None, data.kind, data.Xt)
 
     def _check_params(self, data: Data) -> None:
@@ -368,7 +370,8 @@ class ATNMF(FactorModel):
         self._check_params(data)
         setting = self._setting(data)
         adv, lam = setting.opponent, paper_price(setting.opponent)
-        if lam is None: raise ValueError("partial_fit needs loss='frobenius' and a price lam (no eps).")
+        if lam is None:
+            raise ValueError("partial_fit needs loss='frobenius' and a price lam (no eps).")
         self._kind, self.opponent_, self.penalties_ = data.kind, adv, setting.penalties
         H = self._start(data, None, None)[1][0] if first else self._components(data)
         W, how = self._codes(data, H), dict(l1=setting.l1, l2=setting.l2)

@@ -12,7 +12,7 @@ __all__ = ['theorem2', 'theorem3', 'samples_needed']
 
 # %% ../nbs/27_bounds.ipynb #519800aa
 def _check(n: int, f: int, k: int, delta: float) -> None:
-    for name, value in (("n", n), ("f", f), ("k", k)): check_number(value, name, low=1, integer=True)
+    for name, value in dict(n=n, f=f, k=k).items(): check_number(value, name, low=1, integer=True)
     check_number(delta, "delta", low=0, low_open=True, high=1)
 
 def theorem2(
@@ -23,8 +23,10 @@ def theorem2(
 ) -> tuple[float, float]:   # without and with the number of features; the bound is the smaller
     "Both branches of (13) of the paper"
     _check(n, f, k, delta)
-    free = 14 * k * math.sqrt(k / n) + math.sqrt(k**2 * math.log(16 * n * k) / (4 * n)) + math.sqrt(math.log(2 / delta) / (2 * n))
-    return free, 2 / n + math.sqrt((f * k * math.log(4 * (1 + k) * math.sqrt(f * k) * n) - math.log(delta / 2)) / (2 * n))
+    cover = math.sqrt(k**2 * math.log(16 * n * k) / (4 * n))
+    free = 14 * k * math.sqrt(k / n) + cover + math.sqrt(math.log(2 / delta) / (2 * n))
+    net = f * k * math.log(4 * (1 + k) * math.sqrt(f * k) * n)
+    return free, 2 / n + math.sqrt((net - math.log(delta / 2)) / (2 * n))
 
 def theorem3(
     n: int,              # samples

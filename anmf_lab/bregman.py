@@ -18,7 +18,7 @@ def lowest(
     lam: float,  # price, > 1
     beta: float,  # divergence
 ) -> Tensor:  # every reconstruction must exceed this for a finite loss; 0 for beta >= 1
-    "The barrier of the adversary, @eq-barrier"
+    "The barrier of the adversary, eq. (barrier)"
     return X * lam**(1 / (beta - 1)) if beta < 1 else torch.zeros_like(X)
 
 
@@ -28,7 +28,7 @@ def bregman_reply(
     lam: float | Tensor,  # price of a perturbation, > 1
     beta: float,  # divergence
 ) -> Tensor:  # the attacked data, same shape; inf where the adversary gains without limit
-    "The most damaging data at price `lam`, @eq-ureply"
+    "The most damaging data at price `lam`, eq. (ureply)"
     lam = check_lam(lam)
     if beta == 2: return ((lam * X - Y) / (lam - 1)).clamp_min(0)
     Y = Y.clamp_min(floor_of(Y.dtype))
@@ -43,7 +43,7 @@ def bregman_loss(
     lam: float | Tensor,  # price of a perturbation, > 1
     beta: float,  # divergence; at beta=2 this is half of `robust_loss`
 ) -> Tensor:  # what the worst perturbation costs, entry by entry; inf beyond the barrier
-    "The inner maximum @eq-bregman, closed forms @eq-closed"
+    "The inner maximum eq. (bregman), closed forms eq. (closed)"
     U = bregman_reply(X, Y, lam, beta)
     if beta == 1: return Y - lam * X + (lam - 1) * U
     if beta == 0:
@@ -59,19 +59,20 @@ def tempered(
     lam: float | Tensor,  # price of a perturbation, > 1
     beta: float,  # divergence
 ) -> Tensor:  # what to multiply the factor with
-    "How far a multiplicative step may go against the Bregman adversary, @thm-step; for beta < 1 a first try only"
+    "How far a multiplicative step may go against the Bregman adversary; for beta < 1 a first try"
     omega = lam / (lam - 1)
     if beta <= 1: return ratio**(1 / omega)
     return (ratio**(beta - 1) / omega + 1 / lam)**(1 / (beta - 1))
 
 # %% ../nbs/21_bregman.ipynb #c8087c04
 def kl_quadratic_reply(X: Tensor, Y: Tensor, lam: float) -> Tensor:
-    "The attacked data that maximises KL at a quadratic price `lam` > 0, @eq-lambert"
+    "The attacked data that maximises KL at a quadratic price `lam` > 0, eq. (lambert)"
     if not lam > 0: raise ValueError(f"lam must be > 0 for a quadratic price on KL, got {lam}")
     Y = Y.clamp_min(floor_of(Y.dtype))
     c = 2 * lam * X - torch.log(2 * lam * Y)
     d = c.clamp_min(1.)
-    w = d + torch.log1p((d - 1) + (2 * (d - 1)).sqrt())  # at least the root, so that Newton falls monotonically
+    # at least the root, so that Newton falls monotonically
+    w = d + torch.log1p((d - 1) + (2 * (d - 1)).sqrt())
     for _ in range(6): w = (w - (w - torch.log(w) - d) / (1 - 1 / w).clamp_min(1e-9)).clamp_min(1.)
     u = torch.where(c >= 1, w / (2 * lam), 0.)
     return torch.where(_kl_payoff(u, X, Y, lam) > _kl_payoff(torch.zeros_like(u), X, Y, lam), u, 0.)
@@ -87,12 +88,12 @@ def kl_quadratic_loss(X: Tensor, Y: Tensor, lam: float) -> Tensor:
 
 # %% ../nbs/21_bregman.ipynb #f708f7f8
 def log_ball_reply(X: Tensor, Y: Tensor, rho: float) -> Tensor:
-    "The worst data within a factor `exp(rho)` for Itakura-Saito, @eq-logball"
+    "The worst data within a factor `exp(rho)` for Itakura-Saito, eq. (logball)"
     if not rho >= 0: raise ValueError(f"eps must be >= 0, got {rho}")
     r = torch.as_tensor(rho, dtype=X.dtype)
     return X * torch.where(X / Y * torch.sinh(r) >= r, torch.exp(r), torch.exp(-r))
 
 
 def log_ball_loss(X: Tensor, Y: Tensor, rho: float) -> Tensor:
-    "What that costs, @eq-logball"
+    "What that costs, eq. (logball)"
     return entries(log_ball_reply(X, Y, rho), Y, 0.)

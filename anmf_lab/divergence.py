@@ -42,7 +42,7 @@ def entries(
     Y: Tensor,     # reconstruction, same shape
     beta: float,   # β
 ) -> Tensor:       # divergence of each entry, same shape
-    "What it costs to reconstruct `X` as `Y`, entry by entry: the β-divergence of @eq-beta"
+    "What it costs to reconstruct `X` as `Y`, entry by entry: the β-divergence of eq. (beta)"
     if beta == 2: return (X - Y).square() / 2
     Y = Y.clamp(min=floor_of(Y.dtype))
     if beta == 1: return X * torch.log((X / Y).clamp(min=floor_of(Y.dtype))) - X + Y  # 0 log 0 = 0
@@ -69,7 +69,7 @@ def slope(
     Y: Tensor,     # reconstruction, same shape
     beta: float,   # β
 ) -> Tensor:       # same shape
-    "First derivative of the divergence in `Y`, entry by entry: the first of @eq-slopes"
+    "First derivative of the divergence in `Y`, entry by entry: the first of eq. (slopes)"
     return Y - X if beta == 2 else power(Y, beta - 1) - X * power(Y, beta - 2)
 
 
@@ -78,7 +78,7 @@ def curvature(
     Y: Tensor,     # reconstruction, same shape
     beta: float,   # β
 ) -> Tensor:       # same shape
-    "Second derivative of the divergence in `Y`, entry by entry: the second of @eq-slopes"
+    "Second derivative of the divergence in `Y`, entry by entry: the second of eq. (slopes)"
     if beta == 2: return torch.ones_like(Y)
     return (beta - 1) * power(Y, beta - 2) + (2 - beta) * X * power(Y, beta - 3)
 
@@ -88,7 +88,7 @@ def cross(
     Y: Tensor,     # reconstruction, same shape
     beta: float,   # β
 ) -> Tensor:       # same shape
-    "Mixed derivative of the divergence in `Y` and `X`, entry by entry: the third of @eq-slopes"
+    "Mixed derivative of the divergence in `Y` and `X`, entry by entry: the third of eq. (slopes)"
     return -power(Y, beta - 2)
 
 # %% ../nbs/10_divergence.ipynb #08e7906f
@@ -169,7 +169,7 @@ def divergence(
 
 # %% ../nbs/10_divergence.ipynb #2c046065
 def _weights(X: Tensor, M: Tensor | None, Y: Tensor, beta: float) -> tuple[Tensor, Tensor | None]:
-    "(M X Y^(β-2), M Y^(β-1)) of @eq-parts for some rows of M X, None for ones; overwrites `Y`"
+    "(M X Y^(β-2), M Y^(β-1)) of eq. (parts) for some rows of M X, None for ones; overwrites `Y`"
     if beta == 1:
         out = None if X.requires_grad or Y.requires_grad else Y
         return torch.div(X, Y.clamp_(min=floor_of(Y.dtype)), out=out), M
@@ -215,7 +215,7 @@ def parts(
     H: Tensor,         # (k, f), or a stack (r, k, f)
     beta: float = 2.,  # β
 ) -> tuple[Tensor, Tensor]:  # (N, P), shaped like `W`, both nonnegative
-    "The parts N and P of the gradient in `W`, which is P - N, by @eq-parts"
+    "The parts N and P of the gradient in `W`, which is P - N, by eq. (parts)"
     if data.mask is None and beta == 2:
         if W.mT.is_contiguous(): return product(data, H).mT, ((H @ H.mT) @ W.mT).mT   # laid out as W
         return data.mm(H.mT), W @ (H @ H.mT)
@@ -236,13 +236,13 @@ def both_parts(
     *,
     loss: bool = True, # False: the divergence is not needed, and 0 is returned in its place
 ):                     # (N, P) shaped like `W`, (N, P) shaped like `H`, the divergence
-    "@eq-parts for both factors and the divergence at one point: one reconstruction serves all"
+    "eq. (parts) for both factors and the divergence at one point: one reconstruction serves all"
     if not data.is_sparse and (beta != 2 or data.mask is not None):
         return _dense_pass(data, W, H, beta, loss=loss)
     (N, P), (Nt, Pt) = parts(data, W, H, beta), parts(data.T, H.mT, W.mT, beta)
     if not loss: f = W.new_zeros(())
     elif beta != 2: f = divergence(data, W, H, beta)
-    else: f = data.sq / 2 + ((P / 2 - N) * W).sum(dtype=torch.float64)      # @eq-gram
+    else: f = data.sq / 2 + ((P / 2 - N) * W).sum(dtype=torch.float64)      # eq. (gram)
     return (N, P), (Nt.mT, Pt.mT), f
 
 
@@ -252,7 +252,7 @@ def grad(
     H: Tensor,         # components, (k, f)
     beta: float = 2.,  # β
 ) -> tuple[Tensor, Tensor]:  # shaped like `W` and `H`
-    "Gradient of the divergence in (W, H): @eq-parts for the problem and for its transpose"
+    "Gradient of the divergence in (W, H): eq. (parts) for the problem and for its transpose"
     (N, P), (Nt, Pt), _ = both_parts(data, W, H, beta, loss=False)
     return P - N, Pt - Nt
 

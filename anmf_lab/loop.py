@@ -82,9 +82,14 @@ def iterate(
             state, n = step(state), n + 1
             if n % every and n < max_iter: continue
             loss, res = _read(measure, state)
-            bar.update(n - bar.n); bar.set_postfix(loss=f"{loss:.4g}")
-            if not math.isfinite(loss): status = Status.nonfinite; break
-            losses.append(loss); ress.append(res); kept = (state, n)
+            bar.update(n - bar.n)
+            bar.set_postfix(loss=f"{loss:.4g}")
+            if not math.isfinite(loss):
+                status = Status.nonfinite
+                break
+            losses.append(loss)
+            ress.append(res)
+            kept = (state, n)
             if _done(losses, res, tol): status = Status.converged
             elif callback is not None and callback(n, state, loss): status = Status.stopped
     except KeyboardInterrupt: status = Status.interrupted

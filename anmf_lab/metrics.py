@@ -20,14 +20,16 @@ def _labels(
     name: str,   # the argument's name, for messages
 ) -> np.ndarray: # (n,) labels
     "One label per sample, or a `ValueError` that says what came instead"
-    if np.ma.is_masked(y): raise ValueError(f"{name} has masked labels: leave such samples out of both labelings.")
+    if np.ma.is_masked(y):
+        raise ValueError(f"{name} has masked labels: leave such samples out of both labelings.")
     y = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
     if y.ndim != 1:
         raise ValueError(f"{name} must be 1-dimensional, one label per sample, got shape {y.shape}. "
                          f"For codes W (n, k) pass W.argmax(axis=1), or the labels of a k-means on W.")
     if len(y) == 0: raise ValueError(f"{name} is empty: at least 1 label is required.")
     if y.dtype.kind == "O" and len({type(v) for v in y}) > 1:
-        raise ValueError(f"{name} must hold labels of one type, got {', '.join(sorted({type(v).__name__ for v in y}))}.")
+        types = ", ".join(sorted({type(v).__name__ for v in y}))
+        raise ValueError(f"{name} must hold labels of one type, got {types}.")
     if y.dtype.kind == "f" and not np.array_equal(y, np.round(y)):
         raise ValueError(f"{name} must hold labels, got real numbers such as {y[y != np.round(y)][0]!s}.")
     return y
@@ -36,7 +38,9 @@ def _labels(
 def _pair(y_true, y_pred) -> tuple[np.ndarray, np.ndarray]:
     "Two labelings of the same samples"
     a, b = _labels(y_true, "y_true"), _labels(y_pred, "y_pred")
-    if len(a) != len(b): raise ValueError(f"y_true and y_pred must label the same samples, got {len(a)} and {len(b)} labels.")
+    if len(a) != len(b):
+        raise ValueError("y_true and y_pred must label the same samples, "
+                         f"got {len(a)} and {len(b)} labels.")
     return a, b
 
 # %% ../nbs/03_metrics.ipynb #16ce73b7
@@ -88,7 +92,8 @@ def _dense(
     if isinstance(A, Tensor): A = A.detach().cpu().to_dense().numpy()
     A = np.asarray(A.toarray() if hasattr(A, "toarray") else A)
     if A.ndim != 2 or A.dtype.kind not in "biuf":
-        raise ValueError(f"{name} must be a 2-dimensional array of numbers, got shape {A.shape}, dtype {A.dtype}.")
+        raise ValueError(f"{name} must be a 2-dimensional array of numbers, "
+                         f"got shape {A.shape}, dtype {A.dtype}.")
     if hidden is not None: return np.where(hidden, np.nan, A)
     return A if A.dtype.kind == "b" else A.astype(np.float64, copy=False)
 
@@ -100,16 +105,20 @@ def masked_rmse(
 ) -> float:       # in the unit of X
     "Root mean squared error over the entries that `mask` selects, eq. (2)"
     X, Y = _dense(X, "X"), _dense(Y, "Y")
-    if X.shape != Y.shape: raise ValueError(f"X and Y must have the same shape, got {X.shape} and {Y.shape}.")
+    if X.shape != Y.shape:
+        raise ValueError(f"X and Y must have the same shape, got {X.shape} and {Y.shape}.")
     M = ~np.isnan(X)
     if mask is not None:
         m = _dense(mask, "mask")
-        if m.shape != X.shape: raise ValueError(f"mask must have the shape of X, {X.shape}, got {m.shape}.")
-        if not np.isin(m, (0, 1)).all(): raise ValueError("mask must be boolean (True = counts) or hold only 0 and 1.")
+        if m.shape != X.shape:
+            raise ValueError(f"mask must have the shape of X, {X.shape}, got {m.shape}.")
+        if not np.isin(m, (0, 1)).all():
+            raise ValueError("mask must be boolean (True = counts) or hold only 0 and 1.")
         M &= m.astype(bool)
     if not M.any(): raise ValueError("mask selects no known entry of X: there is nothing to score.")
     for A, name in ((X, "X"), (Y, "Y")):
-        if not np.isfinite(A[M]).all(): raise ValueError(f"{name} is NaN or infinite at an entry that counts.")
+        if not np.isfinite(A[M]).all():
+            raise ValueError(f"{name} is NaN or infinite at an entry that counts.")
     miss = np.abs(X[M] - Y[M])
     unit = miss.max() or 1.                      # squares of 1e200 would overflow
     return float(unit * np.sqrt(np.mean((miss / unit)**2)))

@@ -24,7 +24,7 @@ def majorizer(
     lam: float | Tensor,  # price of a perturbation, > 1
     bound: str = "tight",  # "tight" or "uniform"
 ) -> tuple[Tensor, Tensor]:  # weights `a` and targets `t`, entry by entry
-    "A parabola `a (t - y)^2 + const` above `robust_loss` that touches it at `Y`, @eq-uniform or @eq-tight"
+    "A parabola `a (t - y)^2 + const` above `robust_loss` that touches it at `Y`"
     omega = check_lam(lam) / (lam - 1)
     if bound == "uniform": return omega * torch.ones_like(X), torch.maximum(X, Y / lam)
     above = Y >= lam * X  # at the join both forms agree; a zero predicted as 0 weighs 1
@@ -38,7 +38,7 @@ def fitted(data: Data, W: Tensor, H: Tensor) -> Tensor:
 
 
 def _weighted(data: Data, A: Tensor, AT: Tensor, H: Tensor) -> tuple[Tensor, Tensor]:
-    "`(A * T) @ H.T` and one Gram matrix `H diag(a_i) H.T` a row, for weights and targets on the stored entries"
+    "`(A * T) @ H.T` and a Gram matrix `H diag(a_i) H.T` a row, for weights and targets as stored"
     if not data.is_sparse: return AT @ H.T, masked_grams(A, H)
     k, HH = len(H), (H[:, None] * H[None]).reshape(len(H)**2, -1)
     more = (_with_values(data.X, A - 1) @ HH.T).reshape(-1, k, k)  # the zeros weigh 1
@@ -61,9 +61,11 @@ def weighted_codes(
     if data.mask is not None: A = A * data.mask
     if update == "hals":
         N, G = _weighted(data, A, A * T, H)
-        return masked_hals_update(N - l1, G + l2 * torch.eye(len(H), dtype=H.dtype, device=H.device), W)
+        ridge = l2 * torch.eye(len(H), dtype=H.dtype, device=H.device)
+        return masked_hals_update(N - l1, G + ridge, W)
     if data.is_sparse:
-        N, P = _with_values(data.X, A * T) @ H.T, W @ (H @ H.T) + _with_values(data.X, (A - 1) * Y) @ H.T
+        N = _with_values(data.X, A * T) @ H.T
+        P = W @ (H @ H.T) + _with_values(data.X, (A - 1) * Y) @ H.T
     else: N, P = (A * T) @ H.T, (A * Y) @ H.T
     return W * N / (P + l1 + l2 * W).clamp_min(floor_of(W.dtype))
 
@@ -79,15 +81,17 @@ def minmax_codes(
     update: str = "hals",  # "hals" or "mu"
     bound: str = "tight",  # "tight" or "uniform"
 ) -> Tensor:  # updated codes
-    "One half-step that cannot raise `minmax_loss`: lower the parabolas of `majorizer` by HALS or multiplicatively"
+    "One half-step that cannot raise `minmax_loss`: lower the parabolas of `majorizer`"
     Y = fitted(data, W, H)
     shared = bound == "uniform" and not data.weighted
     if shared and not isinstance(lam, Tensor): return _uniform(data, W, H, Y, lam, l1, l2, update)
-    return weighted_codes(data, W, H, Y, *majorizer(data.values, Y, lam, bound), l1=l1, l2=l2, update=update)
+    parabola = majorizer(data.values, Y, lam, bound)
+    return weighted_codes(data, W, H, Y, *parabola, l1=l1, l2=l2, update=update)
 
 
-def _uniform(data: Data, W: Tensor, H: Tensor, Y: Tensor, lam: float, l1: float, l2: float, update: str) -> Tensor:
-    "`minmax_codes` for the targets @eq-uniform: one Gram matrix for all rows; a hidden entry's target is its reconstruction"
+def _uniform(data: Data, W: Tensor, H: Tensor, Y: Tensor, lam: float, l1: float, l2: float,
+             update: str) -> Tensor:
+    "`minmax_codes` with one Gram matrix for all rows; a hidden entry's target is its reconstruction"
     c, T, G = (lam - 1) / lam, torch.maximum(data.values, Y / lam), H @ H.T
     if data.is_sparse: N = W @ G / lam + _with_values(data.X, T - Y / lam) @ H.T
     else: N = (T if data.mask is None else torch.where(data.mask > 0, T, Y)) @ H.T
@@ -97,7 +101,7 @@ def _uniform(data: Data, W: Tensor, H: Tensor, Y: Tensor, lam: float, l1: float,
 
 
 def minmax_step(data: Data, state: tuple, lam: float | Tensor, **kw) -> tuple:
-    "`(W, H)` after a half-step for the codes, then for the components; keywords as in `minmax_codes`"
+    "`(W, H)` after a half-step for both; keywords as in `minmax_codes`"
     W, H = state
     W = minmax_codes(data, W, H, lam, **kw)
     lam_t = lam.T if isinstance(lam, Tensor) and lam.ndim == 2 else lam
@@ -113,7 +117,7 @@ def minmax_loss(
     l1: float = 0.,  # weight of the sum of the factors
     l2: float = 0.,  # weight of half their squares
 ) -> Tensor:  # 0-dim
-    "The min-max objective, @eq-objective"
+    "The min-max objective, eq. (objective)"
     Y = fitted(data, W, H)
     loss = robust_loss(data.values, Y, lam)
     if data.is_sparse: total = (loss - Y**2).sum() + ((W.T @ W) * (H @ H.T)).sum()
@@ -163,7 +167,7 @@ def penalty(W: Tensor, l1: float, l2: float) -> Tensor:
 
 # %% ../nbs/22_minmax.ipynb #c70e8999
 def half_normal(n: int, f: int, k: int, seed, dtype=torch.float64) -> tuple[Tensor, Tensor]:
-    "The paper's start, |N(0, 1)| in every entry: (n, k) and (k, f), drawn in its order (components first)"
+    "The paper's start, |N(0, 1)| in every entry, drawn in its order (components first)"
     rng = seed if isinstance(seed, np.random.RandomState) else np.random.RandomState(seed)
     H, W = np.abs(rng.randn(f, k)).T, np.abs(rng.randn(k, n)).T
     return torch.tensor(W, dtype=dtype), torch.tensor(H, dtype=dtype)
@@ -184,13 +188,15 @@ def _change(old: Tensor, new: Tensor) -> float:
     return float(((old - new) / old).nan_to_num_(nan=0.).norm())
 
 
-def sweeps(data: Data, W: Tensor, H: Tensor, most: int, tol: float = 1e-2) -> tuple[Tensor, Tensor, int]:
+def sweeps(data: Data, W: Tensor, H: Tensor, most: int,
+           tol: float = 1e-2) -> tuple[Tensor, Tensor, int]:
     "At most `most` sweeps of multiplicative NMF, ended by the paper's rule; `(W, H, how many)`"
     for i in range(most):
         W0, H0 = W, H
         W, H = _sweep(data, W, H)
         # one row can rule out that the norm over all of them is small
-        if tol > 0 and _change(W0[:1] @ H0, W[:1] @ H) < tol and _change(W0 @ H0, W @ H) < tol: return W, H, i + 1
+        first = tol > 0 and _change(W0[:1] @ H0, W[:1] @ H) < tol
+        if first and _change(W0 @ H0, W @ H) < tol: return W, H, i + 1
     return W, H, most
 
 
@@ -204,7 +210,7 @@ def alternating(
     outer: int = 100,  # most rounds
     inner: int = 999,  # most sweeps a round
     tol: float = 1e-2,  # the paper's stopping rule, for both loops
-) -> Run:  # losses: the min-max objective before the first and after every round; n_iter: sweeps in all
+) -> Run:  # losses: the objective before the first and after every round; n_iter: sweeps in all
     "Reply, refit, repeat: the published scheme, which is not a descent method"
     for _ in range(startup): W, H = _sweep(data, W, H)
     losses, n, status = [float(minmax_loss(data, W, H, lam))], startup, Status.max_iter
@@ -213,13 +219,17 @@ def alternating(
         W, H, done = sweeps(worst_data(data, W, H, lam), W, H, inner, tol)
         n += done
         losses.append(float(minmax_loss(data, W, H, lam)))
-        if not np.isfinite(losses[-1]): status = Status.nonfinite; break
-        if _change(old, W @ H) < tol: status = Status.converged; break
+        if not np.isfinite(losses[-1]):
+            status = Status.nonfinite
+            break
+        if _change(old, W @ H) < tol:
+            status = Status.converged
+            break
     return Run((W, H), np.array(losses), n, status)
 
 # %% ../nbs/22_minmax.ipynb #c139b794
 def prices(lam: float, first: float = 3., knee: float = 1.5) -> list[float]:
-    "Prices to pass through on the way to `lam`: none for `lam >= knee`, else from `first` with `lam - 1` halved"
+    "Prices on the way to `lam`: none for `lam >= knee`, else from `first` with `lam - 1` halved"
     out = []
     while lam < knee and (first - 1) > 1.5 * (lam - 1):
         out.append(first)
@@ -227,7 +237,8 @@ def prices(lam: float, first: float = 3., knee: float = 1.5) -> list[float]:
     return out
 
 
-def approach(data: Data, W: Tensor, H: Tensor, lam: float, *, steps: int = 10, **kw) -> tuple[Tensor, Tensor]:
+def approach(data: Data, W: Tensor, H: Tensor, lam: float, *, steps: int = 10,
+             **kw) -> tuple[Tensor, Tensor]:
     "`(W, H)` after `steps` steps at each price of `prices(lam)`"
     state = (W, H)
     for p in prices(lam):

@@ -180,5 +180,6 @@ class SpeckledSearchCV(MetaEstimatorMixin, BaseEstimator):
                 label=f"chosen: {param} = {at[self.best_index_]}")
         labels = [f"{a:g}" if isinstance(a, (int, float)) else str(a) for a in at]
         ax.set_xticks(range(len(at)), labels)
-        ax.set(xlabel=param, ylabel=f"hold-out {self.scoring}"); ax.legend(frameon=False)
+        ax.set(xlabel=param, ylabel=f"hold-out {self.scoring}")
+        ax.legend(frameon=False)
         return ax
