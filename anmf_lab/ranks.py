@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 import math
+from textwrap import fill
 import numpy as np
 import torch
 from tqdm.auto import tqdm
@@ -218,7 +219,7 @@ class RankTable:
         if shaky:
             lines.append(f"Determined and not stable at {shaky}: the best minimum is unique where it is, "
                          "but its error bars are wide or noise can make another minimum the best.")
-        return "\n".join([*lines, *map(_remark, self.rows)])
+        return "\n".join(fill(line, 100, subsequent_indent="  ") for line in [*lines, *map(_remark, self.rows)])
 
     def to_frame(self):
         "One row a rank"

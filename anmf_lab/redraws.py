@@ -291,6 +291,6 @@ class Stability:
         how = "cold" if self.n_init == 1 else f"best of {self.n_init}"
         if self.start == "reference": how = "warm"
         errors = ", ".join(f"{100 * e:.0f}" for e in self.relative_error)
-        return (f"Stability({self.n_resamples} {self.resample} replicates, {how}: silhouettes "
-                f"{self.mean:.3f} on average, {self.minimum:.3f} at least; relative errors {errors} %; "
-                f"a component below cosine .9 in {self.below():.0%})")
+        return (f"Stability({self.n_resamples} {self.resample} replicates, {how}: mean silhouette "
+                f"{self.mean:.3f}, least {self.minimum:.3f}; relative errors {errors} %; "
+                f"{self.below():.0%} lose a component)")

@@ -40,30 +40,42 @@ def run(out):
 def matrix(path):
     "A table of the program, one column a signature, as rows"
     T = pd.read_csv(path, sep="\t", index_col=0)
-    return {c: [round(float(v), 6) for v in T[c]] for c in T.columns}
+    return {c: [float(f"{v:.3g}") for v in T[c]] for c in T.columns}
+
+
+def seconds(line):
+    h, m, sec = line.split("Execution time:")[1].split(":")
+    return 3600 * int(h) + 60 * int(m) + float(sec)
+
+
+def rank(folder):
+    "What the program wrote about one rank"
+    stats = pd.read_csv(next(folder.glob("Solution_Stats/*_Signatures_stats.txt")), sep="\t")
+    ends = pd.read_csv(next(folder.glob("Solution_Stats/*Convergence_Information.txt")), sep="\t")
+    return dict(stability=stats["Stability"].tolist(), replicates=len(ends),
+                updates_median=float(ends["Convergence Iterations"].median()),
+                signatures=matrix(next(folder.glob("Signatures/*_Signatures.txt"))),
+                sem=matrix(next(folder.glob("Signatures/*SEM_Error.txt"))))
 
 
 def collect(out):
-    "The record"
-    base = out / "result" / "SBS96"
-    stat = pd.read_csv(next(base.glob("All_solutions_stat.csv")), index_col=0)
-    ranks = {}
-    for folder in sorted(base.glob("All_Solutions/SBS96_*_Signatures")):
-        k = folder.name.split("_")[1]
-        ranks[k] = dict(signatures=matrix(next(folder.glob("Signatures/*Signatures*.txt"))),
-                        sem=matrix(next(folder.glob("**/*SEM_Error*.txt"))))
+    "The record, also of a run that was stopped: the ranks that are done"
+    found = {f.name.split("_")[1]: f for f in (out / "result" / "SBS96" / "All_Solutions").glob("SBS96_*_Signatures")}
+    ranks = {k: rank(found[k]) for k in sorted(found, key=int) if list(found[k].glob("Solution_Stats/*_stats.txt"))}
     lines = (out / "result" / "JOB_METADATA.txt").read_text().splitlines()
+    took = [seconds(s) for s in lines if s.strip().startswith("Execution time:")]
+    done, clock = "".join(s for s in lines if "Normalization" in s).split("] ")[-1], out / "time.json"
     record = dict(
         name="sigprofiler", what="SigProfilerExtractor on its own example table, the bundled 21 genomes",
         command="python benchmarks/run_sigprofiler.py run OUTPUT, then collect OUTPUT", settings=SETTINGS,
         data=dict(name="wtsi", file=TABLE.name, sha256=hashlib.sha256(TABLE.read_bytes()).hexdigest()),
         versions={n: version(n) for n in ("SigProfilerExtractor", "numpy", "torch")} | dict(python=platform.python_version()),
-        measured=dict(solutions=json.loads(stat.reset_index().to_json(orient="records")),
-                      times=[s.strip() for s in lines if "Time taken" in s or "seconds" in s],
-                      **json.loads((out / "time.json").read_text()), ranks=ranks))
+        measured=dict(complete=clock.exists(), normalization=done, wall_seconds_of_each_rank=took,
+                      note="one process on a machine that did other work: its times are upper bounds",
+                      **(json.loads(clock.read_text()) if clock.exists() else {}), ranks=ranks))
     path = ROOT / "results" / "trust" / "sigprofiler.json"
     path.write_text(json.dumps(record, indent=1) + "\n")
-    print(path, path.stat().st_size)
+    print(path.name, path.stat().st_size, {k: r["stability"] for k, r in ranks.items()})
 
 
 if __name__ == "__main__":
