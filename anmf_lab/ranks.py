@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from .align import feature_error
 from .core import Data, as_data, check_choice, check_number, rng_of
 from .error_bars import Uncertainty, uncertainty
-from .implicit import Adjoint, identifiability
+from .determined import identifiability
 from .objective import Entrywise
 from .polish import in_double
 from .redraws import RESAMPLES, Resampler, generators
@@ -79,7 +79,7 @@ class RankRow:
     rank: int
     loss: float                    # objective of the best minimum
     dispersion: float = math.nan   # φ: 1 if the data scatter as the noise model says
-    verdict: str = ""              # "determined" or "flat"
+    verdict: str = ""              # "determined", "one-sided", "flat" or "undecided", near the best minimum
     null_directions: int = 0       # along which the fit does not change
     largest_error: float = math.nan   # error bar of a component, relative; NaN where not determined
     median_error: float = math.nan    # likewise
@@ -129,19 +129,17 @@ def _nearest(u: Uncertainty, fits: Fits, minima: list, beta: float) -> tuple[flo
     return out
 
 
-def _curvature(row: RankRow, obj: Entrywise, X, at: dict, fits: Fits, minima: list, noise) -> RankRow:
+def _curvature(row: RankRow, obj: Entrywise, X, at: dict, fits: Fits, minima: list, noise, given) -> RankRow:
     "What the best minimum itself says"
-    W, H = (torch.from_numpy(at[name]).to(obj.data.X) for name in ("W", "H"))
-    local = identifiability(Adjoint(obj, W, H))
-    row = replace(row, verdict="flat" if local.excess else "determined", null_directions=local.excess)
+    local = identifiability(None, X, n_seeds=0, **at, **given)
+    row = replace(row, verdict=local.verdict, null_directions=local.count)
     try: u = uncertainty(None, X, noise, **at)
     except ValueError as error: return replace(row, notes=(*row.notes, str(error)))
-    flat = u.light == "red"
-    if flat: minima = apart(fits, minima, u.dispersion)
+    if local.count or u.light == "red": minima = apart(fits, minima, u.dispersion)
     gap, distance = _nearest(u, fits, minima, obj.beta or 2.)
     row = replace(row, dispersion=u.dispersion, gap=gap, distance=distance, minima=len(minima),
                   found=minima[0][1] / len(fits.losses), notes=(*row.notes, *u.notes))
-    if flat: return replace(row, verdict="flat")
+    if u.light == "red": return row
     e = u.relative_error
     return replace(row, largest_error=float(e.max()), median_error=float(np.median(e)))
 
@@ -179,8 +177,8 @@ def chosen(
 def _remark(r: RankRow) -> str:
     "One rank in words"
     said = []
-    if r.verdict == "flat":
-        said.append(f"other components fit equally well ({r.null_directions} null directions)")
+    if r.verdict in ("flat", "one-sided"):
+        said.append(f"other components fit equally well ({r.verdict}, {r.null_directions} directions)")
     elif math.isfinite(r.largest_error):
         said.append(f"determined here, error bars up to {r.largest_error:.0%}")
     if r.distance < 2:
@@ -210,7 +208,7 @@ class RankTable:
         pairs = sorted(by_rank.items(), key=lambda item: item[0] or 0)
         said = [f"{f'rank {k}' if k else 'no rank'}: {', '.join(names)}" for k, names in pairs]
         lines = ["Chosen by: " + "; ".join(said) + "."]
-        stable_flat = [r.rank for r in self.rows if r.verdict == "flat" and r.stability >= .8]
+        stable_flat = [r.rank for r in self.rows if r.null_directions and r.stability >= .8]
         shaky = [r.rank for r in self.rows if r.verdict == "determined" and r.stability < .8]
         if stable_flat:
             lines.append(f"Stable and not determined at {stable_flat}: resampling and solving again lands "
@@ -219,7 +217,8 @@ class RankTable:
         if shaky:
             lines.append(f"Determined and not stable at {shaky}: the best minimum is unique where it is, "
                          "but its error bars are wide or noise can make another minimum the best.")
-        return "\n".join(fill(line, 100, subsequent_indent="  ") for line in [*lines, *map(_remark, self.rows)])
+        lines += map(_remark, self.rows)
+        return "\n".join(fill(line, 100, subsequent_indent="  ") for line in lines)
 
     def to_frame(self):
         "One row a rank"
@@ -238,7 +237,7 @@ class RankTable:
 def _panels(table: RankTable):
     import matplotlib.pyplot as plt
     rows = table.rows
-    k, flat = [r.rank for r in rows], [r.rank for r in rows if r.verdict == "flat"]
+    k, flat = [r.rank for r in rows], [r.rank for r in rows if r.null_directions]
     fig, axes = plt.subplots(2, 2, figsize=(7, 4.4), sharex=True, layout="constrained")
     panels = (("dispersion, hidden entries", dict(dispersion="C0", held_out="C1"), None),
               ("silhouettes", dict(stability="C0", least="C1"), .8),
@@ -277,7 +276,7 @@ def _row(obj: Entrywise, X, k: int, noise, how: dict, given: dict, seed: int) ->
     loss = obj.beta if obj.beta is not None else obj.loss
     at = dict(W=fits.W[i], H=fits.H[i], loss=loss)
     row = RankRow(k, float(fits.losses[i]), minima=len(minima), found=n / len(fits.losses))
-    row = _curvature(row, obj, X, at, fits, minima, noise)
+    row = _curvature(row, obj, X, at, fits, minima, noise, given)
     s = stability(None, X, resample=how["resample"], n_resamples=how["n_resamples"], random_state=seed,
                   n_jobs=how["n_jobs"], **at, **given)
     row = replace(row, stability=s.mean, least=s.minimum, lost=s.below(), notes=(*row.notes, *s.notes))

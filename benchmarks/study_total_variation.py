@@ -21,7 +21,6 @@ import torch
 
 import anmf_lab as al
 from anmf_lab.core import as_data
-from anmf_lab.implicit import Adjoint, identifiability
 from anmf_lab.objective import Entrywise
 from anmf_lab.redraws import Resampler, cosines, generators, in_order, matched, profiles
 from anmf_lab.resampling import replicates
@@ -49,17 +48,9 @@ CASES = {f"genomes, rank {k}": (genomes, k) for k in (2, 3, 4, 5, 6)} | {
 }
 
 
-def bands_of(X, at):
-    "Range of every component's share at the same fit, if the library can say it"
-    if not hasattr(al, "bands"):
-        return None
-    return np.round(np.asarray(al.bands(None, X, **at).shares), 4).tolist()
-
-
 def predicted(X, k, at):
     "What one solution says about every component"
-    adj = Adjoint(Entrywise(as_data(X), KL), torch.from_numpy(at["W"]), torch.from_numpy(at["H"]))
-    local = identifiability(adj)
+    local = al.identifiability(None, X, n_seeds=0, **at)
     u = al.uncertainty(None, X, **at)
     near = al.rivals(None, X, n_seeds=30, **at)
     own = profiles(at["H"])
@@ -69,9 +60,11 @@ def predicted(X, k, at):
         P = in_order(P, matched(P, own, 1))[0]
         rivals.append(dict(gap=round(r.gap, 3), distance=round(r.distance, 2), share_of_starts=round(r.share, 3),
                            cosine=np.round(np.diag(cosines(P, own)), 3).tolist()))
+    shares = np.round(np.asarray(al.bands(None, X, **at).shares), 4) if local.count else None
     return dict(dispersion=round(u.dispersion, 3), light=u.light, improved=round(near.improved, 4), rivals_light=near.light,
-                null_directions=local.excess, flat=[j in local.components for j in range(k)],
-                bars=[None if np.isnan(e) else round(float(e), 4) for e in u.relative_error], rivals=rivals, bands=bands_of(X, at))
+                verdict=local.verdict, null_directions=local.count, flat=[j in local.components for j in range(k)],
+                bars=[None if np.isnan(e) else round(float(e), 4) for e in u.relative_error], rivals=rivals,
+                bands_of_shares=None if shares is None else shares.tolist())
 
 
 def verdicts(p, k):
@@ -95,14 +88,16 @@ def refits(X, at, kind, n, starts):
                 cpu_seconds=round(time.process_time() - began, 1))
 
 
-def study(case, kinds, n, starts, found):
-    "One case; what `found` holds already is kept"
+def study(case, kinds, n, starts, found, again):
+    "One case; refits that `found` holds are kept"
     load, k = CASES[case]
     X = load()
     obj = Entrywise(as_data(X), KL)
     top = replicates(obj, Resampler(obj.data, "seeds"), generators(0, 1), k, n_init=60)
     at = dict(W=top.W[0], H=top.H[0], loss=KL)
-    found = found or dict(case=case, shape=list(X.shape), rank=k, **predicted(X, k, at), cold={})
+    if not found or again:
+        old = found or dict(cold={})
+        found = dict(case=case, shape=list(X.shape), rank=k, **predicted(X, k, at), cold=old["cold"])
     for kind in kinds:
         if kind not in found["cold"]:
             found["cold"][kind] = refits(X, at, kind, n, starts)
@@ -124,6 +119,7 @@ def main(argv=None):
     p.add_argument("--list", action="store_true")
     p.add_argument("--replicates", type=int, default=100)
     p.add_argument("--starts", type=int, default=20)
+    p.add_argument("--again", action="store_true", help="predict again for the cases on file; refits are kept")
     p.add_argument("--kinds", nargs="+", default=["parametric", "multinomial"])
     p.add_argument("--out", type=Path, default=Path("results/trust/total_variation.json"))
     a = p.parse_args(argv)
@@ -133,9 +129,9 @@ def main(argv=None):
     torch.set_num_threads(1)
     done = {d["case"]: d for d in json.loads(a.out.read_text())["measured"]} if a.out.exists() else {}
     for case in a.cases or CASES:
-        if set(a.kinds) <= set(done.get(case, {}).get("cold", {})):
+        if not a.again and set(a.kinds) <= set(done.get(case, {}).get("cold", {})):
             continue
-        done[case] = study(case, a.kinds, a.replicates, a.starts, done.get(case))
+        done[case] = study(case, a.kinds, a.replicates, a.starts, done.get(case), a.again)
         print(json.dumps(judged(done[case])), flush=True)
         save(a, done)
     save(a, done)
