@@ -4,7 +4,7 @@
 
 # %% ../nbs/35_uncertainty.ipynb #89067e28
 from __future__ import annotations
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 import math
 import numpy as np
@@ -12,23 +12,23 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import norm
 from torch import Tensor
-from .align import feature_error
-from .core import Data, as_data, check_choice, check_number, give_back
-from .divergence import beta_of
-from .polish import kkt_residual, polish
+from .core import as_data, check_choice, check_number, give_back
+from .drawing import draw_components
+from .implicit import Solved, solution
+from .objective import Beta, NegativeBinomial
 from .reduced import Local, Reduced, Sketch, at_zeros, code_variances, component_variances
 from .reduced import entry_gradients, influence, localised, sandwich, spread
 
 # %% auto #0
-__all__ = ['NOISES', 'GREEN', 'AMBER', 'LARGE', 'unit_variance', 'measured_dispersion', 'light_of', 'cosine_law', 'Uncertainty',
-           'reduce', 'uncertainty']
+__all__ = ['NOISES', 'GREEN', 'AMBER', 'LARGE', 'unit_variance', 'binomial_size', 'measured_dispersion', 'light_of', 'cosine_law',
+           'Uncertainty', 'reduce', 'uncertainty']
 
 # %% ../nbs/35_uncertainty.ipynb #14f014fe
-NOISES = ("poisson", "gaussian", "multinomial")
+NOISES = ("poisson", "gaussian", "multinomial", "negative-binomial")
 
 
 def unit_variance(
-    noise,            # "poisson", "gaussian", "multinomial", or weights 1/sigma^2, (n, f)
+    noise,            # one of `NOISES`, or weights 1/sigma^2, (n, f)
     at: Local,        # the solved factorization
 ) -> Tensor:          # V, (n, f); infinite where nothing was observed
     "Variance of every entry for dispersion 1"
@@ -44,7 +44,18 @@ def unit_variance(
         return 1 / w
     check_choice(noise, "noise", NOISES)
     V = torch.ones_like(at.X) if noise == "gaussian" else at.Y
+    if noise == "negative-binomial": V = V + V * V / binomial_size(at)
     return V if at.M is None else V / at.M
+
+
+def binomial_size(
+    at: Local,        # the solved factorization
+) -> float:           # r; inf: no more than Poisson's
+    "r of the variance y + y^2/r: the loss's own, or by moments"
+    if isinstance(at.loss, NegativeBinomial): return at.loss.r
+    M = torch.ones_like(at.X) if at.M is None else at.M
+    excess = float((M * ((at.X - at.Y).square() - at.Y)).sum())
+    return float((M * at.Y.square()).sum()) / excess if excess > 0 else math.inf
 
 
 def measured_dispersion(
@@ -111,7 +122,7 @@ class Uncertainty:
     _own: float = field(repr=False)       # c of `_own_unit`
     _like: tuple = field(repr=False)      # kind and dtype that the caller works with
     _reference: Tensor | None = field(repr=False)
-    _problem: tuple = field(repr=False)   # data, beta, l1, l2
+    _sol: Solved = field(repr=False)      # what was solved
 
     @property
     def _fixed(self) -> bool: return self.noise == "multinomial"
@@ -204,7 +215,8 @@ class Uncertainty:
 
     def plot(self, level: float = .95):
         "Components as bars, with their intervals; returns the figure"
-        return _bars(self, level)
+        values, low, high = (torch.as_tensor(A).cpu().numpy() for A in (self.components, *self.interval(level)))
+        return draw_components(values, low, high, [f"{j}  ±{e:.0%}" for j, e in enumerate(self.relative_error)])
 
     def __repr__(self) -> str:
         k, f = self.components.shape
@@ -215,19 +227,6 @@ class Uncertainty:
                 f"{self.noise} noise, dispersion {self.dispersion:.3g})")
 
 # %% ../nbs/35_uncertainty.ipynb #c6a4959b
-def _bars(u: Uncertainty, level: float):
-    import matplotlib.pyplot as plt
-    k, f = u.components.shape
-    low, high = (torch.as_tensor(A).cpu().numpy() for A in u.interval(level))
-    fig, axes = plt.subplots(k, 1, figsize=(7, 1.1 * k + .5), sharex=True, squeeze=False)
-    for j, ax in enumerate(axes[:, 0]):
-        ax.bar(np.arange(f), torch.as_tensor(u.components[j]).cpu().numpy(), color="#9fc3c7", width=.8)
-        ax.vlines(np.arange(f), low[j], high[j], color="#22303c", lw=1)
-        ax.set_ylabel(f"{j}  ±{u.relative_error[j]:.0%}", rotation=0, ha="right", va="center")
-        ax.spines[["top", "right"]].set_visible(False)
-    return fig
-
-
 def _code_sandwich(red: Reduced, V: Tensor, fixed: bool) -> Tensor: # (n, k)
     "Variances of the codes by eq. (influence), a block of entries at a time"
     at = red.at
@@ -268,27 +267,15 @@ def _order(H: Tensor, R: Tensor) -> Tensor: # (k,): the component that belongs t
     return torch.from_numpy(linear_sum_assignment(-likeness.numpy())[1])
 
 # %% ../nbs/35_uncertainty.ipynb #5ddc8e86
-def _solution(model, X, W, H, loss) -> tuple: # (Data, W, H, beta, l1, l2, names, notes, kkt)
-    "The factorization to speak of, solved: the model's, or the caller's W and H"
-    data, notes = X if isinstance(X, Data) else as_data(X), []
-    if model is not None:
-        loss = getattr(model, "loss", "frobenius")
-        W, H = model.transform(X), model.components_
-    elif W is None or H is None:
-        raise ValueError("without a model, uncertainty needs the factors: W=..., H=..., and loss=....")
-    beta = beta_of(loss or "frobenius")
-    l1, l2 = getattr(model, "penalties_", (0., 0.))
-    own = lambda T: T.double() if isinstance(T, Tensor) else torch.from_numpy(np.array(T, dtype=float))
-    W, H = own(W), own(H)
-    before = kkt_residual(data, W, H, beta, l1=l1, l2=l2)
-    end = polish(data, W, H, beta, l1=l1, l2=l2)
-    if before > 1e-6:
-        moved = feature_error(end.state[0], end.state[1], W, H)
-        notes.append(f"the factors were not solved (KKT residual {before:.0e}): solved to "
-                     f"{end.residuals[-1]:.0e}, which moved them by {moved:.1%}")
+def _read(model, X, **how) -> tuple[Solved, list[str], np.ndarray]:
+    "The factorization to speak of, solved, what to say about that, and the names of the features"
+    sol = model if isinstance(model, Solved) else solution(model, X, **how)
+    notes = list(sol.notes)
+    if sol.moved > 1e-5:
+        notes.insert(0, f"the factors were not solved: solving them to a KKT residual of {sol.kkt:.0e} "
+                        f"moved them by {sol.moved:.1%}")
     names = getattr(X, "columns", getattr(model, "feature_names_in_", None))
-    names = np.arange(data.f) if names is None else np.asarray(names, dtype=object)
-    return data, *end.state, beta, l1, l2, names, notes, float(end.residuals[-1])
+    return sol, notes, np.arange(sol.H.shape[1]) if names is None else np.asarray(names, dtype=object)
 
 # %% ../nbs/35_uncertainty.ipynb #17455b0e
 def _own_unit(at: Local, V: Tensor) -> float: # 0: no
@@ -333,30 +320,42 @@ def _remarks(at: Local, noise: str, phi: float, light: str) -> list[str]:
         notes.append("the curvature is small: check the error bars by refits (al.stability)")
     if light == "red":
         notes.append("not determined: al.bands says how far the components may go at the same fit")
+    if not isinstance(at.loss, (Beta, NegativeBinomial)):
+        notes.append("the loss is not that of a noise: error bars by the sandwich, and entries that the loss "
+                     "forgives count in the dispersion")
     if at.l1 or at.l2:
         notes.append("a penalty biases the components: the error bars are about noise only")
     return notes
 
 # %% ../nbs/35_uncertainty.ipynb #e42f2163
+def _dtype(X) -> torch.dtype:
+    "What the caller works with"
+    X = getattr(X, "X", X)
+    if not isinstance(X, Tensor): X = as_data(X).X
+    return X.dtype if X.dtype == torch.float32 else torch.float64
+
+
 def uncertainty(model, X, noise="poisson", *, reference=None, dispersion=None,
-                W=None, H=None, loss=None) -> Uncertainty:
+                mask=None, weights=None, W=None, H=None, loss=None) -> Uncertainty:
     """
     Standard errors of every entry of a factorization, from its curvature.
 
     Parameters
     ----------
-    model : estimator or None
-        The fitted model; None: the factors are given by `W`, `H` and `loss`.
+    model : estimator, Solved or None
+        Any model with an objective that is summed over entries; None: `W`, `H` and `loss` are given.
         Factors that are not solved are solved first, and a note says how far they moved.
     X : (n, f) array
         The data that it was fitted to. NaN = missing.
-    noise : {"poisson", "gaussian", "multinomial"} or (n, f) array, default="poisson"
+    noise : {"poisson", "gaussian", "multinomial", "negative-binomial"} or (n, f) array, default="poisson"
         The noise of the data, up to a factor that is measured.
-        Counts; equal variance; counts with given totals; or weights 1/sigma^2.
+        Counts; equal variance; counts with given totals; scattered counts; or weights 1/sigma^2.
     reference : (k, f) array, default=None
         Known profiles; components are put in their order, and `cosine()` compares with them.
     dispersion : float > 0, default=None
         The factor on the variance; None measures it.
+    mask, weights : (n, f) array, default=None
+        What is observed; how much an entry counts.
     W, H, loss : default=None
         Factors (n, k), (k, f) of another program and the loss that they minimise.
 
@@ -370,7 +369,7 @@ def uncertainty(model, X, noise="poisson", *, reference=None, dispersion=None,
     ------
     ValueError
         Fewer observations than free entries, a zero component, a noise model or a reference
-        that does not fit the data.
+        that does not fit the data, an objective that couples the entries.
 
     References
     ----------
@@ -378,23 +377,23 @@ def uncertainty(model, X, noise="poisson", *, reference=None, dispersion=None,
     """
     if dispersion is not None: check_number(dispersion, "dispersion", low=0, low_open=True)
     if isinstance(noise, str): check_choice(noise, "noise", NOISES)
-    data, W, H, beta, l1, l2, names, notes, kkt = _solution(model, X, W, H, loss)
-    R = None if reference is None else _profiles(reference, names, len(H))
+    sol, notes, names = _read(model, X, mask=mask, weights=weights, W=W, H=H, loss=loss)
+    R = None if reference is None else _profiles(reference, names, len(sol.H))
     if R is not None:
-        order = _order(H, R)
-        W, H = W[:, order], H[order]
-    at = localised(data, W, H, beta, l1=l1, l2=l2)
+        order = _order(sol.H, R)
+        sol = replace(sol, W=sol.W[:, order], H=sol.H[order])
+    at = localised(sol.objective, *sol.factors)
     V = unit_variance(noise, at)
     phi = measured_dispersion(at, V, noise) if dispersion is None else float(dispersion)
-    red = reduce(at, own=bool(_own_unit(at, V)))
+    own = _own_unit(at, V)
+    red = reduce(at, own=bool(own))
     light = light_of(red.eigenvalue, red.regular)
     name = noise if isinstance(noise, str) else "weighted"
-    own = _own_unit(at, V)
     v = torch.full_like(at.H, torch.nan)
-    if light != "red":
-        v = _variances(red, V, own, name == "multinomial")
-    give = lambda T: give_back(T.to(data.dtype), data.kind)
-    notes = (*notes, *_remarks(at, name, phi, light))
+    if light != "red": v = _variances(red, V, own, name == "multinomial")
+    like = sol.objective.data.kind, _dtype(X)
+    give = lambda T: give_back(T.to(like[1]), like[0])
+    notes += _remarks(at, name, phi, light)
     return Uncertainty(give(at.H / at.size[:, None]), give((phi * v).sqrt()), give(at.W * at.size),
-                       phi, light, red.eigenvalue, name, notes, names, kkt,
-                       red, V, own, (data.kind, data.dtype), R, (data, beta, l1, l2))
+                       phi, light, red.eigenvalue, name, tuple(notes), names, sol.kkt,
+                       red, V, own, like, R, sol)

@@ -4,7 +4,7 @@
 
 # %% ../nbs/32_reduced.ipynb #3af1abed
 from __future__ import annotations
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 import math
 import numpy as np
@@ -12,9 +12,9 @@ import torch
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 from .core import Data
-from .divergence import cross, curvature, slope
 from .implicit import HELD
-from .polish import Pair
+from .objective import Entrywise, Loss
+from .polish import Pair, problem_of
 
 # %% auto #0
 __all__ = ['Local', 'localised', 'Reduced', 'component_variances', 'code_variances', 'Sketch', 'influence', 'entry_gradients',
@@ -33,6 +33,7 @@ class Local:
     Q: Tensor              # how the slope falls with the data, (n, f)
     free: Pair             # which entries are positive
     scale_free: bool       # rows of H sum to one; False: a penalty fixed the scale
+    loss: Loss             # of an entry
     l1: float = 0.         # weight of the sum of both factors
     l2: float = 0.         # weight of half their squares
 
@@ -57,30 +58,29 @@ def _held_out(T: Tensor, dim: int) -> Tensor: # boolean: the free entries
 
 
 def localised(
-    data: Data,         # the problem
+    problem,            # an `Entrywise` objective, or `Data` for a β-divergence
     W: Tensor,          # solved codes, (n, k)
     H: Tensor,          # solved components, (k, f)
-    beta: float = 2.,   # β of the loss
-    *,
-    l1: float = 0.,     # weight of the sum of both factors
-    l2: float = 0.,     # weight of half their squares
+    beta: float = 2.,   # β, where `problem` is data
+    **penalties,        # `l1`, `l2`, likewise
 ) -> Local:
     "The solution in our scale, with the derivatives of eq. (entrywise)"
-    X, M = data.X.to_dense().double(), None if data.mask is None else data.mask.double()
-    W, H = W.double(), H.double()
-    scale_free = not (l1 or l2)
-    size = H.sum(1)
+    obj = problem_of(problem, beta, **penalties)
+    if not isinstance(obj, Entrywise):
+        raise ValueError(f"{type(obj).__name__} couples the entries of the data: error bars from the curvature need a "
+                         "loss that is summed over the entries. Resample instead: al.stability(...).")
+    data = Data(obj.data.X.to_dense().double(), None if obj.data.mask is None else obj.data.mask.double())
+    obj, W, H, size = replace(obj, data=data), W.double(), H.double(), H.double().sum(1)
     if bool((size <= 0).any() or (W.sum(0) <= 0).any()):
         raise ValueError("a component is zero, so nothing can be said about it: "
                          "lower n_components, or fit from another start.")
-    if scale_free: W, H = W * size, H / size[:, None]
+    if obj.scale_free: W, H = W * size, H / size[:, None]
     free = _held_out(W, 0), _held_out(H, 1)
     W, H = W * free[0], H * free[1]
-    Y = (W @ H).clamp(min=1e-12 * data.level)
-    weigh = lambda T: T if M is None else T * M
-    D, R = weigh(curvature(X, Y, beta)), weigh(slope(X, Y, beta))
-    Q = weigh(-cross(X, Y, beta))
-    return Local(X, M, W, H, D, R, Q, free, scale_free, l1, l2)
+    X, Y = obj._seen((W @ H).clamp(min=1e-12 * data.level))
+    D, R = obj._weigh(obj.loss.curvature(X, Y)), obj._weigh(obj.loss.slope(X, Y))
+    Q = obj._weigh(-obj.loss.cross(X, Y))
+    return Local(data.X, data.mask, W, H, D, R, Q, free, obj.scale_free, obj.loss, obj.l1, obj.l2)
 
 # %% ../nbs/32_reduced.ipynb #bf161553
 def _whitened(

@@ -14,43 +14,28 @@ from .core import Data, check_number, rng_of
 from .divergence import power
 from .error_bars import Uncertainty, uncertainty
 from .implicit import Solved
-from .polish import in_double, polish
+from .objective import Entrywise
+from .polish import polish
 from .reduced import spread
-from .solvers import hals_step, mu_step, start
+from .solve import solve_seeds
 
 # %% auto #0
-__all__ = ['gap_slope', 'solved_starts', 'Rival', 'Rivals', 'gap_sd', 'rivals', 'Flip', 'flips']
+__all__ = ['gap_slope', 'Rival', 'Rivals', 'gap_sd', 'rivals', 'Flip', 'flips']
 
 # %% ../nbs/36_rivals.ipynb #8b303bb3
 def gap_slope(
+    obj: Entrywise,   # the objective
     YA: Tensor,       # reconstruction at the best minimum
     YB: Tensor,       # at the rival
-    beta: float,      # β of the loss
 ) -> Tensor:          # like both
     "How the gap F_B - F_A changes with every entry of the data, eq. (gap)"
-    least = 1e-12 * float(YA.mean())
+    least, beta = 1e-12 * float(YA.mean()), obj.beta
     YA, YB = YA.clamp(min=least), YB.clamp(min=least)
-    if beta == 1: return torch.log(YA / YB)
-    return (power(YA, beta - 1) - power(YB, beta - 1)) / (beta - 1)
-
-# %% ../nbs/36_rivals.ipynb #25fb1ba8
-def solved_starts(
-    data,             # the problem
-    k: int,           # rank
-    beta: float,      # β of the loss
-    n_seeds: int,     # how many starts
-    rng,              # from `rng_of`
-    *,
-    l1: float = 0.,   # weight of the sum of both factors
-    l2: float = 0.,   # weight of half their squares
-) -> list:            # (objective, W, H), ascending
-    "Random starts, each solved; those that do not arrive are left out"
-    Ws, Hs = start(data, k, init="random", rng=rng, n_init=n_seeds)
-    for _ in range(200):
-        step = hals_step if beta == 2 else lambda d, s, **p: mu_step(d, s, beta, **p)
-        Ws, Hs = step(data, (Ws, Hs), l1=l1, l2=l2)
-    runs = [polish(data, W, H, beta, l1=l1, l2=l2, tol=1e-8) for W, H in zip(Ws, Hs, strict=True)]
-    return sorted(((r.loss, *r.state) for r in runs if r.residuals[-1] < 1e-5), key=lambda r: r[0])
+    if beta is None:
+        gap = lambda X: (obj.loss.value(X, YB) - obj.loss.value(X, YA)).sum()
+        return obj._weigh(torch.func.grad(gap)(obj.data.X))
+    if beta == 1: return obj._weigh(torch.log(YA / YB))
+    return obj._weigh((power(YA, beta - 1) - power(YB, beta - 1)) / (beta - 1))
 
 # %% ../nbs/36_rivals.ipynb #a851e717
 @dataclass(frozen=True, eq=False)
@@ -142,10 +127,9 @@ def gap_sd(
     u: Uncertainty,   # whose noise
     YA: Tensor,       # reconstruction at the best minimum
     YB: Tensor,       # at the rival
-    beta: float,      # β of the loss
 ) -> float:           # in the loss's unit
     "Standard deviation of the gap, eq. (gapsd)"
-    moves = gap_slope(YA, YB, beta)[None]
+    moves = gap_slope(u._sol.objective, YA, YB)[None]   # type: ignore[arg-type]
     return (u.dispersion * float(spread(moves, u._V, u._fixed))) ** .5
 
 
@@ -156,22 +140,23 @@ def _noisy(Y: Tensor, u: Uncertainty, n: int, rng):
         if u.noise in ("poisson", "multinomial"):
             yield phi * torch.from_numpy(rng.poisson((Y / phi).cpu().numpy()).astype(float)).to(Y)
         else:
-            yield (Y + sd * torch.from_numpy(rng.standard_normal(tuple(Y.shape))).to(Y)).clamp(min=0)
+            drawn = torch.from_numpy(rng.standard_normal(tuple(Y.shape))).to(Y)
+            yield (Y + torch.where(sd.isfinite(), sd, 0.) * drawn).clamp(min=0)
 
 
-def _flips(data: Data, pair: tuple[_Minimum, _Minimum], beta: float, draws, **pen) -> float:
+def _flips(obj, pair: tuple[_Minimum, _Minimum], draws) -> float:
     "Share of noisy data sets in which the second minimum wins, both solved again"
     wins = []
     for Z in draws:
-        noisy = Data(Z, data.mask, data.kind)
-        a, b = (polish(noisy, m.W + 1e-6 * m.W.mean(), m.H + 1e-6 * m.H.mean(), beta,
-                       tol=1e-7, **pen).loss for m in pair)
+        noisy = obj.at(Data(Z, obj.data.mask))
+        a, b = (polish(noisy, m.W + 1e-6 * m.W.mean(), m.H + 1e-6 * m.H.mean(), tol=1e-7).loss
+                for m in pair)
         wins.append(b < a - 1e-9 * abs(a))
     return sum(wins) / len(wins)
 
 # %% ../nbs/36_rivals.ipynb #b34cde9d
 def rivals(model, X, noise="poisson", *, n_seeds=20, refits=0, same=.05, random_state=0,
-           dispersion=None, W=None, H=None, loss=None) -> Rivals:
+           dispersion=None, mask=None, weights=None, W=None, H=None, loss=None) -> Rivals:
     """
     Minima near the best one, and whether noise alone could exchange them.
 
@@ -181,7 +166,7 @@ def rivals(model, X, noise="poisson", *, n_seeds=20, refits=0, same=.05, random_
         The fitted model, whose minimum takes part; None: `W`, `H` and `loss` are given.
     X : (n, f) array
         The data that it was fitted to.
-    noise : {"poisson", "gaussian", "multinomial"} or (n, f) array, default="poisson"
+    noise : str or (n, f) array, default="poisson"
         The noise, as in `uncertainty`.
     n_seeds : int, default=20
         Random starts, each solved.
@@ -193,6 +178,8 @@ def rivals(model, X, noise="poisson", *, n_seeds=20, refits=0, same=.05, random_
         Seed of the starts and of the noise.
     dispersion : float > 0, default=None
         The factor on the variance; None measures it.
+    mask, weights : (n, f) array, default=None
+        What is observed; how much an entry counts.
     W, H, loss : default=None
         Factors of another program and the loss that they minimise.
 
@@ -204,23 +191,23 @@ def rivals(model, X, noise="poisson", *, n_seeds=20, refits=0, same=.05, random_
     check_number(n_seeds, "n_seeds", low=1, integer=True)
     check_number(refits, "refits", low=0, integer=True)
     check_number(same, "same", low=0, low_open=True)
-    u, rng = uncertainty(model, X, noise, dispersion=dispersion, W=W, H=H, loss=loss), rng_of(random_state)
-    problem = u._problem
-    data, beta, pen = in_double(problem[0]), problem[1], dict(l1=problem[2], l2=problem[3])
-    at, unit = u._red.at, u.dispersion * (u._own or 1 / u.dispersion)
-    runs = solved_starts(data, len(at.H), beta, n_seeds, rng, **pen)
-    own = polish(data, at.W, at.H, beta, **pen)
-    best, *others = _distinct([(own.loss, *own.state)], runs, same)
+    u = uncertainty(model, X, noise, dispersion=dispersion, mask=mask, weights=weights, W=W, H=H, loss=loss)
+    obj, rng, k = u._sol.objective, rng_of(random_state), len(u._sol.H)
+    unit = u.dispersion * (u._own or 1 / u.dispersion)
+    seeds = solve_seeds(obj, k, n_seeds, rng=rng)
+    runs = [(s.loss, *s.factors) for s in seeds if s.residual < 1e-5]
+    own = float(obj.value(*u._sol.factors))
+    best, *others = _distinct([(own, *u._sol.factors)], runs, same)
     found = []
     for m in others:
         draws = _noisy(best.W @ best.H, u, refits, rng)
-        flips = _flips(data, (best, m), beta, draws, **pen) if refits else None
+        chance = _flips(obj, (best, m), draws) if refits else None
         fe = feature_error(m.W, m.H, best.W, best.H)
-        sd = gap_sd(u, best.W @ best.H, m.W @ m.H, beta)
+        sd = gap_sd(u, best.W @ best.H, m.W @ m.H)
         found.append(Rival((m.loss - best.loss) / unit, sd / unit, fe, m.count / max(len(runs), 1),
-                           flips, m.W, m.H))
+                           chance, m.W, m.H))
     return Rivals(best.loss, best.count / max(len(runs), 1), len(runs), tuple(found),
-                  (own.loss - best.loss) / unit, u)
+                  (own - best.loss) / unit, u)
 
 # %% ../nbs/36_rivals.ipynb #e3641eab
 @dataclass(frozen=True)
@@ -234,10 +221,9 @@ class Flip:
 
 
 def _expected(obj, sol: Solved, end, own: float) -> float:
-    "Gap over its slope, eq. (gap), relative to the data; NaN where it is no β-divergence"
-    if getattr(obj, "beta", None) is None: return math.nan
-    M = 1. if obj.data.mask is None else obj.data.mask
-    slope = M * gap_slope(sol.W @ sol.H, end.state[0] @ end.state[1], obj.beta)
+    "Gap over its slope, eq. (gap), relative to the data; NaN where the entries are coupled"
+    if not isinstance(obj, Entrywise): return math.nan
+    slope = gap_slope(obj, sol.W @ sol.H, end.state[0] @ end.state[1])
     return max(end.loss - own, 0.) / float(slope.norm().clamp(min=1e-300)) / obj.data.sq**.5
 
 

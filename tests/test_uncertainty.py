@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import anmf_lab as al
+import anmf_lab.objective
 from anmf_lab.core import as_data
 from anmf_lab.error_bars import light_of
 from anmf_lab.polish import polish
@@ -186,7 +187,7 @@ def test_bad_input(genomes):
         ("reference must hold", dict(reference=np.ones((4, 96)))),
         ("reference must be finite", dict(reference=np.zeros((5, 96)))),
         ("component is zero", dict(H=factors["H"] * np.array([[1], [1], [0], [1], [1]]))),
-        ("needs the factors", dict(W=None)),
+        ("components H are needed", dict(H=None)),
         ("Negative values", dict(X=-X)),
     ):
         with pytest.raises(ValueError, match=match):
@@ -195,6 +196,24 @@ def test_bad_input(genomes):
         small = np.random.default_rng(0).random((3, 3)) + 1
         al.uncertainty(al.NMF(2, loss=KL, max_iter=50, tol=0).fit(small), small)
     assert any("not whole" in n for n in al.uncertainty(None, X / 7, **solved(X / 7, factors["W"] / 7, factors["H"])).notes)
+
+
+def test_any_loss_that_is_summed_over_entries():
+    "A negative binomial with its own noise, an adversary with a price, weights; a shared budget couples the entries"
+    W, H = planted()
+    rng = np.random.default_rng(0)
+    X = rng.poisson(W @ H * rng.gamma(5., 1 / 5, (40, 20))).astype(float)
+    loss = al.objective.NegativeBinomial(5.)
+    fit = al.factorize(al.Objective(X, loss), 3, W=torch.from_numpy(W + 1.), H=torch.from_numpy(H + .001)).state
+    u = al.uncertainty(None, X, "negative-binomial", W=fit[0], H=fit[1], loss=loss)
+    assert u.light == "green" and .7 < u.dispersion < 1.4 and u._own == pytest.approx(1)
+    w = rng.uniform(.5, 2, X.shape)
+    start = dict(W=W, H=H, loss="frobenius")
+    one, two = (al.uncertainty(None, X, "gaussian", weights=w * c, **start) for c in (1., 4.))
+    np.testing.assert_allclose(two.components_stderr, one.components_stderr, rtol=1e-4, atol=1e-7)
+    assert two.dispersion == pytest.approx(4 * one.dispersion, rel=1e-6)
+    with pytest.raises(ValueError, match="couples the entries"):
+        al.uncertainty(al.ATNMF(2, eps=20., random_state=0, max_iter=50, tol=0).fit(X[:12, :8]), X[:12, :8])
 
 
 def test_light():
