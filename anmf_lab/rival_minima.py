@@ -127,6 +127,7 @@ def gap_sd(
     u: Uncertainty,   # whose noise
     YA: Tensor,       # reconstruction at the best minimum
     YB: Tensor,       # at the rival
+    beta: float | None = None,   # no longer needed: the objective knows
 ) -> float:           # in the loss's unit
     "Standard deviation of the gap, eq. (gapsd)"
     moves = gap_slope(u._sol.objective, YA, YB)[None]   # type: ignore[arg-type]
