@@ -215,8 +215,9 @@ class Uncertainty:
 
     def plot(self, level: float = .95):
         "Components as bars, with their intervals; returns the figure"
-        values, low, high = (torch.as_tensor(A).cpu().numpy() for A in (self.components, *self.interval(level)))
-        return draw_components(values, low, high, [f"{j}  ±{e:.0%}" for j, e in enumerate(self.relative_error)])
+        values, low, high = (np.asarray(A) for A in (self.components, *self.interval(level)))
+        labels = [f"{j}  ±{e:.0%}" for j, e in enumerate(self.relative_error)]
+        return draw_components(values, low, high, labels)
 
     def __repr__(self) -> str:
         k, f = self.components.shape
@@ -272,10 +273,10 @@ def _read(model, X, **how) -> tuple[Solved, list[str], np.ndarray]:
     sol = model if isinstance(model, Solved) else solution(model, X, **how)
     notes = list(sol.notes)
     if sol.moved > 1e-5:
-        notes.insert(0, f"the factors were not solved: solving them to a KKT residual of {sol.kkt:.0e} "
-                        f"moved them by {sol.moved:.1%}")
+        notes.insert(0, f"the factors were not solved: solving moved them by {sol.moved:.1%}")
     names = getattr(X, "columns", getattr(model, "feature_names_in_", None))
-    return sol, notes, np.arange(sol.H.shape[1]) if names is None else np.asarray(names, dtype=object)
+    if names is None: return sol, notes, np.arange(sol.H.shape[1])
+    return sol, notes, np.asarray(names, dtype=object)
 
 # %% ../nbs/35_uncertainty.ipynb #17455b0e
 def _own_unit(at: Local, V: Tensor) -> float: # 0: no
@@ -321,8 +322,8 @@ def _remarks(at: Local, noise: str, phi: float, light: str) -> list[str]:
     if light == "red":
         notes.append("not determined: al.bands says how far the components may go at the same fit")
     if not isinstance(at.loss, (Beta, NegativeBinomial)):
-        notes.append("the loss is not that of a noise: error bars by the sandwich, and entries that the loss "
-                     "forgives count in the dispersion")
+        notes.append("the loss is not that of a noise: error bars by the sandwich, "
+                     "and entries that it forgives count in the dispersion")
     if at.l1 or at.l2:
         notes.append("a penalty biases the components: the error bars are about noise only")
     return notes
@@ -343,11 +344,11 @@ def uncertainty(model, X, noise="poisson", *, reference=None, dispersion=None,
     Parameters
     ----------
     model : estimator, Solved or None
-        Any model with an objective that is summed over entries; None: `W`, `H` and `loss` are given.
+        Any model whose objective is summed over entries; None: `W`, `H`, `loss` are given.
         Factors that are not solved are solved first, and a note says how far they moved.
     X : (n, f) array
         The data that it was fitted to. NaN = missing.
-    noise : {"poisson", "gaussian", "multinomial", "negative-binomial"} or (n, f) array, default="poisson"
+    noise : one of `NOISES` or (n, f) array, default="poisson"
         The noise of the data, up to a factor that is measured.
         Counts; equal variance; counts with given totals; scattered counts; or weights 1/sigma^2.
     reference : (k, f) array, default=None

@@ -67,8 +67,8 @@ def localised(
     "The solution in our scale, with the derivatives of eq. (entrywise)"
     obj = problem_of(problem, beta, **penalties)
     if not isinstance(obj, Entrywise):
-        raise ValueError(f"{type(obj).__name__} couples the entries of the data: error bars from the curvature need a "
-                         "loss that is summed over the entries. Resample instead: al.stability(...).")
+        raise ValueError(f"{type(obj).__name__} couples the entries of the data: error bars need a loss "
+                         "summed over the entries. Resample instead: al.stability(...).")
     data = Data(obj.data.X.to_dense().double(), None if obj.data.mask is None else obj.data.mask.double())
     obj, W, H, size = replace(obj, data=data), W.double(), H.double(), H.double().sum(1)
     if bool((size <= 0).any() or (W.sum(0) <= 0).any()):
