@@ -6,49 +6,75 @@
 from __future__ import annotations
 import argparse
 import os
+import re
 import sys
+from collections.abc import Callable
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import find_spec
-from types import ModuleType
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 # %% auto #0
-__all__ = ['COMMANDS', 'Command', 'build_parser', 'main']
+__all__ = ['COMMANDS', 'Command', 'Parser', 'build_parser', 'main']
 
 # %% ../nbs/59_cli.ipynb #7d461310
 class Command(NamedTuple):
     "One entry of `anmf-lab --help`"
-    module: str   # where `cli_arguments` and `cli_run` are
-    about: str    # one line of help
+    module: str        # where `{part}_arguments` and `{part}_run` are
+    about: str         # one line of help
+    part: str = "cli"
 
 
 COMMANDS = {
-    "demo": Command("anmf_lab.demo", "a first run on real data: fit, polish, compare eight seeds"),
-    "audit": Command("anmf_lab.audit", "can the features of your data be trusted?"),
+    "audit": Command("anmf_lab.commands", "can the features of your data be trusted?", "audit"),
+    "fit": Command("anmf_lab.commands", "solve a factorization and write it as csv", "fit"),
+    "demo": Command("anmf_lab.demo", "a first run on real data: two audits and their report"),
     "reproduce": Command("anmf_lab.reproduce", "the papers' numbers: claimed beside measured"),
+    "arena": Command("anmf_lab.arena", "every model against every attack"),
+    "datasets": Command("anmf_lab.commands", "data that come with it or that it fetches", "datasets"),
 }
 
 # %% ../nbs/59_cli.ipynb #afd457e8
+class Parser(argparse.ArgumentParser):
+    "Says what may have been meant"
+    def options(self) -> list[str]:
+        "Every option and command that this parser and its commands know"
+        known: list[str] = []
+        for action in self._actions:
+            known += action.option_strings
+            if isinstance(action.choices, dict):
+                known += [*action.choices, *(o for sub in action.choices.values() for o in sub.options())]
+        return known
+
+    def error(self, message: str) -> NoReturn:
+        "The usage, the mistake, and the nearest word that exists; exit code 2"
+        wrong = re.search(r"(?:unrecognized arguments: |invalid choice: ')([\w=-]+)", message)
+        near = get_close_matches(wrong[1].split("=")[0], self.options(), 1) if wrong else []
+        if near: message += f". Did you mean {near[0]}?"
+        super().error(message)
+
+
 def build_parser(
     name: str = "",                         # the command that was asked for; only its module is loaded
     commands: dict[str, Command] | None = None,  # default: `COMMANDS`
-) -> tuple[argparse.ArgumentParser, ModuleType | None]:  # (parser, module of the command)
+) -> tuple[argparse.ArgumentParser, Callable | None]:  # (parser, what runs the command)
     "The parser of `anmf-lab`, with the arguments of one command"
     from anmf_lab import __version__
     about = "The laboratory for adversarial nonnegative matrix factorization."
-    parser = argparse.ArgumentParser("anmf-lab", description=about)
+    parser = Parser("anmf-lab", description=about, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"anmf-lab {__version__}")
     parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
     subs = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    module = None
+    run = None
     for key, command in (COMMANDS if commands is None else commands).items():
         if find_spec(command.module) is None: continue
         about = command.about[0].upper() + command.about[1:] + "."
-        sub = subs.add_parser(key, help=command.about, description=about)
+        sub = subs.add_parser(key, help=command.about, description=about, allow_abbrev=False)
         if key == name:
             module = import_module(command.module)
-            module.cli_arguments(sub)
-    return parser, module
+            run = getattr(module, f"{command.part}_run")
+            getattr(module, f"{command.part}_arguments")(sub)
+    return parser, run
 
 # %% ../nbs/59_cli.ipynb #ee8b29fa
 def main(
@@ -59,10 +85,10 @@ def main(
     argv = sys.argv[1:] if argv is None else list(argv)
     name = next((a for a in argv if not a.startswith("-")), "")
     try:
-        parser, module = build_parser(name, commands)
+        parser, run = build_parser(name, commands)
         args = parser.parse_args(argv)
-        assert module is not None
-        return int(module.cli_run(args) or 0)
+        assert run is not None
+        return int(run(args) or 0)
     except KeyboardInterrupt:
         print(f"\nanmf-lab {name}: stopped", file=sys.stderr)
         return 130
@@ -72,5 +98,5 @@ def main(
         return 0
     except (ValueError, OSError, ImportError) as e:
         if "--traceback" in argv: raise
-        print(f"anmf-lab {name}: {e}", file=sys.stderr)
+        print(f"anmf-lab {name}: {e}".rstrip(), file=sys.stderr)
         return 1

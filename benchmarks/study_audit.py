@@ -1,0 +1,136 @@
+"""Is the verdict right where the truth is known? Seven kinds of planted data, forty draws each.
+
+    python benchmarks/study_audit.py [--draws 40] [--out results/trust]
+
+A kind that is on file is not made again. Settings are quick ones: six starts, twenty resamples.
+"""
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+import anmf_lab as al
+from anmf_lab import findings
+from anmf_lab.records import Record, rounded, save_record
+
+N, F, K = 30, 20, 3
+
+
+def factors(g, zeros=.4):
+    "Codes with zeros, profiles with zeros: the data determine them"
+    W, H = g.gamma(1., 1., (N, K)) * (g.random((N, K)) > zeros), g.dirichlet(np.full(F, .3), K)
+    W[W.sum(1) == 0, 0] = 1.
+    return W / W.sum(1, keepdims=True), H
+
+
+def firm(g):
+    W, H = factors(g)
+    return g.poisson(5000 * W @ H), K
+
+
+def soft(g):
+    W, H = factors(g)
+    return g.poisson(60 * W @ H), K
+
+
+def flat(g):
+    W, H = g.uniform(1, 2, (N, K)), g.uniform(1, 2, (K, F))
+    return g.poisson(1e6 * W @ H / F), K
+
+
+def too_high(g): return firm(g)[0], K + 1
+
+
+def dominating(g):
+    "Row 0 holds two fifths of everything, with a profile of its own half way from the third component"
+    W, H = factors(g)
+    own = .5 * H[2] + .5 * g.dirichlet(np.full(F, .3))
+    level = np.full(N, 5000.)
+    level[0] = 2 / 3 * level[1:].sum()
+    mean = W @ H
+    mean[0] = own
+    return g.poisson(level[:, None] * mean), K
+
+
+def overdispersed(g):
+    "Variance three times the mean"
+    W, H = factors(g)
+    mean = 5000 * W @ H
+    return g.poisson(g.gamma(np.maximum(mean / 2, 1e-12), 2)), K
+
+
+def outliers(g):
+    "Four cells with fifty standard deviations too much"
+    W, H = factors(g)
+    X = g.poisson(5000 * W @ H)
+    at = g.choice(N * F, 4, replace=False)
+    X.flat[at] += (50 * np.sqrt(X.flat[at] + 25)).astype(int)
+    return X, K, {divmod(int(i), F) for i in at}
+
+
+def right(kind, m, found, more):
+    "Is this what should have been said?"
+    known = m["determined"] == "determined"
+    if kind == "determined and firm":
+        return known and m["firm"] == K and not m["rival"] and m["needed"] is True and m["stable"] and m["noise"] == "as said"
+    if kind == "determined and soft": return known and m["soft"] >= 1
+    if kind == "flat": return not known
+    if kind == "rank too high": return m["needed"] is False
+    if kind == "one dominating row": return m["matters"][:1] == ["1"]
+    if kind == "overdispersed": return m["noise"] == "overdispersed" and abs(found["fit"]["dispersion"] / 3 - 1) < .2
+    cells = {(int(c["sample"]) - 1, int(c["feature"]) - 1) for c in found["fit"]["cells"][:3]}
+    return m["noise"] == "outliers" and cells <= more[0]
+
+
+KINDS = {"determined and firm": firm, "determined and soft": soft, "flat": flat, "rank too high": too_high,
+         "one dominating row": dominating, "overdispersed": overdispersed, "heavy outliers": outliers}
+
+
+def study(kind, draws):
+    "The share of right verdicts, and what was said where it was wrong"
+    good, wrong, flags, begin = 0, [], {}, time.process_time()
+    for seed in range(draws):
+        X, k, *more = KINDS[kind](np.random.default_rng([seed, list(KINDS).index(kind)]))
+        a = al.audit(X.astype(float), k, n_seeds=6, random_state=seed, steps=STEPS, loss="kullback-leibler")
+        m, found = a.meaning[k], a.ranks[k]
+        ok = bool(right(kind, m, found, more))
+        good += ok
+        for name, value in m.items():
+            if name not in ("firm", "soft", "matters"): flags.setdefault(name, {}).setdefault(str(value), 0)
+            if name not in ("firm", "soft", "matters"): flags[name][str(value)] += 1
+        if not ok: wrong.append(dict(seed=seed, verdict=a.verdict))
+    return dict(right=good, draws=draws, wrong=wrong, said=flags, cpu_seconds=round(time.process_time() - begin, 1))
+
+
+STEPS = ["rivals", "fit", "stability", "needed", "samples"]
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("--draws", type=int, default=40)
+    p.add_argument("--out", type=Path, default=Path("results/trust"))
+    args = p.parse_args()
+    findings.BASE["stability"] = partial(findings.resampled, n=20)
+    path = args.out / "audit_planted.json"
+    done = json.loads(path.read_text())["measured"] if path.exists() else {}
+    for kind in KINDS:
+        if kind in done and done[kind]["draws"] == args.draws: continue
+        done[kind] = rounded(study(kind, args.draws))
+        print(kind, done[kind]["right"], "of", args.draws, f"({done[kind]['cpu_seconds']} s)", flush=True)
+        same = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+        save_record(Record(
+            name="audit_planted", what="Verdicts of al.audit on planted data, beside what was planted",
+            data=dict(name="planted", made_by="benchmarks/study_audit.py", script_sha256=same),
+            asked=dict(draws=args.draws, kinds=list(KINDS)),
+            parameters=dict(n=N, f=F, k=K, n_seeds=6, resamples=20, steps=STEPS), seeds=list(range(args.draws)),
+            claimed=None, measured=done, command="python benchmarks/study_audit.py"), args.out)
+
+
+if __name__ == "__main__":
+    main()

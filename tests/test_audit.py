@@ -1,0 +1,220 @@
+"""The audit: its verdict is its tables, the tables are right, and nothing that should not matter does."""
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import anmf_lab as al
+from anmf_lab.auditing import unit_of_counts
+from anmf_lab.cli import main
+from anmf_lab.commands import known_table
+from anmf_lab.report import component_grid, meaning, percent, rank_grid, sections
+
+FEW = ["rivals", "fit", "samples"]   # the quick steps
+
+
+def planted(seed=0, n=40, f=24, k=3, level=3000, names=True):
+    "Counts of components that the data determine"
+    g = np.random.default_rng(seed)
+    W, H = g.gamma(1., 1., (n, k)) * (g.random((n, k)) > .4), g.dirichlet(np.ones(f) * .3, k)
+    W[W.sum(1) == 0, 0] = 1.
+    W *= level / W.sum(1, keepdims=True)
+    X = g.poisson(W @ H).astype(float)
+    if not names:
+        return X, H
+    return pd.DataFrame(X, index=[f"s{i}" for i in range(n)], columns=[f"f{j}" for j in range(f)]), H
+
+
+@pytest.fixture(scope="module")
+def genomes():
+    return al.audit(known_table("wtsi"), ranks=[4, 5], steps=FEW, n_seeds=12)
+
+
+def test_genomes(genomes):
+    "The facts of the science notes: rank 4 is free, rank 5 determined with a rival within noise, one genome matters"
+    four, five = genomes.meaning[4], genomes.meaning[5]
+    assert four["determined"] == "flat" and five["determined"] == "determined"
+    assert (five["firm"], five["soft"], five["rival"]) == (1, 4, True)
+    assert "PD4120a" in five["matters"] and five["noise"] == "overdispersed"
+    assert genomes.spoken == [4, 5]
+
+
+def test_the_verdict_has_the_numbers_of_the_tables(genomes):
+    found, said = genomes.ranks[5], genomes.verdict
+    relative = [e for e in found["errors"]["relative"]]
+    firm, soft = min(relative), [e for e in relative if e > .1]
+    assert f"1 firm (±{percent(firm)})" in said
+    assert f"4 soft (±{percent(min(soft))[:-2]} to {percent(max(soft))})" in said
+    top = found["samples"]["rows"][0]
+    assert f"{top['name']} with {percent(top['mass'])} of the total" in said and f"move by {percent(top['moved'])}" in said
+    assert f"Noise is {found['fit']['dispersion']:.1f} times Poisson" in said
+    near = found["rivals"]["nearest"]
+    assert f"a rival solution, {percent(near['feature_error'])} away" in said
+    cells = [c for row in component_grid(found, genomes.about["features"]).rows for c in row]
+    assert all(percent(e) in cells for e in relative)
+    assert f"{found['fit']['dispersion']:.2f}" in rank_grid(genomes.ranks).rows[1]
+
+
+def test_its_numbers_are_those_of_an_independent_route(genomes):
+    "Error bars by al.uncertainty on another fit; influence and dispersion by hand"
+    X = known_table("wtsi").values
+    model = al.NMF(5, loss="kullback-leibler", init="random", n_init=10, polish=True, max_iter=300, tol=1e-3, random_state=1).fit(X)
+    u = al.uncertainty(model, X)
+    found = genomes.ranks[5]
+    np.testing.assert_allclose(sorted(found["errors"]["relative"]), sorted(u.relative_error), rtol=1e-3)
+    assert found["errors"]["dispersion"] == pytest.approx(u.dispersion, rel=1e-4)
+    W, H = (np.array(found["components"][name]) for name in ("codes", "values"))
+    Y = W @ H
+    assert found["solved"]["loss"] == pytest.approx(float((X * np.log(np.where(X > 0, X, 1) / Y) - X + Y).sum()), rel=1e-8)
+    assert found["components"]["shares"] == pytest.approx(W.sum(0) / X.sum(), rel=1e-6)
+    row = next(r for r in found["samples"]["rows"] if r["name"] == "PD4120a")
+    keep = known_table("wtsi").samples != "PD4120a"
+    start = al.NMF(5, loss="kullback-leibler", init="custom", polish=True, tol=1e-5, max_iter=20)
+    again = start.fit(X[keep], W=W[keep], H=H).components_
+    again = again / again.sum(1, keepdims=True)
+    far = np.square(again[:, None] - H[None]).sum(2).min(0)
+    assert row["moved"] == pytest.approx((far.sum() / np.square(H).sum()) ** .5, abs=.02)
+
+
+def test_planted_components_are_found_determined_and_firm():
+    X, H = planted()
+    a = al.audit(X, 3, n_seeds=8)
+    m = a.meaning[3]
+    assert a.left_out == [] and m["stable"] and "stable under resampling" in a.verdict
+    assert m["determined"] == "determined" and (m["firm"], m["soft"]) == (3, 0) and not m["rival"] and m["needed"]
+    low, high = (np.array(a.ranks[3]["errors"][w]) for w in ("low", "high"))
+    known = al.audit(X, 3, n_seeds=8, reference=pd.DataFrame(H, index=["A", "B", "C"], columns=X.columns), steps=["reference"])
+    names = known.ranks[3]["reference"]["names"]
+    truth = H[["ABC".index(name) for name in names]]
+    assert sorted(names) == ["A", "B", "C"] and min(known.ranks[3]["reference"]["cosine"]) > .99
+    strong = truth > .01
+    assert ((low <= truth) & (truth <= high))[strong].mean() > .85
+
+
+def test_a_component_too_many_is_said():
+    X, _ = planted(1)
+    a = al.audit(X, 4, n_seeds=8, steps=["needed", "rivals"])
+    assert a.meaning[4]["needed"] is False and "3 would do" in a.verdict
+
+
+@pytest.mark.parametrize("change", ["seed", "float32", "scaled", "permuted"])
+def test_the_verdict_is_a_property_of_the_data(change):
+    X, _ = planted(2)
+    base = al.audit(X, ranks=[2, 3], n_seeds=8, steps=FEW)
+    how, other = {}, X
+    if change == "seed": how = dict(random_state=7)
+    if change == "float32": other = X.astype("f4")
+    if change == "scaled": other = X * .37
+    if change == "permuted": other = X.iloc[::-1, np.random.default_rng(0).permutation(X.shape[1])]
+    again = al.audit(other, ranks=[2, 3], n_seeds=8, steps=FEW, **how)
+    assert again.verdict == base.verdict and again.meaning == base.meaning
+
+
+def test_somebody_elses_components_are_audited():
+    X, H = planted(3)
+    theirs = pd.DataFrame(H, index=["A", "B", "C"], columns=X.columns)[X.columns[::-1]]
+    a = al.audit(X, components=theirs, n_seeds=8, steps=["rivals"])
+    s = a.ranks[3]["solved"]
+    assert 0 < s["moved"] < .2 and s["better"] == 0 and a.meaning[3]["determined"] == "determined"
+    text = " ".join(sections(a.ranks, a.about)[0].text)
+    assert f"lies {percent(s['moved'])} from this solution" in text
+    with pytest.raises(ValueError, match="other features"):
+        al.audit(X, components=theirs.set_axis([f"g{j}" for j in range(24)], axis=1))
+
+
+def test_json_and_report_go_there_and_back(tmp_path):
+    X, _ = planted(4, names=False)
+    a = al.audit(X, 3, n_seeds=4, steps=["fit"])
+    b = al.Audit.from_json(a.to_json(tmp_path / "a.json"))
+    assert b.verdict == a.verdict and b.meaning == a.meaning
+    assert al.Audit.from_json(tmp_path / "a.json").to_json() == a.to_json()
+    assert a.save(tmp_path / "a.html").read_bytes() == b.save(tmp_path / "b.html").read_bytes()
+    assert a.to_frame().loc[3, "determined"] == a.meaning[3]["determined"] and a.verdict[:20] in repr(a)
+    assert "<table>" in a._repr_html_()
+    assert len(a.plot().axes) == 3
+    with pytest.raises(ValueError, match="this is no audit"):
+        al.Audit.from_json("{}")
+
+
+def test_the_page_escapes_names_and_asks_for_nothing(tmp_path):
+    X, _ = planted(5)
+    X.index = [f"<img src=x onerror=alert({i})>" for i in range(len(X))]
+    X.columns = [f"$\\frac{{<b>{j}" for j in range(X.shape[1])]
+    page = al.audit(X, 3, n_seeds=4, steps=["fit"]).save(tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "<img src=x" not in page and "<b>" not in page and "&lt;img src=x" in page
+    assert not re.search(r"(src|href|url)\s*[=(]\s*[\"']?(https?:)?//", page) and len(page) < 2_000_000
+
+
+def test_time_is_kept_and_what_is_left_out_is_said():
+    X, _ = planted(6)
+    a = al.audit(X, ranks=range(2, 6), n_seeds=4, budget=1e-3)
+    assert len(a.ranks) < 4 and any("no time left" in line for line in a.left_out)
+
+
+def test_ctrl_c_leaves_what_is_there(monkeypatch):
+    import anmf_lab.findings as findings
+
+    def stop(p, k, found): raise KeyboardInterrupt
+    monkeypatch.setitem(findings.BASE, "fit", stop)
+    X, _ = planted(6)
+    a = al.audit(X, ranks=[2, 3], n_seeds=4)
+    assert list(a.ranks) == [2] and a.left_out == ["everything after an interruption (Ctrl-C)"]
+
+
+def test_an_interrupted_audit_goes_on(tmp_path, monkeypatch):
+    import anmf_lab.findings as findings
+    X, _ = planted(6)
+    whole = al.audit(X, ranks=[2, 3], n_seeds=4, steps=["fit"])
+    keep = tmp_path / "keep.json"
+    al.audit(X, ranks=[2], n_seeds=4, steps=["fit"], resume=keep)
+    asked = []
+    errors = findings.errors
+    monkeypatch.setitem(findings.BASE, "errors", lambda p, k, found: (asked.append(k), errors(p, k, found))[1])
+    again = al.audit(X, ranks=[2, 3], n_seeds=4, steps=["fit"], resume=keep)
+    assert asked == [3] and again.ranks == whole.ranks
+    with pytest.raises(ValueError, match="belongs to another audit"):
+        al.audit(X * 2 + 1, ranks=[2], n_seeds=4, resume=keep)
+
+
+def test_counts_in_any_unit():
+    g = np.random.default_rng(0)
+    X = g.poisson(5., (6, 7)).astype(float)
+    for c in (1., .37, 1e-9, 1e9):
+        assert unit_of_counts(X * c) == pytest.approx(c * unit_of_counts(X), rel=1e-9)
+    assert unit_of_counts(g.random((6, 7))) is None and unit_of_counts(np.zeros((2, 2))) is None
+
+
+@pytest.mark.parametrize("how, says", [
+    (dict(), "how many components"), (dict(n_components=99), "n_components must be"), (dict(ranks=[]), "ranks is empty"),
+    (dict(n_components=2, noise="cauchy"), "noise"), (dict(n_components=2, steps=["magic"]), "steps must be"),
+    (dict(n_components=2, budget=0), "budget"), (dict(n_components=2, weights=np.ones((2, 2))), "weights must have"),
+    (dict(n_components=2, image_shape=(5, 5)), "image_shape"), (dict(n_components=2, components=np.ones((3, 24))), "components has 3 rows")])
+def test_mistakes_are_named(how, says):
+    with pytest.raises(ValueError, match=says):
+        al.audit(planted(0, names=False)[0], **how)
+
+
+# --- the command
+
+def anmf(*args):
+    return main([str(a) for a in args])
+
+
+def test_from_a_csv_to_its_report(tmp_path, capsys):
+    X, _ = planted(7)
+    X.to_csv(tmp_path / "x.csv")
+    assert anmf("audit", tmp_path / "x.csv", "--rank", 3, "--starts", 4, "--out", tmp_path / "r.html", "--json", tmp_path / "r.json") == 0
+    said = capsys.readouterr().out
+    assert "40 samples x 24 features" in said and "3 components:" in said and "determined, 3 firm" in said
+    assert (tmp_path / "r.html").stat().st_size < 2_000_000
+    found = al.Audit.from_json(tmp_path / "r.json")
+    assert meaning(found.ranks[3])["determined"] == "determined" and json.loads((tmp_path / "r.json").read_text())["about"]["sha256"]
+
+
+def test_a_bad_cell_is_exit_code_1_and_nothing_is_written(tmp_path, capsys):
+    (tmp_path / "x.csv").write_text("id,a,b\nr,1,2\ns,3,many\n")
+    assert anmf("audit", tmp_path / "x.csv", "--rank", 1, "--out", tmp_path / "r.html") == 1
+    assert "row 's' (line 3), column 'b': 'many'" in capsys.readouterr().err
+    assert not (tmp_path / "r.html").exists()
