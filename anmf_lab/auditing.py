@@ -245,7 +245,9 @@ def audit(X, n_components=None, *, ranks=None, loss="auto", noise="auto", model=
     model : estimator, default=None
         Takes the place of `loss`: what it minimises is audited.
     components : (k, f) array, data frame or file, default=None
-        Somebody else's result, which is audited instead; `codes` (n, k) if you have them.
+        Somebody else's result, which is audited instead.
+    codes : (n, k) array, default=None
+        Their codes, if you have them.
     reference : (m, f) array, data frame or file, default=None
         Known profiles to name the components by.
     weights : (n, f) array, data frame or file, default=None
@@ -286,6 +288,7 @@ def audit(X, n_components=None, *, ranks=None, loss="auto", noise="auto", model=
     asked = _ranks(n_components, ranks, model, None if given is None else given.values, table.shape)
     omega = None if weights is None else read_like(weights, table)
     p, said = problem_of_audit(table, loss, noise, model, omega, random_state, n_seeds)
+    p.single = "float32" in str(getattr(X, "dtypes", getattr(X, "dtype", "")))
     p.deadline = time.monotonic() + (np.inf if budget is None else budget)
     if given is not None:
         p.given = (None if codes is None else np.asarray(codes) / p.unit, given.values)

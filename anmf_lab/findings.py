@@ -14,8 +14,12 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from .align import feature_error
 from .core import Data, rng_of
+from .certificate import LARGEST as DENSE, certify
+from .determined import local_verdict
 from .error_bars import Uncertainty, uncertainty
+from .feasible import bands
 from .implicit import solution
+from .lafa import LaFA
 from .objective import Entrywise, Objective
 from .resampling import leave_one_out, stability
 from .rival_minima import gap_sd
@@ -24,8 +28,9 @@ from .stacked import LARGEST, Stack, random_starts, solve_stack
 from .tables import Table
 
 # %% auto #0
-__all__ = ['MORE', 'FAR', 'Step', 'BASE', 'DEEP', 'Problem', 'State', 'stacked_starts', 'starts', 'state_of', 'minima', 'solved',
-           'errors', 'determined', 'rivals', 'residuals', 'fit', 'samples', 'resampled', 'needed', 'reference']
+__all__ = ['ORDER', 'MORE', 'FAR', 'Step', 'BASE', 'DEEP', 'Problem', 'State', 'stacked_starts', 'starts', 'state_of', 'minima',
+           'solved', 'errors', 'determined', 'free_bands', 'rivals', 'residuals', 'fit', 'samples', 'resampled',
+           'needed', 'attacked', 'certified', 'reference']
 
 # %% ../nbs/47_findings.ipynb #16050ce0
 @dataclass(eq=False)
@@ -40,6 +45,7 @@ class Problem:
     n_seeds: int
     given: tuple | None = None       # somebody's (W, H)
     reference: Table | None = None   # known profiles
+    single: bool = False             # do the data hold seven digits only?
     deadline: float = np.inf         # of `time.monotonic`
     states: dict = field(default_factory=dict)   # rank -> `State`
     bars: dict = field(default_factory=dict)     # rank -> `Uncertainty`
@@ -91,7 +97,7 @@ def stacked_starts(p: Problem, k: int, n: int) -> list[Solution]:
     assert isinstance(obj, Entrywise) and obj.beta is not None
     mask = None if p.data.mask is None else p.data.mask[None]
     stack = Stack(p.data.X[None], obj.beta, obj.l1, obj.l2, mask)
-    end = solve_stack(stack, *random_starts(stack, k, p.rng(k), n), tol=1e-8)
+    end = solve_stack(stack, *random_starts(stack, k, p.rng(k), n), tol=1e-9)
     runs = zip(end.W, end.H, end.losses.tolist(), end.residuals.tolist(), strict=True)
     return [Solution(*run) for run in runs]
 
@@ -164,11 +170,31 @@ def errors(p: Problem, k: int, found: dict) -> dict:
     return out | dict(relative=u.relative_error, low=low, high=high, misfit=u.misfit)
 
 
+ORDER = ("determined", "undecided", "one-sided", "flat")   # from the tightest to the freest
+
+
 def determined(p: Problem, k: int, found: dict) -> dict:
-    "(b) is the solution the only one near itself?"
-    light = found["errors"]["light"]
-    word = {"green": "determined", "amber": "determined", "red": "flat"}[light]
-    return dict(verdict=word, eigenvalue=found["errors"]["eigenvalue"])
+    "(b) is a solution the only one near itself? The freest answer of those with the lowest objective"
+    s = state_of(p, k)
+    others = [(run.W, run.H) for run in s.runs if abs(run.loss - s.loss) <= 1e-9 * p.whole]
+    shared = [(s.W, s.H), *others[:5 if p.stackable(k) else 1]]
+    local = [local_verdict(p.objective, W, H, single=p.single) for W, H in shared]
+    word = max((v.verdict for v in local), key=ORDER.index)
+    counts = [v.count for v in local]
+    floor = max(feature_error(W, H, s.W, s.H) for W, H in shared)
+    return dict(verdict=word, count=max(counts), range=[min(counts), max(counts)], floor=floor,
+                examined=len(local), curvature=local[0].curvature, reason=local[0].reason)
+
+
+def free_bands(p: Problem, k: int, found: dict) -> dict | None:
+    "(b) how far equally good components reach, where they are not determined"
+    if found["determined"]["verdict"] == "determined": return None
+    if sum(p.data.shape) > 2500: raise ValueError("too large to search for the ends of the bands")
+    b = bands(None, p.data.X, random_state=p.seed, **p.factors(k))
+    if not b.freedom: return None
+    ends = [torch.as_tensor(H) for pair in b.extremes for _, H in pair]
+    stack = torch.stack([*(H / H.sum(1, keepdim=True) for H in ends), state_of(p, k).H])
+    return dict(shares=b.shares, cosines=b.cosines, low=stack.amin(0), high=stack.amax(0))
 
 
 def rivals(p: Problem, k: int, found: dict) -> dict:
@@ -249,7 +275,7 @@ def samples(p: Problem, k: int, found: dict, most: int = 40) -> dict | None:
     return dict(rows=sorted(table, key=lambda r: -r["moved"])[:5], asked=len(rows))
 
 # %% ../nbs/47_findings.ipynb #19199af8
-def resampled(p: Problem, k: int, found: dict, n: int = 50) -> dict | None:
+def resampled(p: Problem, k: int, found: dict, n: int = 30) -> dict | None:
     "(h) silhouettes under resampling"
     if not p.stackable(k) or p.objective.data.mask is not None: return None
     how = "multinomial" if p.noise in ("poisson", "multinomial") and p.whole_numbers else "parametric"
@@ -286,6 +312,26 @@ def needed(p: Problem, k: int, found: dict, draws: int = 19) -> dict | None:
     gains, gain = ((few.losses - most) / phi).numpy(), (less.loss - s.loss) / phi
     return dict(gain=gain, mean=gains.mean(), largest=gains.max(), draws=draws, needed=gain > gains.max())
 
+# %% ../nbs/47_findings.ipynb #335bbe73
+def attacked(p: Problem, k: int, found: dict, eps: float = .01) -> dict | None:
+    "(f) the worst change found, within a share `eps` of the data's size"
+    if found["determined"]["verdict"] != "determined":
+        raise ValueError("the components are not determined: there is nothing to attack")
+    if not p.stackable(k): raise ValueError("too large for a quick attack: al.LaFA takes its time")
+    own = tuple(T.numpy() for T in (state_of(p, k).W, state_of(p, k).H))
+    quick: dict = dict(steps=8, starts=1, explore=2, restarts=0, rivals=False, transfer=False)
+    attack = LaFA("l2", (eps,), reference=own, loss=p.beta, random_state=p.seed, **quick)
+    run = attack.run(lambda X: own, p.data.X.numpy())
+    names = ("eps", "feature_error", "random", "floor")
+    return dict(rows=[{name: r[name] for name in names} for r in run.records], flags=run.flags)
+
+
+def certified(p: Problem, k: int, found: dict) -> dict | None:
+    "(f) a size of change below which nobody moves the components far"
+    if found["determined"]["verdict"] != "determined" or k * sum(p.data.shape) > DENSE: return None
+    c = certify(None, p.data.X, n_seeds=0, **p.factors(k))
+    return dict(eps=c.eps, feature_error=c.feature_error, binds=c.binds)
+
 # %% ../nbs/47_findings.ipynb #b05f4a48
 def reference(p: Problem, k: int, found: dict) -> dict | None:
     "Which known profile every component is, by cosine"
@@ -302,6 +348,6 @@ def reference(p: Problem, k: int, found: dict) -> dict | None:
 
 # %% ../nbs/47_findings.ipynb #2e8e9788
 Step = Callable[[Problem, int, dict], dict | None]
-BASE: dict[str, Step] = dict(solved=solved, errors=errors, determined=determined, rivals=rivals, fit=fit,
-                             stability=resampled, reference=reference)
-DEEP: dict[str, Step] = dict(needed=needed, samples=samples)
+BASE: dict[str, Step] = dict(solved=solved, errors=errors, determined=determined, bands=free_bands,
+                             rivals=rivals, fit=fit, stability=resampled, reference=reference)
+DEEP: dict[str, Step] = dict(needed=needed, samples=samples, attack=attacked, certificate=certified)

@@ -85,8 +85,8 @@ def _freedom(found: dict) -> str:
     "What the same fit allows"
     bands, names = found.get("bands"), found["components"]["names"]
     kind = found["determined"]["verdict"]
-    said = {"flat": "not determined", "one-sided": "at the edge of a set of equally good solutions",
-            "undecided": "not decided within rounding"}[kind]
+    if kind == "undecided": return f"not decided ({found['determined'].get('reason') or 'rounding'})"
+    said = {"flat": "not determined", "one-sided": "at the edge of a set of equally good solutions"}[kind]
     if not bands: return said
     width = [high - low for low, high in bands["shares"]]
     j = int(np.argmax(width))
@@ -281,7 +281,9 @@ def _told(found: dict) -> list[str]:
         said.append(f"Against {k - 1} components the fit gains {n['gain']:.1f}; on {n['draws']} data "
                     f"sets made with {k - 1} it gains {n['mean']:.1f} on average and "
                     f"{n['largest']:.1f} at most.")
-    if c := found.get("certificate"):
+    c = found.get("certificate")
+    if c and not c["eps"]: said.append(f"No certificate: {c['binds']}.")
+    if c and c["eps"]:
         said.append(f"Certificate: no change of the data up to {percent(c['eps'])} of their size moves "
                     f"this solution by more than {percent(c['feature_error'])}.")
     return said + (found.get("attack") or {}).get("flags", [])

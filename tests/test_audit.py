@@ -80,7 +80,7 @@ def test_its_numbers_are_those_of_an_independent_route(genomes):
 
 def test_planted_components_are_found_determined_and_firm():
     X, H = planted()
-    a = al.audit(X, 3, n_seeds=8)
+    a = al.audit(X, 3, n_seeds=8, steps=[*FEW, "stability", "needed"])
     m = a.meaning[3]
     assert a.left_out == [] and m["stable"] and "stable under resampling" in a.verdict
     assert m["determined"] == "determined" and (m["firm"], m["soft"]) == (3, 0) and not m["rival"] and m["needed"]
@@ -205,7 +205,8 @@ def anmf(*args):
 def test_from_a_csv_to_its_report(tmp_path, capsys):
     X, _ = planted(7)
     X.to_csv(tmp_path / "x.csv")
-    assert anmf("audit", tmp_path / "x.csv", "--rank", 3, "--starts", 4, "--out", tmp_path / "r.html", "--json", tmp_path / "r.json") == 0
+    assert anmf("audit", tmp_path / "x.csv", "--rank", 3, "--starts", 4, "--out", tmp_path / "r.html",
+                "--json", tmp_path / "r.json") == 0
     said = capsys.readouterr().out
     assert "40 samples x 24 features" in said and "3 components:" in said and "determined, 3 firm" in said
     assert (tmp_path / "r.html").stat().st_size < 2_000_000
