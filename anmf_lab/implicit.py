@@ -17,6 +17,8 @@ from .objective import Entrywise, Objective, Pair
 from .polish import BlockJacobi, CGInfo, axpy, dot, free_set, in_double, kkt_residual, pcg, polish, problem_of
 from .solvers import solve_codes
 
+HELD = 1e-7   # an entry below this part of its component's root mean square is at zero
+
 # %% auto #0
 __all__ = ['HELD', 'DENSE', 'identifiability', 'Identifiability', 'Certificate', 'ritz_values', 'Adjoint', 'feature_gradient',
            'NullSpace', 'Curvature', 'smallest', 'null_space', 'Condition', 'condition', 'objective_of', 'Solved',
@@ -69,10 +71,11 @@ class Adjoint:
         self.free_scale = obj.scale_free
         self.W, self.H = balance(W, H) if self.free_scale else (W, H)
         self.tikhonov, self.solver = tikhonov, solve
-        self.g = obj.grad(self.W, self.H)
+        halves = obj.parts(self.W, self.H)
+        self.g = halves[0][1] - halves[0][0], halves[1][1] - halves[1][0]
         self.kkt = kkt_residual(obj, self.W, self.H)
-        allowed = obj.allowed(self.W, self.H)
-        self.free = free_set(self.W, self.H, self.g, min(1e-3, self.kkt), allowed)
+        held = self.g[0] + 1e-6 * halves[0][1], self.g[1] + 1e-6 * halves[1][1]   # zeros under no pressure too
+        self.free = free_set(self.W, self.H, held, max(HELD, min(1e-3, self.kkt)), obj.allowed(self.W, self.H))
         self.hess = obj.hessian(self.W, self.H)
         self.precond = BlockJacobi(self.hess, self.free)
         self.shift = tikhonov and tikhonov * float(self.hess.blocks()[0].diagonal(dim1=1, dim2=2).mean())
@@ -216,7 +219,6 @@ class Curvature:
         return (A + A.T) / 2
 
 # %% ../nbs/30_implicit.ipynb #bf102377
-HELD = 1e-7   # an entry below this part of its component's root mean square is at zero
 DENSE = 800   # up to this many free entries the Hessian is formed
 
 
@@ -250,8 +252,7 @@ def null_space(
 ) -> NullSpace:            # eigenvalues, directions and what they touch
     "Null directions of the Hessian on the positive entries beyond scale, and the components that they touch"
     W, H, k = adj.W, adj.H, adj.W.shape[1]
-    up = W > HELD * W.square().mean(0).sqrt(), H > HELD * H.square().mean(1, keepdim=True).sqrt()
-    C = Curvature(adj.objective, W, H, (adj.free[0] & up[0], adj.free[1] & up[1]))
+    C = Curvature(adj.objective, W, H, adj.free)
     w, V, sure = smallest(C, tol, rng_of(random_state))
     pairs = [C.direction(v) for v in V[:, w.abs() <= tol].T]
     share, m = np.zeros(k), len(pairs)
@@ -260,7 +261,6 @@ def null_space(
         share = np.array([float(torch.linalg.matrix_norm(N.reshape(-1, k, m)[:, j], 2)) for j in range(k)])
         pairs = [(v[:W.numel()].view_as(W), v[W.numel():].view_as(H.T).T) for v in N.T]
     return NullSpace(m, w[:max(m + 2, 4)].cpu().numpy(), share, bool(w[0] >= -tol), sure, pairs)
-
 identifiability = null_space   # the old names
 Identifiability = NullSpace
 
