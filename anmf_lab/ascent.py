@@ -50,7 +50,7 @@ class Effort:
     n_unsolved: int = 0      # gradients whose linear system was not solved
     n_rivals: int = 0        # rivals found
 
-# %% ../nbs/43_ascent.ipynb #ffc514d7
+# %% ../nbs/43_ascent.ipynb #4b9d5918
 @dataclass
 class Climber:
     "One ascent on one branch of solutions, kept ahead of its rivals"
@@ -104,7 +104,10 @@ class Climber:
             lead = low.loss - p.loss - self.lead * abs(p.loss)
             p.ahead = lead, lead_slope(self.problem.at(p.Z), p.factors, low.factors)
             if lead >= 0: return p, True
-            if i < tries: p = self.settle(self.regained(p, p.Z), p.W, p.H)
+            if i == tries: break
+            moved = self.settle(self.regained(p, p.Z), p.W, p.H)
+            if feature_error(*moved.factors, *low.factors) < SAME: break   # fell to the rival
+            p = moved
         return p, False
 
     def regained(self, p: Point, Z: Tensor) -> Tensor:

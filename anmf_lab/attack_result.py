@@ -13,7 +13,7 @@ import numpy as np
 
 from .align import feature_error
 from .goals import SAME, TIE, Verdict, Victim
-from .implicit import Condition, Identifiability
+from .implicit import Condition, NullSpace
 from .objective import Pair
 from .polish import kkt_residual
 from .records import Flag, npz, plain, small_png, write_whole
@@ -39,7 +39,7 @@ def victim_flags(victim: Victim, own: Pair, reference: Pair) -> list[Flag]:
     return said
 
 
-def clean_flags(how: LaFA, victim: Victim, kkt: float, ident: Identifiability,
+def clean_flags(how: LaFA, victim: Victim, kkt: float, ident: NullSpace,
                 floor: Verdict) -> list[Flag]:
     "What the clean problem already says"
     said = [Flag("note", n) for n in victim.notes]
@@ -98,7 +98,7 @@ class AttackResult:
     adversarial: dict                  # eps -> attacked data
     reference: tuple                   # (W, H) of the clean data
     factors: dict                      # eps -> (W, H) of the attacked data, in the reference's order
-    identifiability: Identifiability | None = field(default=None, repr=False)
+    identifiability: NullSpace | None = field(default=None, repr=False)
     condition: Condition | None = field(default=None, repr=False)
 
     def has(self, code: str) -> bool:
