@@ -28,9 +28,9 @@ from .stacked import LARGEST, Stack, random_starts, solve_stack
 from .tables import Table
 
 # %% auto #0
-__all__ = ['ORDER', 'MORE', 'FAR', 'Step', 'BASE', 'DEEP', 'Problem', 'State', 'stacked_starts', 'starts', 'state_of', 'minima',
-           'solved', 'errors', 'determined', 'free_bands', 'rivals', 'residuals', 'fit', 'samples', 'resampled',
-           'needed', 'attacked', 'certified', 'reference']
+__all__ = ['SIZE', 'ORDER', 'MORE', 'FAR', 'Step', 'BASE', 'DEEP', 'Problem', 'State', 'stacked_starts', 'starts', 'state_of',
+           'minima', 'solved', 'errors', 'determined', 'free_bands', 'rivals', 'residuals', 'fit', 'samples',
+           'resampled', 'needed', 'attacked', 'certified', 'reference']
 
 # %% ../nbs/47_findings.ipynb #16050ce0
 @dataclass(eq=False)
@@ -155,9 +155,8 @@ def solved(p: Problem, k: int, found: dict) -> dict:
 def _errors(p: Problem, k: int) -> Uncertainty:
     "Error bars at the solution of rank k"
     if k not in p.bars:
-        s = state_of(p, k)
         noise = p.data.mask if p.noise == "weights" else p.noise
-        p.bars[k] = uncertainty(None, p.data, noise, W=s.W, H=s.H, loss=p.beta)
+        p.bars[k] = uncertainty(None, p.data.X, noise, **p.factors(k))
     return p.bars[k]
 
 
@@ -170,20 +169,26 @@ def errors(p: Problem, k: int, found: dict) -> dict:
     return out | dict(relative=u.relative_error, low=low, high=high, misfit=u.misfit)
 
 
+SIZE = 10_000   # entries of both factors up to which the exact test is affordable
 ORDER = ("determined", "undecided", "one-sided", "flat")   # from the tightest to the freest
 
 
 def determined(p: Problem, k: int, found: dict) -> dict:
     "(b) is a solution the only one near itself? The freest answer of those with the lowest objective"
-    s = state_of(p, k)
+    s, red = state_of(p, k), found["errors"]["light"] == "red"
+    if k * sum(p.data.shape) > SIZE or (red and not p.stackable(k)):
+        why = "by the curvature of the positive entries alone: too large for the exact test"
+        return dict(verdict="flat" if red else "determined", count=None, examined=0, reason=why)
     others = [(run.W, run.H) for run in s.runs if abs(run.loss - s.loss) <= 1e-9 * p.whole]
-    shared = [(s.W, s.H), *others[:5 if p.stackable(k) else 1]]
+    shared = [(s.W, s.H), *others[:5 if p.stackable(k) else 0]]
     local = [local_verdict(p.objective, W, H, single=p.single) for W, H in shared]
-    word = max((v.verdict for v in local), key=ORDER.index)
-    counts = [v.count for v in local]
+    freest = max(local, key=lambda v: (ORDER.index(v.verdict), v.count))
+    word, why, counts = freest.verdict, freest.reason, [v.count for v in local]
+    if red and word == "determined":
+        word, why = "undecided", "the exact test finds no free direction, the curvature does"
     floor = max(feature_error(W, H, s.W, s.H) for W, H in shared)
     return dict(verdict=word, count=max(counts), range=[min(counts), max(counts)], floor=floor,
-                examined=len(local), curvature=local[0].curvature, reason=local[0].reason)
+                examined=len(local), curvature=local[0].curvature, reason=why)
 
 
 def free_bands(p: Problem, k: int, found: dict) -> dict | None:
@@ -322,7 +327,8 @@ def attacked(p: Problem, k: int, found: dict, eps: float = .01) -> dict | None:
     attack = LaFA("l2", (eps,), strength="quick", reference=own, loss=p.beta, random_state=p.seed)
     run = attack.run(lambda X: own, p.data.X.numpy())
     names = ("eps", "feature_error", "random", "floor")
-    return dict(rows=[{name: r[name] for name in names} for r in run.records], flags=run.flags)
+    rows = [{name: r[name] for name in names} for r in run.records]
+    return dict(rows=rows, flags=[flag.text for flag in run.flags])
 
 
 def certified(p: Problem, k: int, found: dict) -> dict | None:

@@ -286,6 +286,7 @@ def _told(found: dict) -> list[str]:
     if c and c["eps"]:
         said.append(f"Certificate: no change of the data up to {percent(c['eps'])} of their size moves "
                     f"this solution by more than {percent(c['feature_error'])}.")
+    if why := found["determined"].get("reason"): said.append(f"Determined or not: {why}.")
     return said + (found.get("attack") or {}).get("flags", [])
 
 
