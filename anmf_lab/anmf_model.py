@@ -108,6 +108,8 @@ class Bilevel(Objective):
 # %% ../nbs/28_anmf_model.ipynb #9a483bc2
 class ANMF(FactorModel):
     "Nonnegative matrix factorization that is played against an attacker of the components"
+    _own_unit = True
+
     def __init__(self, n_components=2, *, target="shift", strength=None, alpha=.6, own=.1, lam=None,
                  gamma=None, solver="bilevel", scale=None, u_step="split", features="learner",
                  init=None, n_init=1, max_iter=500, tol=1e-3, random_state=None, device="auto",

@@ -191,7 +191,7 @@ def chosen(adv, loss, norm, lam, eps, solver: str, bound: str) -> Adversary:
 # %% ../nbs/29_atnmf.ipynb #3793f2c4
 class ATNMF(FactorModel):
     "NMF trained against an adversary who may move the data, at a price or within a budget"
-    _allow_weights = True
+    _allow_weights, _own_unit = True, True
 
     def __init__(self, n_components=2, *, lam=None, eps=None, adversary=None, loss="frobenius",
                  norm="auto", missing="mask", solver="auto", bound="tight", continuation=False,

@@ -18,8 +18,8 @@ from sklearn.utils import check_array
 from sklearn.utils import check_random_state as _sk_random_state
 
 # %% auto #0
-__all__ = ['ROOM', 'check_number', 'check_choice', 'Data', 'numbers_only', 'pick_device', 'as_data', 'unit_of', 'in_unit',
-           'with_room', 'give_back', 'rng_of', 'uniform']
+__all__ = ['ROOM', 'check_number', 'check_choice', 'Data', 'numbers_only', 'unmasked', 'pick_device', 'as_data', 'unit_of',
+           'in_unit', 'with_room', 'give_back', 'rng_of', 'uniform']
 
 # %% ../nbs/00_core.ipynb #a01242fa
 def check_number(
@@ -130,6 +130,15 @@ def numbers_only(
         if name in str(e): raise
         raise type(e)(f"{name} must be a table of numbers: {e}") from None
 
+# %% ../nbs/00_core.ipynb #5e1d2c02
+def unmasked(
+    X,    # any input
+):        # the same; a masked array as a plain one
+    "A NumPy masked array with NaN where it is masked"
+    if not isinstance(X, np.ma.MaskedArray): return X
+    if not np.ma.getmaskarray(X).any(): return X.data
+    return (X if X.dtype.kind == "f" else X.astype(np.float64)).filled(np.nan)
+
 # %% ../nbs/00_core.ipynb #f500a1fe
 def _to_torch(X, name: str, allow_sparse: bool) -> Tensor:
     "Any array-like to a floating torch tensor, dense or CSR, sharing memory where possible"
@@ -141,6 +150,7 @@ def _to_torch(X, name: str, allow_sparse: bool) -> Tensor:
                              f"got shape {tuple(X.shape)}.")
         if X.layout != torch.strided: X = X.to_sparse_csr()
         return X if X.dtype in (torch.float32, torch.float64) else X.to(torch.float64)
+    X = unmasked(X)
     with numbers_only(X, name):
         X = check_array(X, accept_sparse="csr" if allow_sparse else False, input_name=name,
                         dtype=[np.float64, np.float32], ensure_all_finite=False)

@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data, _check_n_features
 from .core import Data, as_data, check_choice, check_number, give_back, numbers_only, rng_of
+from .core import unmasked, with_room
 from .divergence import divergence
 from .solve import SOLVERS, factorize
 from .loop import Run, Status
@@ -61,7 +62,7 @@ def _given(**what) -> dict:
 def _table(model, X, reset: bool):
     "Input checked scikit-learn's way"
     with numbers_only(X, "X"):
-        return validate_data(model, X, reset=reset, dtype=[np.float64, np.float32],
+        return validate_data(model, unmasked(X), reset=reset, dtype=[np.float64, np.float32],
                              accept_sparse="csr" if model._allow_sparse else False,
                              ensure_all_finite="allow-nan" if model._allow_missing else True)
 
@@ -70,6 +71,7 @@ class FactorModel(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfo
                   BaseEstimator):
     "Base of all estimators: `X ≈ W @ components_` with nonnegative factors"
     _allow_missing, _allow_sparse, _allow_weights = True, True, False
+    _own_unit = False    # True: solves in the data's own unit, which may be any
 
     def _check_params(self, data: Data) -> None:
         "Raise a ValueError that names a bad parameter; models extend it"
@@ -77,32 +79,26 @@ class FactorModel(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfo
         check_number(getattr(self, "max_iter", 1), "max_iter", low=1, integer=True)
         check_number(getattr(self, "tol", 0), "tol", low=0)
         check_number(getattr(self, "n_init", 1), "n_init", low=1, integer=True)
-
     def _solve(self, data: Data, W: Tensor, H: Tensor, watch) -> Run:
         "Improve one start, (n, k) and (k, f); `watch` goes to `iterate(callback=...)`"
         raise NotImplementedError(f"{type(self).__name__} must define _solve")
-
     def _codes(self, data: Data, H: Tensor) -> Tensor:
         "Optimal codes of `data` for fixed components"
         raise NotImplementedError(f"{type(self).__name__} must define _codes")
-
     def _beta(self) -> float:
         "The divergence in which `reconstruction_err_` and `kkt_residual_` are measured"
         return 2.
     def _misfit(self, data: Data, W: Tensor, H: Tensor) -> float:
         "What `reconstruction_err_` and `score` measure"
         return float(divergence(data, W, H, self._beta()))
-
     def _objective(self, data: Data) -> Objective:
         "What the model minimises on `data`"
         raise NotImplementedError(f"{type(self).__name__} does not say what it minimises: define _objective(data), which "
                                   "returns an Objective, for instance Entrywise(data, loss='frobenius').")
-
     def _residual(self, data: Data, W: Tensor, H: Tensor) -> float:
         "How far the result is from the optimality conditions of this model"
         try: return kkt_residual(self._objective(data), W, H)
         except NotImplementedError: return kkt_residual(data, W, H, self._beta())
-
     def _solve_all(self, data: Data, Ws: Tensor, Hs: Tensor, watch) -> Run:
         "Every start of the stack in turn; the best run"
         runs = [self._solve(data, W, H, watch) for W, H in zip(Ws, Hs, strict=True)]
@@ -142,8 +138,9 @@ class FactorModel(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfo
         "Any matrix as this model takes it"
         if weights is not None and not self._allow_weights:
             raise ValueError(f"weights are not supported by {type(self).__name__} with these parameters: use mask=, or NMF.")
-        return as_data(X, mask=mask, weights=weights, device=getattr(self, "device", "auto"), whole_columns=whole_columns,
+        data = as_data(X, mask=mask, weights=weights, device=getattr(self, "device", "auto"), whole_columns=whole_columns,
                        allow_missing=self._allow_missing, allow_sparse=self._allow_sparse)
+        return data if self._own_unit and data.dtype == torch.float32 else with_room(data)
 
     def objective(
         self,
