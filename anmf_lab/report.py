@@ -187,7 +187,9 @@ def _share(x) -> str: return "–" if x is None or not np.isfinite(x) else perce
 def _rival(found: dict) -> str:
     if not found.get("rivals"): return "–"
     near = found["rivals"]["nearest"]
-    return "none" if near is None else f"{near['distance']:.1f} sd, {percent(near['feature_error'])} away"
+    if near is None: return "none"
+    far = f"{near['distance']:.1f}" if near["distance"] < 100 else "over 100"
+    return f"{far} sd, {percent(near['feature_error'])} away"
 
 
 def rank_grid(ranks: dict[int, dict]) -> Grid:
