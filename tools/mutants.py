@@ -208,7 +208,13 @@ def known(again):
     if again or not OUT.exists():
         return {}, {}
     old = json.loads(OUT.read_text(encoding="utf-8"))
-    return {key(m): m["caught_by"] for m in old["mutants"] if "caught_by" in m}, old["control"]
+    return {key(m): (m["caught_by"], m.get("commit", old["commit"])) for m in old["mutants"] if "caught_by" in m}, old["control"]
+
+
+def commit():
+    "What the copy was made of"
+    asked = ["git", "describe", "--always", "--dirty"]
+    return subprocess.run(asked, cwd=ROOT, text=True, capture_output=True).stdout.strip()
 
 
 def write(mutants, controls):
@@ -217,11 +223,11 @@ def write(mutants, controls):
     done = [m for m in mutants if "caught_by" in m]
     alive = [m for m in done if not m["caught_by"]]
     stale = [m for m in mutants if "stale" in m]
-    row = lambda m: {k: m[k] for k in ("module", "old", "new", "note", "caught_by", "why", "stale") if k in m}
+    fields = ("module", "old", "new", "note", "caught_by", "commit", "why", "stale")
+    row = lambda m: {k: m[k] for k in fields if k in m}
     order = lambda m: (m.get("caught_by", "") is not None) + bool(m.get("caught_by"))
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, text=True, capture_output=True).stdout.strip()
     r = {"what": "formula mutants, one at a time, and the test that noticed each (make mutants)",
-         "command": "python tools/mutants.py", "commit": commit,
+         "command": "python tools/mutants.py", "commit": commit(),
          "versions": {"python": platform.python_version()} | {n: version(n) for n in ("numpy", "scipy", "scikit-learn", "torch")},
          "counts": {"mutants": len(mutants), "caught": len(done) - len(alive), "survived": len(alive), "stale": len(stale),
                     "not run": len(mutants) - len(done) - len(stale)},
@@ -260,16 +266,17 @@ def main():
     if a.check:
         sys.exit(len(live) < len(mutants))
     load()
+    now = commit()
     caught_by, controls = known(a.again)
     for m in live:
         if key(m) in caught_by:
-            m["caught_by"] = caught_by[key(m)]
+            m["caught_by"], m["commit"] = caught_by[key(m)]
     text = lambda m: " ".join((m["module"], m["old"], m["new"], m.get("note", "")))
     asked = [m for m in live if any(word in text(m) for word in a.only)] if a.only else [m for m in live if not m.get("caught_by")]
     for i, m in enumerate(asked, 1):
         control(m, controls)
         begin = time.monotonic()
-        m["caught_by"] = caught(m)
+        m["caught_by"], m["commit"] = caught(m), now
         says = m["caught_by"] or "SURVIVES" + (f" ({m['why']})" if "why" in m else "")
         print(f"{i}/{len(asked)} {m['module']}: {m['old']!r} -> {m['new']!r}: {says} [{time.monotonic() - begin:.0f} s]", flush=True)
         write(mutants, controls)
