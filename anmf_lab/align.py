@@ -123,7 +123,16 @@ def feature_error(
     W_ref, # codes to compare with, (n, k)
     H_ref, # components to compare with, (k, f)
 ) -> float: # 0 for the same factorization up to order and scale
-    "Relative distance between two factorizations, eq. (4)"
+    """
+    Relative distance between two factorizations, eq. (4)
+
+    Examples
+    --------
+    >>> import numpy as np, anmf_lab as al
+    >>> W, H = np.array([[1., 0.], [2., 3.]]), np.array([[4., 5., 0.], [0., 6., 7.]])
+    >>> round(al.feature_error(W[:, ::-1] * 2, H[::-1] / 2, W, H), 9)   # order and scale do not count
+    0.0
+    """
     C, C_ref, perm, _ = _pairs(W, H, W_ref, H_ref)
     size = C_ref.norm()
     if size == 0:

@@ -107,7 +107,18 @@ class Bilevel(Objective):
 
 # %% ../nbs/28_anmf_model.ipynb #9a483bc2
 class ANMF(FactorModel):
-    "Nonnegative matrix factorization that is played against an attacker of the components"
+    """
+    Nonnegative matrix factorization that is played against an attacker of the components
+
+    Examples
+    --------
+    >>> import numpy as np, anmf_lab as al
+    >>> X = np.random.default_rng(0).gamma(1, size=(30, 20))
+    >>> model = al.ANMF(3, max_iter=50, tol=1e-2, random_state=0)
+    >>> W = model.fit_transform(X)
+    >>> W.shape, model.components_.shape
+    ((30, 3), (3, 20))
+    """
     _own_unit = True
 
     def __init__(self, n_components=2, *, target="shift", strength=None, alpha=.6, own=.1, lam=None,

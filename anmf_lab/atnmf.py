@@ -190,7 +190,18 @@ def chosen(adv, loss, norm, lam, eps, solver: str, bound: str) -> Adversary:
 
 # %% ../nbs/29_atnmf.ipynb #3793f2c4
 class ATNMF(FactorModel):
-    "NMF trained against an adversary who may move the data, at a price or within a budget"
+    """
+    NMF trained against an adversary who may move the data, at a price or within a budget
+
+    Examples
+    --------
+    >>> import numpy as np, anmf_lab as al
+    >>> X = np.random.default_rng(0).gamma(1, size=(30, 20))
+    >>> X[::4, ::5] = np.nan   # missing
+    >>> model = al.ATNMF(3, lam=5., random_state=0).fit(X)
+    >>> model.inverse_transform(model.transform(X)).shape
+    (30, 20)
+    """
     _allow_weights, _own_unit = True, True
 
     def __init__(self, n_components=2, *, lam=None, eps=None, adversary=None, loss="frobenius",

@@ -351,6 +351,12 @@ def load_dataset(
         The set is not here; the message says where to get it and what to call it.
     ValueError
         Unknown name or recipe, wrong checksum, damaged file, wrong shape.
+
+    Examples
+    --------
+    >>> import anmf_lab as al
+    >>> al.load_dataset("swimmer").data.shape   # is computed: no file, no network
+    (256, 1024)
     """
     row = REGISTRY[check_choice(name, "name", list(REGISTRY))]
     recipe = row.papers.get(preprocess, preprocess)
@@ -384,7 +390,15 @@ def list_datasets(
     available: bool = False,  # only those that load from here without the network
     data_home=None,           # data folder, as in `load_dataset`
 ) -> list[str]:               # names
-    "Names that `load_dataset` knows"
+    """
+    Names that `load_dataset` knows
+
+    Examples
+    --------
+    >>> import anmf_lab as al
+    >>> "swimmer" in al.list_datasets()
+    True
+    """
     home = _home(data_home)
 
     def here(row: Dataset) -> bool:

@@ -59,7 +59,15 @@ def clustering_accuracy(
     y_true,        # (n,) classes
     y_pred,        # (n,) clusters; names are arbitrary
 ) -> float:        # in (0, 1]
-    "Share of samples whose cluster is matched to their class, eq. (1)"
+    """
+    Share of samples whose cluster is matched to their class, eq. (1)
+
+    Examples
+    --------
+    >>> import anmf_lab as al
+    >>> al.clustering_accuracy([0, 0, 1, 1], [1, 1, 0, 1])   # one of four is elsewhere
+    0.75
+    """
     N = contingency_matrix(*_pair(y_true, y_pred))
     return float(N[linear_sum_assignment(N, maximize=True)].sum() / N.sum())
 
@@ -70,7 +78,15 @@ def nmi(
     *,
     average: str = "arithmetic",  # or "geometric", "min", "max": mean of the entropies
 ) -> float:                       # in [0, 1]
-    "Normalized mutual information (scikit-learn's)"
+    """
+    Normalized mutual information (scikit-learn's)
+
+    Examples
+    --------
+    >>> import anmf_lab as al
+    >>> al.nmi([0, 0, 1, 1], [1, 1, 0, 0])
+    1.0
+    """
     check_choice(average, "average", ["arithmetic", "geometric", "min", "max"])
     return float(normalized_mutual_info_score(*_pair(y_true, y_pred), average_method=average))
 
@@ -79,7 +95,15 @@ def ari(
     y_true,        # (n,) classes
     y_pred,        # (n,) clusters
 ) -> float:        # at most 1; 0 on average for random labels
-    "Adjusted Rand index (scikit-learn's)"
+    """
+    Adjusted Rand index (scikit-learn's)
+
+    Examples
+    --------
+    >>> import anmf_lab as al
+    >>> al.ari([0, 0, 1, 1], [1, 1, 0, 0])   # names of clusters do not matter
+    1.0
+    """
     return float(adjusted_rand_score(*_pair(y_true, y_pred)))
 
 # %% ../nbs/03_metrics.ipynb #81c33484
@@ -103,7 +127,15 @@ def masked_rmse(
     Y,            # (n, f) reconstruction
     mask=None,    # (n, f), True = counts (for a fit: `~mask`); None = every entry
 ) -> float:       # in the unit of X
-    "Root mean squared error over the entries that `mask` selects, eq. (2)"
+    """
+    Root mean squared error over the entries that `mask` selects, eq. (2)
+
+    Examples
+    --------
+    >>> import anmf_lab as al
+    >>> al.masked_rmse([[1., 2.], [3., 9.]], [[1., 2.], [3., 4.]], [[True, True], [True, False]])
+    0.0
+    """
     X, Y = _dense(X, "X"), _dense(Y, "Y")
     if X.shape != Y.shape:
         raise ValueError(f"X and Y must have the same shape, got {X.shape} and {Y.shape}.")

@@ -176,7 +176,17 @@ def corrupt(
     fill: float | None = None,   # patches: what stands there; None = random values
     random_state=None,           # seed
 ):                               # damaged copy
-    "Damage `X` in the way that `kind` names"
+    """
+    Damage `X` in the way that `kind` names
+
+    Examples
+    --------
+    >>> import numpy as np, anmf_lab as al
+    >>> X = np.random.default_rng(0).uniform(size=(10, 20))
+    >>> Z = al.corrupt(X, "salt_pepper", .25, random_state=0)
+    >>> Z.shape, bool((Z == X).all())
+    ((10, 20), False)
+    """
     f, stages = KINDS[check_choice(kind, "kind", list(KINDS))]
     patch = {"image_shape": image_shape, "fill": fill} if kind.endswith("patch") else {}
     if fill is not None and not patch:
@@ -200,7 +210,16 @@ def three_stages(
     fill: float | None = None,   # as in `corrupt`
     random_state=None,           # seed
 ) -> Stages:                     # X_noisy, Z, Z_noisy: each damages the one before
-    "The ANMF paper's successive corruptions of clean data"
+    """
+    The ANMF paper's successive corruptions of clean data
+
+    Examples
+    --------
+    >>> import numpy as np, anmf_lab as al
+    >>> s = al.three_stages(np.random.default_rng(0).uniform(size=(10, 20)), "pixel", random_state=0)
+    >>> s.X_noisy.shape, s.Z.shape
+    ((10, 20), (10, 20))
+    """
     usual = KINDS[check_choice(kind, "kind", list(KINDS))][1]
     p = usual if p is None else tuple(p) if np.iterable(p) else (p,)
     if len(p) != 3: raise ValueError(f"p must hold three shares, one a stage, got {len(p)}.")

@@ -116,7 +116,17 @@ class AssignedSamples(Samplewise):
 
 # %% ../nbs/17_onmf.ipynb #a8b24f2a
 class ONMF(FactorModel):
-    "NMF with orthogonal codes: a clustering"
+    """
+    NMF with orthogonal codes: a clustering
+
+    Examples
+    --------
+    >>> import numpy as np, anmf_lab as al
+    >>> X = np.kron(np.eye(2), np.ones((5, 4)))   # two groups of samples
+    >>> labels = al.ONMF(2, random_state=0).fit_transform(X).argmax(1)
+    >>> len(set(labels[:5])), len(set(labels)), labels.shape
+    (1, 2, (10,))
+    """
     _allow_missing = False
 
     def __init__(self, n_components=2, *, on="codes", finish=True, init=None, n_init=1,

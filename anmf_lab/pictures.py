@@ -227,6 +227,14 @@ def plot_components(model, *, features=None, titles=None, low=None, high=None, i
     ------
     ValueError
         Names, titles or limits that do not fit the components.
+
+    Examples
+    --------
+    >>> import numpy as np, anmf_lab as al
+    >>> X = np.random.default_rng(0).poisson(4, size=(20, 6)).astype(float)
+    >>> fig = al.plot_components(al.NMF(2, random_state=0).fit(X), features=list("abcdef"))
+    >>> len(fig.axes) >= 2
+    True
     """
     H = getattr(model, "components_", getattr(model, "components", model))
     H = np.atleast_2d(np.asarray(H, dtype=float))

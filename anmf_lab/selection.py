@@ -46,7 +46,18 @@ def _one(model, params, X, observed, hidden, scoring) -> float:
 
 # %% ../nbs/19_selection.ipynb #327943e2
 class SpeckledSearchCV(MetaEstimatorMixin, BaseEstimator):
-    "Grid search that hides scattered entries and lets their prediction decide"
+    """
+    Grid search that hides scattered entries and lets their prediction decide
+
+    Examples
+    --------
+    >>> import numpy as np, anmf_lab as al
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.gamma(1, size=(40, 3)) @ rng.gamma(1, size=(3, 30))
+    >>> search = al.SpeckledSearchCV(al.NMF(solver="hals"), {"n_components": [1, 3]}, random_state=0)
+    >>> search.fit(X).best_params_
+    {'n_components': 3}
+    """
     def __init__(self, estimator, param_grid, *, holdout=.1, n_splits=3, scoring="rmse",
                  rule="min", refit=True, n_jobs=None, random_state=None, verbose=False):
         """

@@ -77,7 +77,16 @@ def false_zeros(
     *,
     random_state=None,                # seed
 ):                                    # X with losses; mask (n, f), False = lost, None for a sparse X
-    "Each nonzero entry reads 0 with probability `p`; the input is not touched"
+    """
+    Each nonzero entry reads 0 with probability `p`; the input is not touched
+
+    Examples
+    --------
+    >>> import numpy as np, anmf_lab as al
+    >>> Z, mask = al.false_zeros(np.ones((50, 40)), p=.3, random_state=0)
+    >>> bool((Z[~mask] == 0).all()), 500 < int((~mask).sum()) < 700   # about 30 % of 2000
+    (True, True)
+    """
     check_number(p, "p", low=0, high=1, hint="It is the probability that an entry is lost.")
     sparse = sp.issparse(X)
     if np.ma.is_masked(X): X = X.astype(float).filled(np.nan)             # what is missing stays missing

@@ -1,0 +1,40 @@
+"""Every public name shows how it is used, and what it shows is true."""
+import doctest
+import inspect
+
+import pytest
+
+import anmf_lab
+
+NAMES = sorted(anmf_lab.__all__)
+PENDING = {"Audit", "CappedNMF", "CauchyNMF", "CorrentropyNMF", "HuberNMF", "L21NMF", "LaFA", "NMF", "NegativeBinomial",
+           "Objective", "audit", "bands", "certify", "factorize", "identifiability", "leave_one_out", "rank_table",
+           "read_table", "rivals", "stability", "uncertainty"}   # may only shrink
+
+
+def examples(text):
+    "The examples of a docstring"
+    return doctest.DocTestParser().get_examples(text)
+
+
+def wrong(name, text):
+    "What an example prints where it should print something else; empty if all is well"
+    test = doctest.DocTestParser().get_doctest(text, {}, name, None, 0)
+    said = []
+    doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE).run(test, out=said.append)
+    return "".join(said)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_example_runs(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = inspect.getdoc(getattr(anmf_lab, name)) or ""
+    if name in PENDING:
+        assert not examples(text), f"{name} has an example now: take it out of PENDING"
+        pytest.skip("its example is still to be written")
+    assert examples(text), f"{name} has no example in its docstring"
+    assert not wrong(name, text)
+
+
+def test_a_wrong_example_is_seen():
+    assert wrong("sum", ">>> 1 + 1\n3") and not wrong("sum", ">>> 1 + 1\n2")
