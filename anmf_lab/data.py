@@ -314,16 +314,16 @@ def load_dataset(
     *,
     data_home=None,                # folder of data files; None: $ANMF_LAB_DATA, else ~/anmf_lab_data
     return_X_y: bool = False,      # return `(data, target)` only
-    preprocess: str | None = None, # None: as published; a key of `PREPROCESS`, or "anmf", "atnmf", "lafa"
+    preprocess: str | None = None, # None: as published; a key of `PREPROCESS`, or a paper ("lafa")
     download: bool = True,         # allow scikit-learn's fetchers to use the network
     verify: bool = True,           # refuse a file whose SHA-256 is not that of the known copy
 ):                                 # sklearn.utils.Bunch: the data and what is known about them
     """One of the papers' data sets, as samples x features.
 
-    The result holds `data` (n, f) in float64, an array or, for text, a SciPy CSR array; `target` (n,) or
-    None; `target_names`, `feature_names`, `image_shape`, `DESCR`; `source` and, for a file, its `sha256`;
-    `verified`, whether the content is known to be the papers'; and `stand_in`, None or how it differs
-    from them. Swimmer also has `parts` and `coef`, `atnmf` has `masks` and `alpha`.
+    The result holds `data` (n, f) in float64, an array or, for text, a SciPy CSR array; `target` (n,)
+    or None; `target_names`, `feature_names`, `image_shape`, `DESCR`; `source` and, for a file, its
+    `sha256`; `verified`, whether the content is known to be the papers'; and `stand_in`, None or how
+    it differs from them. Swimmer also has `parts` and `coef`, `atnmf` has `masks` and `alpha`.
 
     Raises
     ------
