@@ -98,7 +98,7 @@ class AttackResult:
     adversarial: dict                  # eps -> attacked data
     reference: tuple                   # (W, H) of the clean data
     factors: dict                      # eps -> (W, H) of the attacked data, in the reference's order
-    identifiability: NullSpace | None = field(default=None, repr=False)
+    null_space: NullSpace | None = field(default=None, repr=False)
     condition: Condition | None = field(default=None, repr=False)
 
     def has(self, code: str) -> bool:

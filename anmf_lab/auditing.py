@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 from tqdm import tqdm
+from .adapters import objective_of
 from .core import check_choice, check_number
 from .findings import BASE, DEEP, Problem
-from .implicit import objective_of
 from .pictures import draw_profiles
 from .records import plain, versions, write_whole
 from .report import meaning, page, profiles_of, rank_grid, spoken, verdict

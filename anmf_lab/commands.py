@@ -13,10 +13,10 @@ from difflib import get_close_matches
 from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
+from .adapters import objective_of
 from .auditing import audit, unit_of_counts
 from .core import check_number
 from .data import REGISTRY, list_datasets, load_dataset
-from .implicit import objective_of
 from .records import write_whole
 from .report import rank_grid
 from .solve import solve_seeds

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from sklearn.base import clone
 from torch import Tensor
+from .adapters import objective_of
 from .align import feature_error, feature_error_grad, match
 from .core import check_choice, check_number
 from .divergence import power
-from .implicit import objective_of
 from .loop import Status
 from .objective import Entrywise, Objective, Pair
 from .polish import polish

@@ -10,19 +10,18 @@ import numpy as np
 import torch
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor
-from sklearn.base import clone
+from .adapters import factors_of, objective_of
 from .align import balance, degauge, feature_error, feature_error_grad, stack
-from .core import Data, as_data, rng_of
-from .objective import Entrywise, Objective, Pair
-from .polish import BlockJacobi, CGInfo, axpy, dot, free_set, in_double, kkt_residual, pcg, polish, problem_of
-from .solvers import solve_codes
+from .core import Data, rng_of
+from .objective import Objective, Pair
+from .polish import BlockJacobi, CGInfo, axpy, dot, free_set, kkt_residual
+from .polish import pcg, polish, problem_of
 
 HELD = 1e-7   # an entry below this part of its component's root mean square is at zero
 
 # %% auto #0
-__all__ = ['HELD', 'DENSE', 'identifiability', 'Identifiability', 'Certificate', 'ritz_values', 'Adjoint', 'feature_gradient',
-           'NullSpace', 'Curvature', 'smallest', 'null_space', 'Condition', 'condition', 'objective_of', 'Solved',
-           'solution']
+__all__ = ['HELD', 'DENSE', 'Certificate', 'ritz_values', 'Adjoint', 'feature_gradient', 'NullSpace', 'Curvature', 'smallest',
+           'null_space', 'Condition', 'condition', 'Solved', 'solution']
 
 # %% ../nbs/30_implicit.ipynb #40e29d36
 @dataclass(frozen=True)
@@ -54,6 +53,9 @@ def ritz_values(info: CGInfo) -> np.ndarray: # ascending; empty if there was no 
     return np.linalg.eigvalsh(np.diag(d) + np.diag(e, 1) + np.diag(e, -1))
 
 # %% ../nbs/30_implicit.ipynb #96551bbc
+def _mean_curvature(hess) -> float: return float(hess.blocks()[0].diagonal(dim1=1, dim2=2).mean())
+
+
 class Adjoint:
     "The derivative of solved factors by the data: `vjp` backward, `jvp` forward"
     def __init__(self,
@@ -71,14 +73,15 @@ class Adjoint:
         self.free_scale = obj.scale_free
         self.W, self.H = balance(W, H) if self.free_scale else (W, H)
         self.tikhonov, self.solver = tikhonov, solve
-        halves = obj.parts(self.W, self.H)
-        self.g = halves[0][1] - halves[0][0], halves[1][1] - halves[1][0]
+        (N, P), (Nt, Pt) = obj.parts(self.W, self.H)
+        self.g = P - N, Pt - Nt
         self.kkt = kkt_residual(obj, self.W, self.H)
-        held = self.g[0] + 1e-6 * halves[0][1], self.g[1] + 1e-6 * halves[1][1]   # zeros under no pressure too
-        self.free = free_set(self.W, self.H, held, max(HELD, min(1e-3, self.kkt)), obj.allowed(self.W, self.H))
+        held = self.g[0] + 1e-6 * P, self.g[1] + 1e-6 * Pt   # zeros under no pressure too
+        margin = max(HELD, min(1e-3, self.kkt))
+        self.free = free_set(self.W, self.H, held, margin, obj.allowed(self.W, self.H))
         self.hess = obj.hessian(self.W, self.H)
         self.precond = BlockJacobi(self.hess, self.free)
-        self.shift = tikhonov and tikhonov * float(self.hess.blocks()[0].diagonal(dim1=1, dim2=2).mean())
+        self.shift = tikhonov and tikhonov * _mean_curvature(self.hess)
 
     @property
     def data(self) -> Data: return self.objective.data
@@ -108,12 +111,13 @@ class Adjoint:
         off, size = axpy(-1., v, cut), dot(cut, cut)
         gauge = (dot(off, off) / size) ** .5 if size else 0.
         n_active = sum(int((~F).sum()) for F in self.free)
-        if dot(v, v) == 0: return v, Certificate(self.kkt, 0., gauge, np.nan, n_active, 0, True, self.tikhonov)
+        about: dict = dict(kkt=self.kkt, gauge=gauge, n_active=n_active, tikhonov=self.tikhonov)
+        if not dot(v, v): return v, Certificate(**about, residual=0., ritz=np.nan, n_hvp=0, solved=True)
         u, info = self.solver(self.product, v, self.inverse, tol=tol, max_iter=max_iter)
         ritz = ritz_values(info)
         least = -np.inf if info.negative_curvature else float(ritz[0]) if len(ritz) else np.nan
-        done = info.residual <= tol
-        return u, Certificate(self.kkt, info.residual, gauge, least, n_active, info.n_iter, done, self.tikhonov)
+        return u, Certificate(**about, residual=info.residual, ritz=least, n_hvp=info.n_iter,
+                              solved=info.residual <= tol)
 
     def vjp(self, gW: Tensor, gH: Tensor, *, tol: float = 1e-8) -> tuple[Tensor, Certificate]:
         "Gradient by the data, (n, f), of a function whose gradient by the factors is (gW, gH)"
@@ -137,15 +141,15 @@ def feature_gradient(
     tol: float = 1e-8,     # relative tolerance of the linear solve
     tikhonov: float = 0.,  # see `Adjoint`
     **penalties,           # `l1`, `l2`, where `problem` is data
-) -> tuple[float, Tensor, Certificate]: # feature error, its gradient by the data (n, f), certificate
+) -> tuple[float, Tensor, Certificate]: # feature error, gradient by the data (n, f), certificate
     "How the feature error changes with the data"
     adj = Adjoint(problem, W, H, beta, tikhonov=tikhonov, **penalties)
     fe, gW, gH = feature_error_grad(adj.W, adj.H, W_ref, H_ref)
     G, cert = adj.vjp(gW, gH, tol=tol)
     if cert.ritz < 1e-9 and not tikhonov:
-        raise ValueError("the gradient is undefined: the Hessian is singular or indefinite beyond scale, so these "
-                         "factors are not identifiable. See al.identifiability(...); tikhonov=1e-3 gives the gradient "
-                         "of a regularised problem.")
+        raise ValueError("the gradient is undefined: the Hessian is singular or indefinite beyond scale, "
+                         "so these factors are not identifiable. See al.identifiability(...); "
+                         "tikhonov=1e-3 gives the gradient of a regularised problem.")
     return fe, G, cert
 
 # %% ../nbs/30_implicit.ipynb #8194a7f2
@@ -171,18 +175,21 @@ class NullSpace:
 
 # %% ../nbs/30_implicit.ipynb #4b7b309b
 def _roots(blocks: Tensor, free: Tensor) -> Tensor:
-    "Cholesky factors of the blocks, one where nothing moves; a thousandth is added, since a block may be singular"
+    "Cholesky factors of the blocks; one where nothing moves, a thousandth added elsewhere"
     F = free.to(blocks.dtype)
-    top = blocks.diagonal(dim1=1, dim2=2).amax(1, keepdim=True).clamp(min=torch.finfo(blocks.dtype).tiny)
-    return torch.linalg.cholesky(blocks * F[:, :, None] * F[:, None, :] + torch.diag_embed(1 - F + 1e-3 * top * F))
+    tiny = torch.finfo(blocks.dtype).tiny
+    top = blocks.diagonal(dim1=1, dim2=2).amax(1, keepdim=True).clamp(min=tiny)
+    ridge = torch.diag_embed(1 - F + 1e-3 * top * F)
+    return torch.linalg.cholesky(blocks * F[:, :, None] * F[:, None, :] + ridge)
 
 # %% ../nbs/30_implicit.ipynb #5fe19d48
 class Curvature:
-    "The Hessian on the entries that may move, eq. (metric): unit diagonal blocks, scale directions lifted to one"
+    "The Hessian on the entries that may move, in the metric of eq. (metric)"
     def __init__(self, obj: Objective, W: Tensor, H: Tensor, free: Pair):
         self.hess, self.free, self.shape = obj.hessian(W, H), free, (W.shape, H.T.shape)
         self.at = torch.cat([free[0].reshape(-1), free[1].T.reshape(-1)])
-        self.roots = tuple(_roots(B, F) for B, F in zip(self.hess.blocks(), (free[0], free[1].T), strict=True))
+        sides = zip(self.hess.blocks(), (free[0], free[1].T), strict=True)
+        self.roots = tuple(_roots(B, F) for B, F in sides)
         self.scales = W.new_zeros(int(self.at.sum()), 0)
         if obj.scale_free:
             along = [self.coordinates((W * e, -H * e[:, None])) for e in torch.eye(len(H)).to(W)]
@@ -190,14 +197,17 @@ class Curvature:
 
     def __len__(self) -> int: return len(self.scales)
     def _pair(self, v: Tensor) -> Pair:
-        A, B = v.new_zeros(len(self.at)).masked_scatter(self.at, v).split([s.numel() for s in self.shape])
+        whole = v.new_zeros(len(self.at)).masked_scatter(self.at, v)
+        A, B = whole.split([s.numel() for s in self.shape])
         return A.view(self.shape[0]), B.view(self.shape[1])
-    def _flat(self, A: Tensor, B: Tensor) -> Tensor: return torch.cat([A.reshape(-1), B.reshape(-1)])[self.at]
+    def _flat(self, A: Tensor, B: Tensor) -> Tensor:
+        return torch.cat([A.reshape(-1), B.reshape(-1)])[self.at]
 
     def coordinates(self, u: Pair) -> Tensor:
         "A direction in the metric"
         T = u[0] * self.free[0], (u[1] * self.free[1]).T
-        return self._flat(*((L.mT @ t[..., None])[..., 0] for L, t in zip(self.roots, T, strict=True)))
+        A, B = ((L.mT @ t[..., None])[..., 0] for L, t in zip(self.roots, T, strict=True))
+        return self._flat(A, B)
 
     def direction(self, v: Tensor) -> Pair:
         "The inverse of `coordinates`"
@@ -250,27 +260,27 @@ def null_space(
     tol: float = 1e-6,     # eigenvalues below this (unit diagonal blocks) count as null
     random_state=0,        # for the start of the eigensolver on large problems
 ) -> NullSpace:            # eigenvalues, directions and what they touch
-    "Null directions of the Hessian on the positive entries beyond scale, and the components that they touch"
+    "Null directions of the Hessian on the positive entries beyond scale, and whom they touch"
     W, H, k = adj.W, adj.H, adj.W.shape[1]
     C = Curvature(adj.objective, W, H, adj.free)
     w, V, sure = smallest(C, tol, rng_of(random_state))
     pairs = [C.direction(v) for v in V[:, w.abs() <= tol].T]
     share, m = np.zeros(k), len(pairs)
     if m:
-        N = torch.linalg.qr(torch.stack([torch.cat([A.reshape(-1), B.T.reshape(-1)]) for A, B in pairs], 1))[0]
-        share = np.array([float(torch.linalg.matrix_norm(N.reshape(-1, k, m)[:, j], 2)) for j in range(k)])
+        flat = [torch.cat([A.reshape(-1), B.T.reshape(-1)]) for A, B in pairs]
+        N = torch.linalg.qr(torch.stack(flat, 1))[0]
+        rows = N.reshape(-1, k, m)
+        share = np.array([float(torch.linalg.matrix_norm(rows[:, j], 2)) for j in range(k)])
         pairs = [(v[:W.numel()].view_as(W), v[W.numel():].view_as(H.T).T) for v in N.T]
     return NullSpace(m, w[:max(m + 2, 4)].cpu().numpy(), share, bool(w[0] >= -tol), sure, pairs)
-identifiability = null_space   # the old names
-Identifiability = NullSpace
 
 # %% ../nbs/30_implicit.ipynb #4b157aa1
 @dataclass(frozen=True)
 class Condition:
     "How far the features move in the worst direction, to first order"
-    kappa: float            # FE per relative change of the data; inf where the components are not identifiable
+    kappa: float            # FE per relative change of the data; inf where not identifiable
     random: float           # the same in a random direction
-    radius: float           # relative change at which the first entry of the factors becomes or stops being zero
+    radius: float           # relative change at which the first entry becomes or stops being zero
     direction: Tensor | None = field(repr=False)  # unit worst direction, (n, f)
     n_iter: int             # power iterations
     converged: bool         # kappa settled to `tol`
@@ -307,44 +317,11 @@ def condition(
         A, B = degauge(adj.W, adj.H, A, B)
         kappas.append(float((A * A).sum() + (B * B).sum()) ** .5 * unit)
         v, cert = adj.vjp(A, B, tol=solve_tol)
-        if cert.ritz < 1e-7 and not adj.tikhonov: return Condition(np.inf, np.inf, 0., None, len(kappas), False, cert)
+        if cert.ritz < 1e-7 and not adj.tikhonov:
+            return Condition(np.inf, np.inf, 0., None, len(kappas), False, cert)
         v = v / v.norm()
         done = len(kappas) > 2 and abs(kappas[-1] - kappas[-2]) <= tol * kappas[-1]
     return Condition(kappas[-1], kappas[0], _radius(adj, v, d.sq ** .5), v, len(kappas), done, cert)
-
-# %% ../nbs/30_implicit.ipynb #f0126862
-def _sklearn_objective(model, data: Data) -> Objective:
-    "What scikit-learn's NMF minimises, scaled so that one weight serves both factors"
-    a_W = float(model.alpha_W)
-    a_H = a_W if model.alpha_H == "same" else float(model.alpha_H)
-    a_W, a_H, rho = a_W * data.f, a_H * data.n, float(model.l1_ratio)
-    if (a_W == 0) != (a_H == 0):
-        raise ValueError("alpha_W and alpha_H must both be 0 or both be positive: a penalty on one factor alone costs "
-                         "nothing, since the other can take its scale.")
-    if a_W != a_H and 0 < rho < 1:
-        raise ValueError(f"alpha_W * n_features = {a_W:g} and alpha_H * n_samples = {a_H:g} must be equal where "
-                         "l1_ratio is neither 0 nor 1, or no common weight exists.")
-    weight = (a_W * a_H) ** .5
-    return Entrywise(data, model.beta_loss, rho * weight, (1 - rho) * weight)
-
-
-def objective_of(
-    model,              # a model with `objective(X)`, scikit-learn's NMF, or anything else with `loss`
-    X,                  # (n, f) data
-    *,
-    loss=None,          # overrides what the model says
-    **given,            # `mask`, `weights`
-) -> tuple[Objective, tuple[str, ...]]:   # in float64, and what a reader must know
-    "What a model minimises on `X`"
-    obj: Objective
-    if loss is not None or model is None:
-        obj = Entrywise(as_data(X, **given), "frobenius" if loss is None else loss)   # type: ignore[arg-type]
-    elif hasattr(model, "objective"): obj = model.objective(X, **given)
-    elif hasattr(model, "beta_loss") and hasattr(model, "alpha_W"): obj = _sklearn_objective(model, as_data(X, **given))
-    else:
-        raise ValueError(f"{type(model).__name__} does not say what it minimises: give it a method objective(X) that "
-                         "returns an Objective, for instance al.Objective(X, loss='kullback-leibler'), or pass loss=.")
-    return obj.at(in_double(obj.data)), obj.notes
 
 # %% ../nbs/30_implicit.ipynb #7da89d6d
 @dataclass(frozen=True)
@@ -363,25 +340,6 @@ class Solved:
         return self.W, self.H
 
 
-def _factors_of(model, obj: Objective, X, W, H, given: dict) -> Pair:
-    "The factors that were handed in, as float64 tensors"
-    like = obj.data.X
-    if H is None:
-        if model is None: raise ValueError("components H are needed where there is no model: pass H (k, f), and W if you have it.")
-        if not hasattr(model, "components_"): model = clone(model).fit(X, **given)
-        W, H = model.factors(X, **given) if hasattr(model, "factors") else (model.transform(X), model.components_)
-    W, H = (None if T is None else torch.as_tensor(T if torch.is_tensor(T) else np.array(T)).to(like) for T in (W, H))
-    if H.ndim != 2 or H.shape[1] != obj.data.f:
-        raise ValueError(f"H must be (k, {obj.data.f}), one row a component in the order of the features of X, got {tuple(H.shape)}.")
-    if W is None: W = solve_codes(obj.data, H, getattr(obj, "loss", 2.))
-    if W.shape != (obj.data.n, len(H)): raise ValueError(f"W must be {(obj.data.n, len(H))}, got {tuple(W.shape)}.")
-    for name, T in (("W", W), ("H", H)):
-        if not bool(torch.isfinite(T).all()) or bool((T < 0).any()): raise ValueError(f"{name} must be finite and >= 0.")
-    if bool(((W.norm(dim=0) == 0) | (H.norm(dim=1) == 0)).any()):
-        raise ValueError("a component is zero: its features mean nothing. Lower n_components, or leave it out.")
-    return W, H
-
-
 def solution(
     model,                     # a fitted model, an unfitted one (a clone is fitted), or None
     X,                         # (n, f) data
@@ -396,8 +354,10 @@ def solution(
     "A factorization read from a model or from arrays, and solved"
     given = {name: v for name, v in (("mask", mask), ("weights", weights)) if v is not None}
     obj, notes = objective_of(model, X, loss=loss, **given)
-    W, H = _factors_of(model, obj, X, W, H, given)
+    W, H = factors_of(model, obj, X, W, H, given)
     run = polish(obj, W, H, tol=tol, max_iter=300)
     kkt = kkt_residual(obj, *run.state)
-    if kkt > max(tol, 1e-6): notes = (*notes, f"not solved: KKT residual {kkt:.1e} after {run.n_iter} Newton steps ({run.status})")
+    if kkt > max(tol, 1e-6):
+        steps = f"after {run.n_iter} Newton steps ({run.status})"
+        notes = (*notes, f"not solved: KKT residual {kkt:.1e} {steps}")
     return Solved(obj, run.state[0], run.state[1], kkt, feature_error(W, H, *run.state), notes)

@@ -40,7 +40,7 @@ class Study:
     clean: list[Solution]        # fresh solutions of the clean data
     own: list[Pair]              # what the model itself makes of them, at several seeds
     floor: Verdict               # the same protocol with nothing attacked
-    identifiability: NullSpace
+    null_space: NullSpace
     condition: Condition | None
     X: Tensor                    # the clean data in their own precision, NaN in the holes
     kind: str                    # of array that the caller works with
@@ -50,7 +50,7 @@ class Study:
     @property
     def law(self) -> Condition | None:
         "The first-order law, where the data determine the components"
-        return self.condition if self.identifiability.identifiable else None
+        return self.condition if self.null_space.identifiable else None
     def rng(self, *key) -> np.random.Generator: return stream(self.how.random_state, *key)
     def as_given(self, Z: Tensor, eps: float) -> Tensor:
         "Attacked data in the precision, and with the holes, of the clean data"
@@ -152,7 +152,7 @@ def _starts(study: Study, c: Climber, plan: Plan, before: Point | None) -> Start
     plain = isinstance(obj, Entrywise) and obj.beta in (0, 1) and obj.scale_free and obj.data.mask is None
     cheap = c.threat.X.numel() * study.problem.k < 1e5 and plan.starts > 6
     def rng(*key): return study.rng(c.eps, *key)
-    return Starts(c, rng, others, cond.direction if cond else None, study.identifiability.directions,
+    return Starts(c, rng, others, cond.direction if cond else None, study.null_space.directions,
                   before, published=plain and cheap)
 
 
@@ -319,7 +319,7 @@ class LaFA:
         study, flags = prepare(self, model, X, given)
         back = lambda T: give_back(T, study.kind)
         result = AttackResult({}, [], [], back(study.X), {}, tuple(map(back, study.reference)), {},
-                              study.identifiability, study.law)
+                              study.null_space, study.law)
         for eps in self.budgets:
             kept, weak = strongest(study, eps, kept)
             v, row = kept[0], row_of(study, eps, *kept)
@@ -391,6 +391,6 @@ def settings_of(study: Study, began: float) -> dict:
         loss=repr(getattr(obj, "loss", None)), l1=getattr(obj, "l1", 0.), l2=getattr(obj, "l2", 0.),
         reference=how.reference if isinstance(how.reference, str) else "given",
         box=[box.low, box.high],
-        excess=study.identifiability.excess, kappa=law and law.kappa,
+        excess=study.null_space.excess, kappa=law and law.kappa,
         kappa_random=law and law.random, radius=law and law.radius,
         cpu_seconds=round(time.process_time() - began, 2))

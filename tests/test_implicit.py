@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose
 
 from anmf_lab.align import degauge, feature_error, feature_error_grad, stack
 from anmf_lab.core import Data, as_data
-from anmf_lab.implicit import Adjoint, condition, feature_gradient, identifiability, ritz_values
+from anmf_lab.implicit import Adjoint, condition, feature_gradient, null_space, ritz_values
 from anmf_lab.polish import pcg, polish
 from anmf_lab.solvers import mu_step, start
 
@@ -143,7 +143,7 @@ def test_interior_solutions_have_k_squared_minus_k_excess_directions(k):
     data = planted(n=20, f=18, k=k, zeros=0., noise=.01)
     W, H = solved(data, k)
     assert (W > 0).all() and (H > 0).all()
-    ident = identifiability(Adjoint(data, W, H, 1.))
+    ident = null_space(Adjoint(data, W, H, 1.))
     assert ident.excess == k * k - k and ident.minimum and not ident.identifiable
     assert ident.components == list(range(k))
     for A, B in ident.directions:   # the fit stands still
@@ -159,14 +159,14 @@ def test_interior_solutions_have_k_squared_minus_k_excess_directions(k):
 def test_zeros_make_it_identifiable_and_both_eigensolvers_agree(monkeypatch):
     data = planted()
     adj = Adjoint(data, *solved(data), 1.)
-    small = identifiability(adj)
+    small = null_space(adj)
     assert small.identifiable and small.resolved and small.components == []
     monkeypatch.setattr("anmf_lab.implicit.DENSE", 0)
-    large = identifiability(adj)
+    large = null_space(adj)
     assert large.excess == 0 and large.resolved
     assert_allclose(large.values[:3], small.values[:3], rtol=1e-4)
     inside = planted(n=20, f=18, zeros=0., noise=.01)
-    assert identifiability(Adjoint(inside, *solved(inside), 1.)).excess == 6   # LOBPCG had to ask for more
+    assert null_space(Adjoint(inside, *solved(inside), 1.)).excess == 6   # LOBPCG had to ask for more
 
 
 @pytest.mark.parametrize("beta", [1., 2.])

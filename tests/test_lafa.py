@@ -449,11 +449,11 @@ def faces():
 
 
 def test_faces_obey_the_first_order_law(faces):
-    from anmf_lab.implicit import condition, identifiability
+    from anmf_lab.implicit import condition, null_space
     obj = Entrywise(as_data(faces), 1.)
     s = Problem(obj, 5).fresh(obj.data.X, 1, np.random.RandomState(0), tol=1e-10)[0]
     adj = Adjoint(obj, *s.factors)
-    assert identifiability(adj).identifiable
+    assert null_space(adj).identifiable
     c = condition(adj)
     assert_allclose(c.kappa, 133, rtol=.01)   # of this data set, found before with another implementation
     for sign in (1, -1):

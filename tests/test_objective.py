@@ -8,8 +8,9 @@ from scipy.sparse import csr_array
 from sklearn.decomposition import NMF as SklearnNMF
 
 import anmf_lab as al
+from anmf_lab.adapters import Penalised, objective_of
 from anmf_lab.core import as_data
-from anmf_lab.implicit import objective_of, solution
+from anmf_lab.implicit import solution
 from anmf_lab.objective import Objective
 from anmf_lab.polish import kkt_residual
 
@@ -144,7 +145,8 @@ def test_a_model_that_says_nothing_is_told_how_to():
     assert objective_of(Silent(), table()[0], loss="kullback-leibler")[0].beta == 1
 
 
-@pytest.mark.parametrize("penalty", [dict(), dict(alpha_W=.02, l1_ratio=1.), dict(alpha_W=.02, alpha_H=.01), dict(alpha_W=.02, alpha_H=.01, l1_ratio=1.)])
+@pytest.mark.parametrize("penalty", [dict(), dict(alpha_W=.02, l1_ratio=1.), dict(alpha_W=.02, alpha_H=.01), dict(alpha_W=.02, alpha_H=.01, l1_ratio=1.),
+                                     dict(alpha_W=.02, l1_ratio=.5)])
 @pytest.mark.parametrize("loss", ["frobenius", "kullback-leibler"])
 def test_scikit_learns_nmf_is_read_with_its_own_penalties(penalty, loss):
     X = table()[0]
@@ -152,13 +154,34 @@ def test_scikit_learns_nmf_is_read_with_its_own_penalties(penalty, loss):
     theirs = SklearnNMF(2, random_state=0, init="random", **how).fit(X)
     sol = solution(theirs, X)
     assert sol.kkt < 1e-9 and sol.moved < (.05 if loss == "frobenius" else .2)     # their multiplicative updates stop early
-    assert sol.objective.scale_free != bool(penalty)
+    assert sol.objective.scale_free != bool(penalty) and bool(sol.notes) == bool(penalty)
 
 
-@pytest.mark.parametrize("penalty, message", [(dict(alpha_W=.1, alpha_H=0.), "must both be 0 or both be positive"),
-                                              (dict(alpha_W=.1, alpha_H=.3, l1_ratio=.5), "no common weight exists")])
-def test_penalties_of_scikit_learn_that_have_no_objective_of_both_factors_are_refused(penalty, message):
-    with pytest.raises(ValueError, match=message): objective_of(SklearnNMF(2, **penalty), table()[0])
+def test_a_penalty_of_scikit_learn_on_one_factor_alone_is_refused():
+    with pytest.raises(ValueError, match="must both be 0 or both be positive"):
+        objective_of(SklearnNMF(2, alpha_W=.1, alpha_H=0.), table()[0])
+
+
+def test_penalties_that_weigh_the_factors_differently_agree_with_a_class_of_nothing_but_the_value():
+    X = table()[0]
+    obj, notes = objective_of(SklearnNMF(2, alpha_W=.1, l1_ratio=.3), X)          # 7 alpha on the codes, 11 on the components
+    assert isinstance(obj, Penalised) and "alpha_W * n_features = 0.7, alpha_H * n_samples = 1.1" in notes[0]
+    class Plain(Objective):
+        def __init__(self, data): self.data = data
+        def value(self, W, H):
+            fit = (self.data.X - W @ H).square().sum() / 2
+            return fit + .3 * (.7 * W.sum() + 1.1 * H.sum()) + .35 * (.7 * W.square().sum() + 1.1 * H.square().sum())
+    auto, rng = Plain(obj.data), np.random.default_rng(0)
+    W, H, A, B = (torch.from_numpy(rng.random(s)) for s in 2 * ((11, 2), (2, 7)))
+    assert_allclose(obj.value(W, H), auto.value(W, H), rtol=1e-12)
+    for own, other in ((obj.grad(W, H), auto.grad(W, H)), (obj.hessian(W, H)(A, B), auto.hessian(W, H)(A, B)),
+                       (obj.push(W, H, W @ B), auto.push(W, H, W @ B)), ([obj.pull(W, H, A, B)], [auto.pull(W, H, A, B)])):
+        for a, b in zip(own, other, strict=True): assert_allclose(a, b, rtol=1e-10)
+    bW, bH = obj.hessian(W, H).blocks()
+    ones = [torch.eye(2).double()[j] for j in range(2)]
+    for j, e in enumerate(ones):
+        assert_allclose(bW[:, :, j], auto.hessian(W, H)(e.expand(11, 2), 0 * H)[0], rtol=1e-10)
+        assert_allclose(bH[:, :, j], auto.hessian(W, H)(0 * W, e[:, None].expand(2, 7))[1].T, rtol=1e-10)
 
 
 def test_the_negative_binomial_is_poisson_in_the_limit_and_its_update_never_goes_up():

@@ -48,8 +48,9 @@ def bilevel(model, sol, M):
 def sklearns_scale(model, X): return (model.alpha_H * len(X) / (model.alpha_W * X.shape[1]))**(.25 + .25 * model.l1_ratio)
 def sklearns(model, sol, M):
     n, f = sol.objective.data.shape
-    a, b, rho = model.alpha_W * f, model.alpha_H * n, model.l1_ratio
-    return dense.entrywise(lambda X, Y: dense.beta(X, Y, 2), 1., rho * a, (1 - rho) * a, (rho * b, (1 - rho) * b))
+    a, b, rho = model.alpha_W * f, (model.alpha_W if model.alpha_H == "same" else model.alpha_H) * n, model.l1_ratio
+    power = 1 if model.beta_loss == "kullback-leibler" else 2
+    return dense.entrywise(lambda X, Y: dense.beta(X, Y, power), 1., rho * a, (1 - rho) * a, (rho * b, (1 - rho) * b))
 
 
 how = dict(random_state=0, tol=1e-6, max_iter=4000)
@@ -66,6 +67,8 @@ CASES = {
                                        dict(loss=al.NegativeBinomial(4.)), 20., zeros=True),
     "scikit-learn, l1": Case(SklearnNMF(2, alpha_W=.02, alpha_H=.01, l1_ratio=1., **theirs), sklearns, gauge=sklearns_scale),
     "scikit-learn, l2": Case(SklearnNMF(2, alpha_W=.03, alpha_H=.01, l1_ratio=0., **theirs), sklearns, gauge=sklearns_scale),
+    "scikit-learn, l1 and l2, KL": Case(SklearnNMF(2, alpha_W=.02, l1_ratio=.4, beta_loss="kullback-leibler", solver="mu", **theirs),
+                                        sklearns, zeros=True),
     "ATNMF, price": Case(al.ATNMF(2, lam=2., **newton), priced(dense.squares_priced, 2.)),
     "ATNMF, price, l1 and l2, weights": Case(al.ATNMF(2, lam=3., l1=.01, l2=.03, **newton), priced(dense.squares_priced, 3.), "weights"),
     "ATNMF, budget": Case(al.ATNMF(2, eps=.3, **newton), budget(None, .3)),
