@@ -1,4 +1,4 @@
-"""What somebody's model minimises, and the factors that it found: our models by their own word, scikit-learn's by its own penalties."""
+"""What somebody's model minimises, and the factors that it found."""
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
@@ -96,13 +96,13 @@ def sklearn_objective(
     other = own if model.alpha_H == "same" else float(model.alpha_H)
     a, b, rho = own * data.f, other * data.n, float(model.l1_ratio)
     if (a == 0) != (b == 0):
-        raise ValueError("alpha_W and alpha_H must both be 0 or both be positive: a penalty on one factor "
-                         "alone costs nothing, since the other can take its scale.")
+        raise ValueError("alpha_W and alpha_H must both be 0 or both be positive: a penalty on one "
+                         "factor alone costs nothing, since the other can take its scale.")
     fit = Entrywise(data, model.beta_loss)
     if a == 0:
         return fit, ()
-    note = (f"scikit-learn's own penalties: alpha_W * n_features = {a:.4g}, alpha_H * n_samples = {b:.4g}, "
-            f"l1_ratio = {rho:g}")
+    note = (f"scikit-learn's own penalties: alpha_W * n_features = {a:.4g}, "
+            f"alpha_H * n_samples = {b:.4g}, l1_ratio = {rho:g}")
     if a != b and 0 < rho < 1:
         return Penalised(data, fit, (rho * a, rho * b), ((1 - rho) * a, (1 - rho) * b)), (note,)
     weight = (a * b) ** .5      # components up, codes down: one weight serves both
@@ -120,15 +120,16 @@ def objective_of(
     obj: Objective
     notes: tuple[str, ...] = ()
     if loss is not None or model is None:
-        obj = Entrywise(as_data(X, **given), "frobenius" if loss is None else loss)   # type: ignore[arg-type]
+        kind = "frobenius" if loss is None else loss
+        obj = Entrywise(as_data(X, **given), kind)   # type: ignore[arg-type]
     elif hasattr(model, "objective"):
         obj = model.objective(X, **given)
     elif hasattr(model, "beta_loss") and hasattr(model, "alpha_W"):
         obj, notes = sklearn_objective(model, as_data(X, **given))
     else:
-        raise ValueError(f"{type(model).__name__} does not say what it minimises: give it a method objective(X) "
-                         "that returns an Objective, for instance al.Objective(X, loss='kullback-leibler'), "
-                         "or pass loss=.")
+        raise ValueError(f"{type(model).__name__} does not say what it minimises: give it a method "
+                         "objective(X) that returns an Objective, for instance "
+                         "al.Objective(X, loss='kullback-leibler'), or pass loss=.")
     return obj.at(in_double(obj.data)), (*obj.notes, *notes)
 
 
@@ -143,15 +144,16 @@ def factors_of(
     "The factors that a model found, or that were handed in"
     if H is None:
         if model is None:
-            raise ValueError("components H are needed where there is no model: pass H (k, f), and W if you have it.")
+            raise ValueError("components H are needed where there is no model: pass H (k, f), "
+                             "and W if you have it.")
         if not hasattr(model, "components_"):
             model = clone(model).fit(X, **given)
         own = hasattr(model, "factors")
         W, H = model.factors(X, **given) if own else (model.transform(X), model.components_)
     W, H = _as_tensor(W, obj.data), _as_tensor(H, obj.data)
     if H.ndim != 2 or H.shape[1] != obj.data.f:
-        raise ValueError(f"H must be (k, {obj.data.f}), one row a component in the order of the features of X, "
-                         f"got {tuple(H.shape)}.")
+        raise ValueError(f"H must be (k, {obj.data.f}), one row a component in the order of the "
+                         f"features of X, got {tuple(H.shape)}.")
     if W is None:
         W = solve_codes(obj.data, H, getattr(obj, "loss", 2.))
     if W.shape != (obj.data.n, len(H)):
@@ -160,7 +162,8 @@ def factors_of(
         if not bool(torch.isfinite(T).all()) or bool((T < 0).any()):
             raise ValueError(f"{name} must be finite and >= 0.")
     if bool(((W.norm(dim=0) == 0) | (H.norm(dim=1) == 0)).any()):
-        raise ValueError("a component is zero: its features mean nothing. Lower n_components, or leave it out.")
+        raise ValueError("a component is zero: its features mean nothing. Lower n_components, "
+                         "or leave it out.")
     return W, H
 
 

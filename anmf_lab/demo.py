@@ -28,7 +28,8 @@ class Case:
     def run(self, **less) -> Audit:
         "The audit of this case"
         command = "anmf-lab demo"
-        return audit(known_table(self.name), ranks=self.ranks, **(self.settings | dict(command=command) | less))
+        how = self.settings | dict(command=command) | less
+        return audit(known_table(self.name), ranks=self.ranks, **how)
 
 
 CASES = (
@@ -39,12 +40,13 @@ CASES = (
 # %% ../nbs/58_demo.ipynb #4766fdf9
 def index(cases: list[tuple[Case, Audit]]) -> str:
     "One page with the verdict of each, the table, and where its report is"
-    parts = [Section(case.title, [found.verdict, f"Everything about it: {case.name}.html, beside this file."],
-                     [rank_grid(found.ranks)]) for case, found in cases]
-    about = cases[0][1].about
-    lead = "Each data set below was factorized, solved, and asked whether its components can be read."
-    shape = f"{len(cases)} data sets"
-    return render("anmf-lab demo: can the features be trusted?", lead, parts, about | dict(facts=shape))
+    parts = []
+    for case, found in cases:
+        said = [found.verdict, f"Everything about it: {case.name}.html, beside this file."]
+        parts.append(Section(case.title, said, [rank_grid(found.ranks)]))
+    about = cases[0][1].about | dict(facts=f"{len(cases)} data sets")
+    lead = "Each data set was factorized, solved, and asked whether its components can be read."
+    return render("anmf-lab demo: can the features be trusted?", lead, parts, about)
 
 
 def cli_arguments(parser) -> None:
@@ -52,7 +54,8 @@ def cli_arguments(parser) -> None:
     parser.add_argument("--out", type=Path, default=Path("anmf-lab-demo"), metavar="DIR",
                         help="folder for the reports (default: %(default)s)")
     parser.add_argument("--seeds", type=int, metavar="N", help="random starts of every rank")
-    parser.add_argument("--quick", action="store_true", help="the genomes only, eight starts, no resampling or attack")
+    parser.add_argument("--quick", action="store_true",
+                        help="the genomes only, eight starts, no resampling or attack")
 
 
 def cli_run(args) -> int:
@@ -69,8 +72,9 @@ def cli_run(args) -> int:
         begin = time.monotonic()
         found = case.run(progress=True, **less)
         done.append((case, found))
-        print(f"\n{case.title} ({time.monotonic() - begin:.0f} s)\n\n{rank_grid(found.ranks).text()}\n")
-        print(textwrap.fill(found.verdict, 100, initial_indent="  ", subsequent_indent="  "), flush=True)
+        print(f"\n{case.title} ({time.monotonic() - begin:.0f} s)\n")
+        print(f"{rank_grid(found.ranks).text()}\n")
+        print(textwrap.indent(textwrap.fill(found.verdict, 98), "  "), flush=True)
         for line in found.left_out: print(f"  left out: {line}")
         if any("Ctrl-C" in line for line in found.left_out): raise KeyboardInterrupt
     for case, found in done: found.save(args.out / f"{case.name}.html")

@@ -292,7 +292,7 @@ class Sketch:
 # %% ../nbs/32_reduced.ipynb #51ad9125
 def influence(
     red: Reduced,      # the reduced Hessian
-    gW: Tensor | None, # (n, k, m): gradients by the codes of m numbers that do not depend on scale; None: zero
+    gW: Tensor | None, # (n, k, m): gradients by the codes of m numbers without scale; None: zero
     gH: Tensor,        # (f, k, m): their gradients by the components
 ) -> Tensor:           # (m, n, f): how they change with every entry of the data
     "Adjoint solves in the eliminated form, eq. (influence)"

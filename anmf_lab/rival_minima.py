@@ -62,7 +62,7 @@ class Rivals:
     share: float               # part of the solved starts that found it
     n_solved: int              # starts that were solved
     found: tuple[Rival, ...]   # the others, nearest first
-    improved: float            # how far below the model's own minimum the best lies, in nats; 0: the model has it
+    improved: float            # how far below the model's own minimum the best lies, in nats
     _base: Uncertainty = field(repr=False)
 
     @property
@@ -72,7 +72,7 @@ class Rivals:
 
     @property
     def light(self) -> str:
-        "red: a rival within two standard deviations (or a better minimum was found); amber: three; green"
+        "red: a rival within two standard deviations, or a better minimum; amber: three; green"
         away = self.nearest.distance if self.nearest else np.inf
         if away < 2 or self.improved > .01: return "red"
         return "amber" if away < 3 else "green"

@@ -341,13 +341,12 @@ def _check(stack: Stack, W: Tensor, H: Tensor) -> None:
     if H.shape[:2] != (r, k) or stack.X.shape[1:] != (n, f) or len(stack.X) not in (1, r):
         raise ValueError(f"W {tuple(W.shape)}, H {tuple(H.shape)} do not fit stack.X "
                          f"{tuple(stack.X.shape)}: (r, n, k) @ (r, k, f) is (r, n, f).")
-    check_number(stack.beta, "beta", low=1, high=2, hint="The stack needs a loss that is convex in each factor.")
+    check_number(stack.beta, "beta", low=1, high=2, hint="A stack is convex in each factor.")
     if k * min(n, f) > LARGEST:
         raise ValueError(f"k * min(n, f) is {k * min(n, f)}, and dense Newton steps pay up to {LARGEST}. "
                          "Fit these problems one by one, polished.")
-    if not (stack.X.sum((-2, -1)) > 0).all():
-        raise ValueError(f"stack.X[{int((stack.X.sum((-2, -1)) <= 0).nonzero()[0])}] is zero: "
-                         "there is nothing to factorize.")
+    empty = (stack.X.sum((-2, -1)) <= 0).nonzero()
+    if len(empty): raise ValueError(f"stack.X[{int(empty[0])}] is zero: there is nothing to factorize.")
 
 
 def _alone(stack: Stack, i: int, W: Tensor, H: Tensor, tol: float) -> Pair:

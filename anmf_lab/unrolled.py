@@ -25,7 +25,7 @@ def unrolled_gradient(
     *,
     n_iter: int = 200,      # updates T
     checkpoint_every: int = 0, # keep the factors only every so many updates; 0 keeps everything
-) -> tuple[float, Tensor, tuple[Tensor, Tensor]]: # feature error after T updates, its gradient by the data (n, f), the factors
+) -> tuple[float, Tensor, tuple[Tensor, Tensor]]: # feature error, its gradient (n, f), the factors
     "Back-propagation through T multiplicative updates (LaFA, Algorithm 1)"
     X = data.X.detach().clone().requires_grad_()
     def run(X, W, H, count):
@@ -58,7 +58,7 @@ def neumann_gradient(
     *,
     terms: int = 100,       # terms K of the series; the published code uses 25 to 100
 ) -> tuple[float, Tensor]:  # feature error, the truncated gradient by the data (n, f)
-    "The published implicit gradient, without its dense Jacobians, @eq-neumann"
+    "The published implicit gradient, without its dense Jacobians, eq. (neumann)"
     fe, gW, gH = feature_error_grad(W, H, W_ref, H_ref)
     X, W, H, out = _fixed_point(data, W, H, beta)
     v = total = (gW, gH)
