@@ -148,13 +148,13 @@ class Reduced:
 
     def white(self, V: Tensor) -> Tensor:
         "(f, k, m) to (free entries, m), in the coordinates of eq. (white)"
-        return (self.Lc @ V).reshape(-1, V.shape[-1])[self.cols]
+        return (self.Lc @ V).reshape(self.at.H.numel(), V.shape[-1])[self.cols]
 
     def back(self, U: Tensor) -> Tensor:
         "The transpose of `white`"
         full = U.new_zeros(self.at.H.numel(), U.shape[1])
         full[self.cols] = U
-        return self.Lc.mT @ full.view(*self.at.H.T.shape, -1)
+        return self.Lc.mT @ full.view(*self.at.H.T.shape, U.shape[1])
 
     def solve(self, V: Tensor) -> Tensor:
         "S (the scale directions made regular) backwards, on (f, k, m)"

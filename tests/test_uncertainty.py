@@ -251,3 +251,12 @@ def test_large_problems_are_sketched(genomes, monkeypatch):
             ask()
     with pytest.raises(ValueError, match="too large to ask"):
         al.uncertainty(None, X, noise="gaussian", **factors)
+
+
+def test_intervals_where_nothing_is_zero():
+    "A component without a zero has no upper limits to compute"
+    X = np.random.default_rng(0).poisson(9., size=(20, 6)).astype(float)
+    H, W = X.sum(0, keepdims=True), X.sum(1, keepdims=True) / X.sum()
+    u = al.uncertainty(None, X, W=W, H=H, loss=KL)
+    low, high = u.interval()
+    assert (low > 0).all() and (low < u.components).all() and (u.components < high).all()
