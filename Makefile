@@ -6,6 +6,7 @@
 #   make page NB=02_align   one page: export, run, clean, its own tests, and a picture of it
 #   make test-portable   pages and tests under other arithmetic and other versions (hours; by hand)
 #   make mutants         one broken formula after the other: which test notices? (hours; by hand)
+#   make newcomer a fresh environment, the wheel, and what the front page says (minutes; by hand)
 #   make bench    speed against other libraries (slow; run by hand)
 #   make clean    remove what was built        make distclean   ... and the environment
 #
@@ -36,12 +37,12 @@ export MPLBACKEND := agg
 export OMP_NUM_THREADS ?= 1
 unexport PYTHONPATH
 
-.PHONY: help setup demo test page test-portable mutants sync lint docs wheel unit bench clean distclean
+.PHONY: help setup demo test page test-portable mutants newcomer sync lint docs wheel unit bench clean distclean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n '3,14p' Makefile | sed 's/^# \{0,1\}//'
+	@sed -n '3,15p' Makefile | sed 's/^# \{0,1\}//'
 
 setup: .stamp-install
 
@@ -93,6 +94,9 @@ test-portable: .stamp-install
 
 mutants: .stamp-install
 	python tools/mutants.py $(ARGS)
+
+newcomer: .stamp-install
+	python tools/newcomer.py
 
 bench: .stamp-install
 	@ls benchmarks/bench_*.py >/dev/null 2>&1 || { echo "no benchmarks/bench_*.py here"; exit 1; }
