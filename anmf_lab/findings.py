@@ -220,13 +220,13 @@ def rivals(p: Problem, k: int, found: dict) -> dict:
 # %% ../nbs/47_findings.ipynb #147cb782
 def residuals(p: Problem, Y: np.ndarray) -> np.ndarray: # (n, f), NaN = missing
     "Residuals that are normal if the noise is what was said: deviance residuals of counts"
-    X, M = p.data.X.to_dense().numpy(), p.data.mask
+    X, M = p.data.X.to_dense().numpy(), None if p.data.mask is None else p.data.mask.numpy()
     if p.noise in ("poisson", "multinomial"):
         Y = np.maximum(Y, 1e-12 * p.data.level)
         gap = X * np.log(np.where(X > 0, X, 1.) / Y) - X + Y
         z = np.sign(X - Y) * np.sqrt(np.maximum(2 * gap, 0.))
     else: z = X - Y
-    return z if M is None else np.where(M > 0, z * M.sqrt(), np.nan)
+    return z if M is None else np.where(M > 0, z * np.sqrt(M), np.nan)
 
 
 MORE = 1.5  # dispersion above which the noise is more than was said
