@@ -23,7 +23,7 @@ from .report import meaning, page, profiles_of, rank_grid, spoken, verdict
 from .tables import Table, as_table, read_like, read_profiles
 
 # %% auto #0
-__all__ = ['unit_of_counts', 'Course', 'Audit', 'problem_of_audit', 'audit']
+__all__ = ['unit_of_counts', 'is_decimal', 'Course', 'Audit', 'problem_of_audit', 'audit']
 
 # %% ../nbs/49_audit.ipynb #35f0b679
 def unit_of_counts(values: np.ndarray) -> float | None: # None: no counts
@@ -34,6 +34,12 @@ def unit_of_counts(values: np.ndarray) -> float | None: # None: no counts
         if q[-1] < 1e6 and np.abs(q - q.round()).max() < .02:
             return float(v[0] / d * np.gcd.reduce(q.round().astype(np.int64)))
     return None
+
+
+def is_decimal(unit: float) -> bool:
+    "Is it .1, .05, .02, .01 and so on: digits after a point, not a unit of counting?"
+    place = -np.floor(np.log10(unit) + 1e-9)
+    return bool(unit < 1 and np.isclose(unit * 10.**place, (1, 2, 5), rtol=1e-6, atol=0).any())
 
 # %% ../nbs/49_audit.ipynb #2daa6e71
 @dataclass
@@ -172,6 +178,7 @@ def problem_of_audit(
     values = X.data if sp.issparse(X) else X
     unit = unit_of_counts(values)
     counts = unit is not None and table.image_shape is None and weights is None
+    if counts and unit is not None and is_decimal(unit): counts = loss in ("kullback-leibler", 1)
     if loss == "auto" and model is None:
         loss = "kullback-leibler" if counts else "frobenius"
         why = "counts" if counts else "pixels" if table.image_shape else "no counts"
