@@ -155,7 +155,7 @@ def solved(p: Problem, k: int, found: dict) -> dict:
 def _errors(p: Problem, k: int) -> Uncertainty:
     "Error bars at the solution of rank k"
     if k not in p.bars:
-        noise = p.data.mask if p.noise == "weights" else p.noise
+        noise = p.noise if p.data.mask is None or p.noise != "weights" else p.data.mask.numpy()
         p.bars[k] = uncertainty(None, p.data.X, noise, **p.factors(k))
     return p.bars[k]
 

@@ -186,6 +186,18 @@ def test_counts_in_any_unit():
     assert unit_of_counts(g.random((6, 7))) is None and unit_of_counts(np.zeros((2, 2))) is None
 
 
+def test_decimals_are_no_counts_and_known_errors_are_the_noise():
+    g = np.random.default_rng(3)
+    W, H = (g.gamma(1., 1., size) * (g.random(size) > .4) for size in ((60, 2), (2, 9)))
+    T = W @ H + .01
+    X = np.round(np.maximum(T + .1 * np.sqrt(T) * g.standard_normal(T.shape), 0), 2)
+    a = al.audit(X, 2, n_seeds=3, steps=["fit"])
+    b = al.audit(X, 2, n_seeds=3, steps=["fit"], weights=1 / (.01 * T))
+    assert a.about["loss"] == "frobenius" and a.about["noise"] == "gaussian"
+    assert b.about["noise"] == "weights" and b.ranks[2]["fit"]["dispersion"] == pytest.approx(1, abs=.3)
+    assert al.audit(100 * X, 2, n_seeds=3, steps=[]).about["loss"] == "kullback-leibler"
+
+
 @pytest.mark.parametrize("how, says", [
     (dict(), "how many components"), (dict(n_components=99), "n_components must be"), (dict(ranks=[]), "ranks is empty"),
     (dict(n_components=2, noise="cauchy"), "noise"), (dict(n_components=2, steps=["magic"]), "steps must be"),
