@@ -10,7 +10,7 @@ from sklearn.base import clone
 from torch import Tensor
 
 from .core import Data, as_data
-from .objective import Entrywise, Objective, Pair
+from .objective import Entrywise, Loss, Objective, Pair
 from .polish import in_double
 from .solvers import solve_codes
 
@@ -165,6 +165,37 @@ def factors_of(
         raise ValueError("a component is zero: its features mean nothing. Lower n_components, "
                          "or leave it out.")
     return W, H
+
+
+@dataclass(frozen=True)
+class Straight(Loss):
+    "Huber's loss: a square up to a residual of `c`, a straight line beyond"
+    c: float
+
+    def value(self, X, Y):
+        e = (X - Y).abs()
+        return torch.where(e <= self.c, e * e / 2, self.c * e - self.c**2 / 2)
+
+    def slope(self, X, Y):
+        return (Y - X).clamp(-self.c, self.c)
+
+    def curvature(self, X, Y):
+        return ((X - Y).abs() <= self.c).to(Y.dtype)
+
+
+def relative_of(
+    obj: Objective,       # what is minimised
+) -> Entrywise | None:    # the same data under `Straight`; None: fresh starts need none
+    "What to minimise first where the loss gives up on gross errors"
+    rho = getattr(getattr(obj, "loss", None), "rho", None)
+    if rho is None or not isinstance(obj, Entrywise):
+        return None
+    e = obj.data.level * 2. ** torch.arange(-40, 21, .25, dtype=torch.float64)
+    weight = rho(e.square())[1]
+    pull = weight * e
+    if bool((pull.diff() >= -1e-9 * pull.max()).all()):
+        return None
+    return replace(obj, loss=Straight(float(e[weight >= weight[0] / 2].max())))
 
 
 def _as_tensor(T, data: Data):

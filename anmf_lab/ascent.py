@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from .align import feature_error
 from .core import Data
-from .goals import SAME, Goal, Problem, lead_slope, value_of
+from .goals import SAME, Goal, Problem, is_nothing, lead_slope, value_of
 from .implicit import Adjoint
 from .objective import Pair
 from .solve import Solution
@@ -88,15 +88,17 @@ class Climber:
             if cert.solved and cert.ritz > 0 and bool(slope.isfinite().all()): break
         self.effort.n_regularised += t > 0
         self.effort.n_unsolved += not cert.solved
-        p.slope = slope
-        return slope
+        p.slope = slope.nan_to_num(0., 0., 0.)   # where there is none, stay
+        return p.slope
 
     def keep_ahead(self, p: Point, tries: int = 3) -> tuple[Point, bool]:
         "`p`, moved if needed so that no rival is lower; whether that worked"
+        if is_nothing(*p.factors): return p, False
         if not self.rivals: return p, True
         for i in range(tries + 1):
             found = [self.problem.warm(p.Z, W, H, tol=self.solve_tol) for W, H in self.rivals]
             self.effort.n_solves += len(found)
+            found = [s for s in found if not is_nothing(*s.factors)]
             self.rivals = [s.factors for s in found]
             other = [s for s in found if feature_error(*s.factors, *p.factors) > SAME]
             if not other: return p, True
@@ -120,7 +122,7 @@ class Climber:
 
     def meet(self, W: Tensor, H: Tensor) -> bool:
         "A minimum to stay ahead of; False if it is known"
-        if any(feature_error(W, H, *r) < SAME for r in self.rivals): return False
+        if is_nothing(W, H) or any(feature_error(W, H, *r) < SAME for r in self.rivals): return False
         self.rivals = [*self.rivals[-3:], (W, H)]
         self.effort.n_rivals += 1
         return True
@@ -166,10 +168,12 @@ class Ascent:
     def probe(self, n: int, rng) -> None:
         "What others see at the best point: `n` fresh starts and the rivals, or the model that is followed"
         c, p = self.climber, self.best or self.at
+        if is_nothing(*p.factors): return
         if c.ask is not None: found = [c.settle(p.Z, *c.ask(p.Z))]
         else: found = [c.settled(p.Z, s) for s in c.problem.fresh(p.Z, n, rng, tol=1e-5, max_iter=60)]
         c.effort.n_fresh += len(found)
         other = [q for q in found if c.ask or q.loss < p.loss * (1 + c.lead)]
+        other = [q for q in other if not is_nothing(*q.factors)]
         other = [q for q in other if feature_error(*q.factors, *p.factors) > SAME]
         if other and (c.ask or other[0].value >= p.value): self.restart(other[0], other[0])
         elif other:
@@ -292,8 +296,8 @@ class Starts:
             rng = self.rng("far", i)
             D = t.radius(eps) * t.steepest(_noise(t.X, rng), t.X)
             Z = (t.X + 2. ** (1 + i % 5) * D).clamp(t.low, t.high)
-            s = self.climber.problem.fresh(Z, 1, rng, tol=1e-4, max_iter=40)[0]
-            yield self._settle(t.project(Z, eps), s.factors)
+            for s in self.climber.problem.fresh(Z, 1, rng, tol=1e-4, max_iter=40):
+                yield self._settle(t.project(Z, eps), s.factors)
     def others(self):
         "Other solutions of the clean data"
         for pair in self.minima: yield self._settle(self.climber.threat.X, pair)

@@ -39,6 +39,11 @@ def victim_flags(victim: Victim, own: Pair, reference: Pair) -> list[Flag]:
     return said
 
 
+def _lost(where: str, n: int, how: LaFA) -> Flag:
+    text = f"{n} of {how.n_seeds} fresh starts ran away from the data and were left out"
+    return Flag("seeds_lost", f"{where}: {text}")
+
+
 def clean_flags(how: LaFA, victim: Victim, kkt: float, ident: NullSpace,
                 floor: Verdict) -> list[Flag]:
     "What the clean problem already says"
@@ -51,6 +56,8 @@ def clean_flags(how: LaFA, victim: Victim, kkt: float, ident: NullSpace,
             what = f"{ident.excess} null directions beyond scale, in components {ident.components}"
         way = "where there is no gradient, that of a regularised problem was used"
         said.append(Flag("not_determined", f"the clean data do not determine the components: {what}; {way}"))
+    if floor.n_lost:
+        said.append(_lost("on the clean data", floor.n_lost, how))
     if floor.feature_error > SAME:
         far = f"floor {floor.feature_error:.3f}"
         said.append(Flag("seeds_disagree", f"fresh seeds disagree on the clean data: {far}"))
@@ -77,6 +84,8 @@ def row_flags(r: dict, how: LaFA, weak: bool = False) -> list[Flag]:
                    f"{r['share']:.0%} of fresh seeds see the damage")
     if r["margin"] < how.margin:
         add("margin_missed", f"no perturbation with a lead of {how.margin:g} was found; the lead is {lead}")
+    if r["n_lost"]:
+        said.append(_lost(f"at eps={r['eps']:g}", r["n_lost"], how))
     if r["residual"] > 1e-6:
         add("unsolved", f"a verifying solution is not solved, KKT residual {r['residual']:.1e}")
     if how.goal == "features" and r["random_max"] >= r["feature_error"]:

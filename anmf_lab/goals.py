@@ -12,20 +12,20 @@ import numpy as np
 import torch
 from sklearn.base import clone
 from torch import Tensor
-from .adapters import objective_of
+from .adapters import objective_of, relative_of
 from .align import feature_error, feature_error_grad, match
 from .core import check_choice, check_number
 from .divergence import power
 from .loop import Status
 from .objective import Entrywise, Objective, Pair
 from .polish import polish
-from .solve import Solution, solve_seeds
+from .solve import Solution, descend, solve_seeds
 from .threat import Threat
 
 # %% auto #0
 __all__ = ['Goal', 'GOALS', 'SAME', 'TIE', 'by_autograd', 'Features', 'Appear', 'Merge', 'Hide', 'goal_of', 'value_of',
-           'check_goal', 'Problem', 'Victim', 'victim_of', 'own_fits', 'lowest', 'lead_slope', 'Verdict', 'distinct',
-           'judge']
+           'check_goal', 'is_nothing', 'Problem', 'BlindProblem', 'problem_with', 'Victim', 'victim_of', 'own_fits',
+           'lowest', 'lead_slope', 'Verdict', 'ran_away', 'those_that_stayed', 'distinct', 'judge']
 
 # %% ../nbs/42_goals.ipynb #2788fecc
 Goal = Callable[..., tuple[float, Tensor, Tensor]]   # (W, H, reference) -> value, gradients by W and H
@@ -161,6 +161,11 @@ def check_goal(
                          f"and H {(k, f)}.")
 
 # %% ../nbs/42_goals.ipynb #e0a7984f
+def is_nothing(W: Tensor, H: Tensor) -> bool:
+    "Is the product zero? Where a loss that gives up on gross errors ends if all of the data are beyond its reach"
+    return not bool((W @ H).any())
+
+
 @dataclass(frozen=True, eq=False)
 class Problem:
     "What the victim minimises, on any data that the adversary may hand it"
@@ -179,7 +184,32 @@ class Problem:
         return Solution(run.state[0], run.state[1], run.loss, float(run.residuals[-1]))
     def fresh(self, Z: Tensor, n: int, rng, *, tol=1e-8, max_iter=200) -> list[Solution]:
         "Solutions from `n` random starts, the lowest objective first"
-        return solve_seeds(self.at(Z), self.k, n, rng=rng, n_first=200, tol=tol, max_iter=max_iter)
+        obj = self.at(Z)
+        if not isinstance(obj, Entrywise) or obj.beta is not None:
+            return solve_seeds(obj, self.k, n, rng=rng, n_first=200, tol=tol, max_iter=max_iter)
+        near = solve_seeds(Entrywise(obj.data), self.k, n, rng=rng, n_first=200, tol=1e-2, max_iter=20)
+        ends = [self.warm(Z, *s.factors, tol=tol, max_iter=max_iter) for s in near]
+        return sorted(ends, key=lambda s: s.loss)
+
+# %% ../nbs/42_goals.ipynb #705b627a
+class BlindProblem(Problem):
+    "A problem whose loss is blind far away: fresh starts begin with its relative"
+    def fresh(self, Z: Tensor, n: int, rng, *, tol=1e-8, max_iter=200) -> list[Solution]:
+        obj = self.at(Z)
+        first = relative_of(obj)
+        assert first is not None
+        near = solve_seeds(first, self.k, n, rng=rng, n_first=200, tol=1e-3, max_iter=20)
+        down = [descend(obj, *s.factors).state for s in near]
+        ends = [self.warm(Z, *pair, tol=tol, max_iter=max_iter) for pair in down]
+        return sorted(ends, key=lambda s: s.loss)
+
+
+def problem_with(
+    obj: Objective,   # what is minimised on the clean data
+    k: int,           # number of components
+) -> Problem:
+    "The problem, with starts that suit its loss"
+    return Problem(obj, k) if relative_of(obj) is None else BlindProblem(obj, k)
 
 # %% ../nbs/42_goals.ipynb #91045c9f
 @dataclass(frozen=True)
@@ -224,7 +254,19 @@ def victim_of(
     k = getattr(model, "n_components", None)
     k = k if isinstance(k, (int, np.integer)) else fit(X)[1].shape[0]
     check_number(k, "n_components", low=1, high=min(obj.data.shape), integer=True)
-    return Victim(name, fit, Problem(obj, int(k)), notes)
+    _check_value(obj, int(k))
+    return Victim(name, fit, problem_with(obj, int(k)), notes)
+
+
+def _check_value(obj: Objective, k: int) -> None:
+    "An objective that is no number at positive factors is an error, before anything is solved"
+    X, size = obj.data.X, (obj.data.level / k) ** .5
+    ones = [X.new_full(shape, size) for shape in ((len(X), k), (k, X.shape[1]))]
+    value = float(obj.value(*ones))
+    if not math.isfinite(value):
+        kind = getattr(obj, "loss", obj)
+        raise ValueError(f"the objective {type(obj).__name__} ({type(kind).__name__}) is {value} at positive "
+                         "factors: check its value and the data.")
 
 # %% ../nbs/42_goals.ipynb #809186ba
 def own_fits(
@@ -255,16 +297,24 @@ def lead_slope(
     B: Pair,          # its rival
 ) -> Tensor:          # (n, f)
     "Gradient by the data of the rival's objective minus the own, eq. (lead)"
-    if isinstance(obj, Entrywise) and obj.beta is not None:
+    if isinstance(obj, Entrywise):
         YA, YB = (W @ H for W, H in (A, B))
         least = 1e-12 * float(YA.mean())
-        YA, YB, b = YA.clamp(min=least), YB.clamp(min=least), obj.beta
-        out = (YA / YB).log() if b == 1 else (power(YA, b - 1) - power(YB, b - 1)) / (b - 1)
+        out = _lead_of_entries(obj, YA.clamp(min=least), YB.clamp(min=least))
         return out if obj.data.mask is None else out * obj.data.mask
     def lead(X):
         there = obj.at(replace(obj.data, X=X))
         return there.value(*B) - there.value(*A)
-    return torch.func.grad(lead)(obj.data.X)
+    return torch.func.grad(lead)(obj.data.X).nan_to_num(0., 0., 0.)
+
+
+def _lead_of_entries(obj: Entrywise, YA: Tensor, YB: Tensor) -> Tensor:
+    "The same, entry by entry; a zero of the data is taken from the right, where x log x has a slope"
+    b = obj.beta
+    if b == 1: return (YA / YB).log()
+    if b is not None: return (power(YA, b - 1) - power(YB, b - 1)) / (b - 1)
+    X = obj.data.X.clamp(min=1e-12 * obj.data.level)
+    return torch.func.grad(lambda X: (obj.loss.value(X, YB) - obj.loss.value(X, YA)).sum())(X)
 
 # %% ../nbs/42_goals.ipynb #a0b571dc
 SAME = .01   # feature error below which two solutions of the same data are one
@@ -284,18 +334,35 @@ class Verdict:
     rival_error: float              # what that one says; nan
     eps_to_flip: float              # budget that would put it ahead, to first order; inf
     secured: float                  # smallest value among the solutions within the required lead
+    n_lost: int = 0                 # random starts that ran away and have no say
 
     def share(self, part: float = .9) -> float:
         "Part of the fresh solutions that see the damage"
+        if not len(self.errors): return 0.
         return float((self.errors >= part * self.feature_error - 1e-6).mean())
+
+
+def ran_away(
+    problem: Problem,
+    s: Solution,      # where a start ended
+) -> bool:
+    "No number, or a component a hundred times as large as all data: this start found no solution"
+    largest = float((s.W.norm(dim=0) * s.H.norm(dim=1)).max())
+    finite = math.isfinite(s.loss) and math.isfinite(s.residual)
+    return not finite or not largest <= 100 * problem.objective.data.sq ** .5
+
+
+def those_that_stayed(problem: Problem, found: list[Solution]) -> list[Solution]:
+    "Without starts that `ran_away`, as they do where a loss gives up on gross errors"
+    return [s for s in found if not ran_away(problem, s)]
 
 # %% ../nbs/42_goals.ipynb #5e5f3448
 def distinct(solutions: list[Solution], same: float = SAME) -> list[Solution]:
-    "One of each minimum, the lowest first"
+    "One of each minimum, the lowest first; factors of zero are none, unless there is nothing else"
     kept: list[Solution] = []
     for s in sorted(solutions, key=lambda s: s.loss):
-        if all(feature_error(*s.factors, *m.factors) > same for m in kept): kept.append(s)
-    return kept
+        if not is_nothing(*s.factors) and all(feature_error(*s.factors, *m.factors) > same for m in kept): kept.append(s)
+    return kept or solutions[:1]
 
 
 def judge(
@@ -311,8 +378,9 @@ def judge(
     lead: float = 0.,         # relative lead that is required
 ) -> Verdict:
     "Solve attacked data afresh; the lowest objective decides, whatever the ascent believed"
-    fresh = problem.fresh(Z, n_seeds, rng)
-    found = distinct(fresh + [problem.warm(Z, *pair, tol=1e-8, max_iter=100) for pair in known])
+    fresh = those_that_stayed(problem, problem.fresh(Z, n_seeds, rng))
+    followed = [problem.warm(Z, *pair, tol=1e-8, max_iter=100) for pair in known]
+    found = distinct(fresh + those_that_stayed(problem, followed)) or [problem.warm(Z, *reference)]
     errors = [feature_error(*s.factors, *reference) for s in found]
     values = [value_of(goal, *s.factors, reference)[0] for s in found]
     obj, best, fe = problem.at(Z), found[0], errors[0]
@@ -327,4 +395,5 @@ def judge(
         margin, flip = gap / scale, gap / rate if rate > 0 else math.inf
     near = [v for v, s in zip(values, found, strict=True) if s.loss <= best.loss + lead * scale]
     of_fresh = np.array([feature_error(*s.factors, *reference) for s in fresh])
-    return Verdict(Z, fresh, of_fresh, best, fe, values[0], margin, rival, flip, min(near))
+    lost = n_seeds - len(fresh)
+    return Verdict(Z, fresh, of_fresh, best, fe, values[0], margin, rival, flip, min(near), lost)

@@ -17,7 +17,7 @@ from .ascent import halving, plan_for, published_pgd
 from .attack_result import AttackResult, clean_flags, row_flags, victim_flags
 from .core import as_data, check_choice, check_number, give_back
 from .goals import Problem, Verdict, Victim, check_goal, distinct, goal_of, judge
-from .goals import lowest, own_fits, victim_of
+from .goals import lowest, own_fits, those_that_stayed, victim_of
 from .implicit import Adjoint, Condition, NullSpace, condition, null_space
 from .objective import Entrywise, Pair
 from .records import Flag
@@ -99,10 +99,11 @@ def prepare(
     seen = None if data.mask is None else data.mask > 0
     given_X = data.X if seen is None else torch.where(seen, data.X, torch.nan)
     threat = Threat.around(Xd, how.norm, relative=how.relative, box=how.box, seen=seen)
-    clean = problem.fresh(Xd, how.n_seeds, stream(seed, "clean"))
+    clean = those_that_stayed(problem, problem.fresh(Xd, how.n_seeds, stream(seed, "clean")))
     own = []
-    if how.n_usual or "victim" in (how.reference, how.branch):
+    if how.n_usual or not clean or "victim" in (how.reference, how.branch):
         own = own_fits(victim, given_X.cpu().numpy(), max(how.n_usual, 1))
+    clean = clean or [problem.warm(Xd, *own[0], tol=1e-8, max_iter=200)]   # every fresh start ran away
     reference = _reference(how, problem, own, clean)
     floor = judge(problem, threat, goal, reference, Xd, how.n_seeds, stream(seed, "floor"))
     adj = Adjoint(problem.objective, *reference)
@@ -249,16 +250,17 @@ def per_component(pair: Pair, reference: Pair) -> list[float]:
 def row_of(study: Study, eps: float, v: Verdict, found: Found) -> dict:
     "All that is said about one budget"
     floor = study.floor.feature_error
+    seen = v.errors if len(v.errors) else np.array([np.nan])
     noise = control(study, eps) if eps and study.how.n_noise else np.array([floor])
     return dict(
         eps=eps, feature_error=v.feature_error, margin=v.margin, eps_to_flip=v.eps_to_flip,
-        rival_error=v.rival_error, share=v.share(), expected=float(v.errors.mean()),
-        median=float(np.median(v.errors)), min=float(v.errors.min()), max=float(v.errors.max()),
+        rival_error=v.rival_error, share=v.share(), expected=float(seen.mean()),
+        median=float(np.median(seen)), min=float(seen.min()), max=float(seen.max()), n_lost=v.n_lost,
         **usual(study, v.Z, eps), random=float(np.median(noise)), random_max=float(noise.max()),
         floor=floor, secured=v.secured, goal=v.value, claimed=found.claimed,
         components=per_component(v.best.factors, study.reference),
         reconstruction=float((v.Z - v.best.W @ v.best.H).norm() / v.Z.norm()),
-        residual=max(s.residual for s in v.fresh), size=study.threat.size(v.Z) / study.threat.unit,
+        residual=max(s.residual for s in v.fresh or [v.best]), size=study.threat.size(v.Z) / study.threat.unit,
         law=study.law and study.law.kappa * eps, start=found.start,
         ascent_seconds=round(found.seconds, 2), **asdict(found.effort))
 

@@ -25,7 +25,7 @@ def defined(text):
 
 @pytest.fixture(scope="module")
 def answers():
-    "What the last line of each walk's cell gives"
+    "What the last line of each walk's cell gives, and the attacks"
     REGISTRY.pop("seasons", None)      # the page itself may have run in this process
     yield read()
     REGISTRY.pop("seasons", None)
@@ -39,8 +39,8 @@ def read():
         exec(compile(tree, str(PAGE), "exec"), space)
         value = None if last is None else eval(compile(ast.Expression(last.value), str(PAGE), "eval"), space)
         found |= dict.fromkeys((name for name in defined(text) if name in WALKS), value)
-        if len(found) == len(WALKS): return found
-    return found
+        if "attacks" in space: return found, space["attacks"]
+    raise AssertionError("no cell attacks the walks")
 
 
 @pytest.mark.parametrize("name, most", WALKS.items())
@@ -51,7 +51,16 @@ def test_a_walk_is_one_short_cell(name, most):
 
 
 @pytest.mark.parametrize("name", WALKS)
-def test_a_walk_is_solved_determined_and_attacked(answers, name):
-    answer = answers[name]
+def test_a_walk_is_solved_and_determined_and_moves_as_promised(answers, name):
+    answer = answers[0][name]
     assert answer["solved"] and answer["determined"]
     assert 0 < answer["found"] <= 1.1 * answer["promised"] < 20 * answer["found"]
+
+
+@pytest.mark.parametrize("name", WALKS)
+def test_a_walk_is_attacked_and_every_fresh_start_confirms_it(answers, name):
+    attack = answers[1][name]
+    row = attack.records[0]
+    assert row["n_lost"] == 0 and row["residual"] < 1e-6 and row["floor"] < 1e-5
+    assert row["feature_error"] > 1.5 * row["random"] > 0
+    assert not {f.code for f in attack.flags} - {"note", "tie"}

@@ -15,9 +15,9 @@ from anmf_lab.ascent import Ascent, Climber, Effort, plan_for, published_pgd
 from anmf_lab.attack_result import AttackResult, row_flags
 from anmf_lab.core import Data, as_data
 from anmf_lab.goals import Problem, check_goal, goal_of, judge, lead_slope, value_of, victim_of
-from anmf_lab.implicit import Adjoint
+from anmf_lab.implicit import Adjoint, solution
 from anmf_lab.lafa import LaFA
-from anmf_lab.objective import Entrywise, Objective
+from anmf_lab.objective import Entrywise, Loss, Objective
 from anmf_lab.polish import polish
 from anmf_lab.threat import Threat, stream
 
@@ -460,3 +460,32 @@ def test_faces_obey_the_first_order_law(faces):
         Z = (obj.data.X + sign * 1e-5 * obj.data.X.norm() * c.direction).clamp(min=0)
         near = polish(obj.at(Data(Z)), *s.factors, tol=1e-10).state
         assert_allclose(feature_error(*near, *s.factors), c.kappa * 1e-5, rtol=.05)
+
+
+# --- what runs away, what is no number
+
+def test_a_start_that_ran_away_is_left_out_with_a_flag_and_the_attack_goes_on(monkeypatch):
+    from anmf_lab import goals
+    fresh = goals.Problem.fresh
+    def some_run_away(self, Z, n, rng, **how):
+        found = fresh(self, Z, n, rng, **how)
+        return [replace(s, W=s.W * 1e6, loss=-1.) if i % 3 == 1 else s for i, s in enumerate(found)]
+    monkeypatch.setattr(goals.Problem, "fresh", some_run_away)
+    X = np.random.default_rng(0).gamma(1., size=(9, 7))
+    r = al.LaFA(eps=.01, steps=2, starts=1, n_seeds=4, n_noise=0, n_usual=0).run(al.NMF(2, random_state=0), X)
+    assert r.has("seeds_lost") and r.records[0]["n_lost"] == 1 and r.records[0]["feature_error"] < 1
+    monkeypatch.setattr(goals.Problem, "fresh", lambda *_, **__: [])
+    r = al.LaFA(eps=.01, steps=2, starts=1, n_seeds=4, n_noise=0, n_usual=0).run(al.NMF(2, random_state=0), X)
+    assert r.records[0]["n_lost"] == 4 and r.records[0]["share"] == 0 and 0 < r.records[0]["feature_error"] < 1
+
+
+def test_an_objective_that_is_no_number_is_named_before_anything_is_solved():
+    class Wrong(al.NMF):
+        def objective(self, X, **given): return al.Objective(X, loss=NoNumber())
+    class NoNumber(Loss):
+        def value(self, X, Y): return (X - 2 * X.max()).log() * Y
+    X = np.random.default_rng(0).random((9, 7))
+    with pytest.raises(ValueError, match=r"the objective Entrywise \(NoNumber\) is nan at positive factors"):
+        al.LaFA(eps=.01).run(Wrong(2), X)
+    with pytest.raises(ValueError, match="the objective Entrywise is nan at the factors"):
+        solution(Wrong(2), X, W=np.ones((9, 2)), H=np.ones((2, 7)))
