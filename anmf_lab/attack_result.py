@@ -84,7 +84,7 @@ def row_flags(r: dict, how: LaFA, weak: bool = False) -> list[Flag]:
                    f"{r['share']:.0%} of fresh seeds see the damage")
     if r["margin"] < how.margin:
         add("margin_missed", f"no perturbation with a lead of {how.margin:g} was found; the lead is {lead}")
-    if r["n_lost"]:
+    if r.get("n_lost"):
         said.append(_lost(f"at eps={r['eps']:g}", r["n_lost"], how))
     if r["residual"] > 1e-6:
         add("unsolved", f"a verifying solution is not solved, KKT residual {r['residual']:.1e}")

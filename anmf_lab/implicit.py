@@ -356,7 +356,8 @@ def solution(
     obj, notes = objective_of(model, X, loss=loss, **given)
     W, H = factors_of(model, obj, X, W, H, given)
     if obj.value(W, H).isnan():
-        raise ValueError(f"the objective {type(obj).__name__} is nan at the factors: check the data and the loss.")
+        raise ValueError(f"the objective {type(obj).__name__} is nan at the factors: "
+                         "check the data and the loss.")
     run = polish(obj, W, H, tol=tol, max_iter=300)
     kkt = kkt_residual(obj, *run.state)
     if kkt > max(tol, 1e-6):
