@@ -162,7 +162,7 @@ def check_goal(
 
 # %% ../nbs/42_goals.ipynb #e0a7984f
 def is_nothing(W: Tensor, H: Tensor) -> bool:
-    "Is the product zero? Where a loss that gives up on gross errors ends if all of the data are beyond its reach"
+    "Is the product zero? There ends a loss that gives up on gross errors, if all data are out of reach"
     return not bool((W @ H).any())
 
 
@@ -361,7 +361,8 @@ def distinct(solutions: list[Solution], same: float = SAME) -> list[Solution]:
     "One of each minimum, the lowest first; factors of zero are none, unless there is nothing else"
     kept: list[Solution] = []
     for s in sorted(solutions, key=lambda s: s.loss):
-        if not is_nothing(*s.factors) and all(feature_error(*s.factors, *m.factors) > same for m in kept): kept.append(s)
+        if is_nothing(*s.factors): continue
+        if all(feature_error(*s.factors, *m.factors) > same for m in kept): kept.append(s)
     return kept or solutions[:1]
 
 

@@ -260,7 +260,8 @@ def row_of(study: Study, eps: float, v: Verdict, found: Found) -> dict:
         floor=floor, secured=v.secured, goal=v.value, claimed=found.claimed,
         components=per_component(v.best.factors, study.reference),
         reconstruction=float((v.Z - v.best.W @ v.best.H).norm() / v.Z.norm()),
-        residual=max(s.residual for s in v.fresh or [v.best]), size=study.threat.size(v.Z) / study.threat.unit,
+        residual=max(s.residual for s in v.fresh or [v.best]),
+        size=study.threat.size(v.Z) / study.threat.unit,
         law=study.law and study.law.kappa * eps, start=found.start,
         ascent_seconds=round(found.seconds, 2), **asdict(found.effort))
 
