@@ -23,10 +23,12 @@ N, F, K = 30, 20, 3
 
 
 def factors(g, zeros=.4):
-    "Codes with zeros, profiles with zeros: the data determine them"
+    "Codes with zeros, profiles with zeros; each component has a sample and a feature of its own, so the data determine them"
     W, H = g.gamma(1., 1., (N, K)) * (g.random((N, K)) > zeros), g.dirichlet(np.full(F, .3), K)
+    W[:K] = np.eye(K)
+    H[:, :K] = np.eye(K) * .1
     W[W.sum(1) == 0, 0] = 1.
-    return W / W.sum(1, keepdims=True), H
+    return W / W.sum(1, keepdims=True), H / H.sum(1, keepdims=True)
 
 
 def firm(g):
@@ -36,7 +38,7 @@ def firm(g):
 
 def soft(g):
     W, H = factors(g)
-    return g.poisson(60 * W @ H), K
+    return g.poisson(20 * W @ H), K
 
 
 def flat(g):
