@@ -268,6 +268,46 @@ def test_the_size_rules_can_fail():
     assert sizes("x = 1\n" * 9 + "y = '" + "x" * 100 + "'") == {"wide": 10.}
 
 
+# --- who writes attributes
+
+IN_FIT = {"__init__", "__post_init__", "__new__", "fit", "partial_fit", "set_params",
+          "_fit", "_solve_all", "_end", "_name_results"}     # the last four are what `fit` is made of
+STATES = {"Climber": "an ascent's rivals", "Ascent": "where an ascent is", "_Newton": "where Newton's method is"}
+
+
+def written(text):
+    "class.method -> attributes of self that it sets, outside construction and fit"
+    found = {}
+    for c in ast.walk(ast.parse(text)):
+        if not isinstance(c, ast.ClassDef) or c.name in STATES: continue
+        for f in c.body:
+            if not isinstance(f, ast.FunctionDef) or f.name in IN_FIT: continue
+            names = {n.attr for n in ast.walk(f) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)
+                     and isinstance(n.value, ast.Name) and n.value.id == "self"}
+            if names: found[f"{c.name}.{f.name}"] = sorted(names)
+    return found
+
+
+@pytest.mark.parametrize("path", [p for p in PACKAGE if p.stem != "_modidx"], ids=lambda p: p.stem)
+def test_no_attribute_is_set_outside_construction_and_fit(path):
+    assert not written(path.read_text(encoding="utf-8"))
+
+
+def test_the_rule_on_attributes_can_fail():
+    assert written("class A:\n    def check(self): self.x = 1") == {"A.check": ["x"]}
+    assert not written("class A:\n    def fit(self): self.x = 1")
+
+
+# --- what help() prints
+
+@pytest.mark.parametrize("path", [p for p in PACKAGE if p.stem not in ("_modidx", "solvers")], ids=lambda p: p.stem)
+def test_help_prints_no_reference_that_only_the_site_can_follow(path):
+    "Page 12's module still does, and is the exception"
+    docs = [ast.get_docstring(n) or "" for n in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(n, (ast.Module, ast.ClassDef, ast.FunctionDef))]
+    assert not [d for d in docs if re.search(r"@(eq|fig|tbl|sec|thm)-", d)]
+
+
 # --- the repository
 
 def tracked():
