@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .align import feature_error
+from .determined import local_verdict, sides
 from .goals import SAME, TIE, Verdict, Victim
-from .implicit import Condition, NullSpace
+from .implicit import Adjoint, Condition, NullSpace
 from .objective import Pair
 from .polish import kkt_residual
 from .records import Flag, npz, plain, small_png, write_whole
@@ -44,18 +45,32 @@ def _lost(where: str, n: int, how: LaFA) -> Flag:
     return Flag("seeds_lost", f"{where}: {text}")
 
 
-def clean_flags(how: LaFA, victim: Victim, kkt: float, ident: NullSpace,
+FREE = "the clean data do not determine the components"
+
+
+def local_word(adj: Adjoint, ident: NullSpace) -> str:
+    "What the page on identifiability calls the reference: flat, one-sided, undecided, determined"
+    free = sides(adj.objective, adj.W, adj.H).up
+    if ident.identifiable and not any(bool(T.any()) for T in free):
+        return "determined"
+    return local_verdict(adj.objective, adj.W, adj.H).verdict
+
+
+def clean_flags(how: LaFA, victim: Victim, adj: Adjoint, ident: NullSpace,
                 floor: Verdict) -> list[Flag]:
     "What the clean problem already says"
-    said = [Flag("note", n) for n in victim.notes]
-    if kkt > 1e-6:
-        said.append(Flag("unsolved", f"the reference is not solved: KKT residual {kkt:.1e}"))
-    if not ident.identifiable:
+    said, word = [Flag("note", n) for n in victim.notes], local_word(adj, ident)
+    if adj.kkt > 1e-6:
+        said.append(Flag("unsolved", f"the reference is not solved: KKT residual {adj.kkt:.1e}"))
+    if word == "one-sided":
+        what = "one-sided, the reference is at the edge of a set of solutions; derivatives hold one way"
+        said.append(Flag("not_determined", f"{FREE}: {what}"))
+    elif not ident.identifiable:
         what = "the reference is not a strict minimum"
         if ident.excess:
             what = f"{ident.excess} null directions beyond scale, in components {ident.components}"
         way = "where there is no gradient, that of a regularised problem was used"
-        said.append(Flag("not_determined", f"the clean data do not determine the components: {what}; {way}"))
+        said.append(Flag("not_determined", f"{FREE}: {what}; {way}"))
     if floor.n_lost:
         said.append(_lost("on the clean data", floor.n_lost, how))
     if floor.feature_error > SAME:

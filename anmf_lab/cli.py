@@ -30,7 +30,7 @@ COMMANDS = {
     "fit": Command("anmf_lab.commands", "solve a factorization and write it as csv", "fit"),
     "demo": Command("anmf_lab.demo", "a first run on real data: two audits and their report"),
     "reproduce": Command("anmf_lab.reproduce", "the papers' numbers: claimed beside measured"),
-    "arena": Command("anmf_lab.arena", "every model against every attack"),
+    "arena": Command("anmf_lab.leaderboard", "every model against every attack"),
     "datasets": Command("anmf_lab.commands", "data that come with it or that it fetches", "datasets"),
 }
 

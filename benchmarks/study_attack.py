@@ -118,11 +118,28 @@ def margin(s: int, lead: float) -> dict:
     return dict(cpu_seconds=spent, own=result.records[0], seen=seen(X, result, model), sha256=fingerprint(X))
 
 
+def users(X: np.ndarray, Z: np.ndarray, reference, k: int, n: int = 6) -> dict:
+    "What a user of scikit-learn's mu sees after 1000 updates: the same seed on clean and on attacked data"
+    def fit(A, i):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            m = SklearnNMF(k, beta_loss=LOSS, solver="mu", init="random", random_state=i, tol=0, max_iter=1000)
+            return m.fit_transform(A), m.components_
+    pairs = [(fit(X, i), fit(Z, i)) for i in range(n)]
+    return dict(before_after=[feature_error(*z, *x) for x, z in pairs],
+                clean_to_solved=[feature_error(*x, *reference) for x, _ in pairs])
+
+
 def faces(lead: float) -> dict:
-    "The faces, with and without a required lead"
+    "The faces, with and without a required lead: 24 fresh seeds, and users who do not solve"
     X, model = load_dataset("cbcl_test", preprocess="lafa").data, NMF(5, loss=LOSS, random_state=0)
     result, spent = timed(lambda: LaFA("l2", .002, margin=lead, **ALONE).run(model, X))
-    return dict(cpu_seconds=spent, own=result.records[0], flags=[f.code for f in result.flags], sha256=fingerprint(X))
+    problem, Z = victim_of(model, X).problem, result.adversarial[.002]
+    ref = tuple(torch.from_numpy(T) for T in result.reference)
+    fresh = problem.fresh(torch.from_numpy(Z), 24, stream(77, "fresh"))
+    seen = [dict(feature_error=feature_error(*s.factors, *ref), above=s.loss / fresh[0].loss - 1) for s in fresh]
+    return dict(cpu_seconds=spent, own=result.records[0], fresh=seen, users=users(X, Z, result.reference, 5),
+                flags=[f.code for f in result.flags], sha256=fingerprint(X))
 
 
 def cells(only):

@@ -12,10 +12,10 @@ from sklearn.decomposition import NMF as SklearnNMF
 import anmf_lab as al
 from anmf_lab.align import feature_error
 from anmf_lab.ascent import Ascent, Climber, Effort, plan_for, published_pgd
-from anmf_lab.attack_result import AttackResult, row_flags
+from anmf_lab.attack_result import AttackResult, local_word, row_flags
 from anmf_lab.core import Data, as_data
 from anmf_lab.goals import Problem, check_goal, goal_of, judge, lead_slope, value_of, victim_of
-from anmf_lab.implicit import Adjoint, solution
+from anmf_lab.implicit import Adjoint, null_space, solution
 from anmf_lab.lafa import LaFA
 from anmf_lab.objective import Entrywise, Loss, Objective
 from anmf_lab.polish import polish
@@ -489,3 +489,19 @@ def test_an_objective_that_is_no_number_is_named_before_anything_is_solved():
         al.LaFA(eps=.01).run(Wrong(2), X)
     with pytest.raises(ValueError, match="the objective Entrywise is nan at the factors"):
         solution(Wrong(2), X, W=np.ones((9, 2)), H=np.ones((2, 7)))
+
+
+def test_the_edge_of_a_set_of_solutions_is_called_one_sided():
+    W = np.array([[1, 1], [2, 1], [1, 2], [0, 1], [.5, 1]])
+    H = np.array([[1., 2, 0, 1], [1, 0, 2, 1]])
+    obj, words = Objective(W @ H), {}
+    for t in (0., .2):                        # the segment of solutions on the page about identifiability
+        V, G = W.copy(), H.copy()
+        V[:, 1] -= t * W[:, 0]
+        G[0] += t * H[1]
+        adj = Adjoint(obj, torch.from_numpy(V), torch.from_numpy(G))
+        words[t] = local_word(adj, null_space(adj))
+    assert words == {0.: "one-sided", .2: "flat"}
+    result = LaFA(eps=.01, reference=(W, H), **QUICK).run(al.NMF(2, random_state=0), W @ H)
+    flag, = [f for f in result.flags if f.code == "not_determined"]
+    assert "one-sided" in flag.text or "null directions" in flag.text

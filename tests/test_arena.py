@@ -1,0 +1,140 @@
+"""The arena: every model solved from shared starts, attacks held to their budget, records through kill -9, the board."""
+import os
+import signal
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+import anmf_lab as al
+from anmf_lab.arena import ATTACKS, FIELDS, MODELS, enter, measure, run_bout, shared_starts
+from anmf_lab.cli import build_parser
+from anmf_lab.goals import Problem, is_nothing, victim_of
+from anmf_lab.leaderboard import Card, answer, board, cards_of, command_of, flags_of, read_folder, run_cards
+from anmf_lab.polish import kkt_residual
+from anmf_lab.records import Record
+from anmf_lab.threat import stream
+
+SMALL = np.random.default_rng(0).gamma(1., size=(9, 7)) + .05
+posix = pytest.mark.skipif(sys.platform == "win32", reason="forks and signals")
+
+
+def still(corner, budgets, strength):
+    "An attack that does nothing"
+    return {e: (corner.threat.X, 0.) for e in budgets}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_is_solved_from_the_shared_starts(name):
+    c = enter(MODELS[name], SMALL, 2, "l2", 0, 1)
+    obj = c.problem.objective
+    assert kkt_residual(obj, *c.reference) < 1e-6
+    assert float(obj.value(*c.reference)) <= float(obj.value(*c.own[0])) * (1 + 1e-9) + 1e-12
+    assert_allclose(c.begin[0][0], shared_starts(SMALL, 2, 3, 0)[0][0])
+
+
+def test_nothing_attacked_is_nothing_measured():
+    c = enter(MODELS["nmf"], SMALL, 2, "l2", 0, 3)
+    m = measure(c, c.problem.objective.data.X, 3)
+    assert m["feature_error"] < 1e-6 and m["own"] < 1e-12
+
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_attacks_keep_their_budget_and_claim_a_number(attack):
+    c = enter(MODELS["nmf-kl"], SMALL, 2, "linf", 0, 1)
+    (Z, claimed), = ATTACKS[attack](c, (.02,), "quick").values()
+    assert c.threat.size(Z) <= .02 * c.threat.unit * (1 + 1e-12) and 0 <= claimed < 2
+
+
+def test_bad_input_is_named():
+    loud = lambda c, budgets, strength: {e: (c.threat.X * (1 + 3 * e), None) for e in budgets}
+    for wrong, words in ((dict(attack=loud), "left the budget"), (dict(model="nfm"), "model must be one of"), (dict(attack="our"), "attack must be one of"), (dict(eps=()), "eps is empty")):
+        with pytest.raises(ValueError, match=words):
+            run_bout(**dict(model="nmf", attack=still, X=SMALL, n_components=2, n_starts=1, n_noise=1) | wrong)
+    with pytest.raises(ValueError, match="no records"):
+        board([])
+
+
+def test_losses_that_give_up_on_gross_errors_are_not_solved_by_zeros():
+    X = np.where(np.random.default_rng(1).random(SMALL.shape) < .1, 9., SMALL)
+    for model in (al.CorrentropyNMF(2, random_state=0), al.CauchyNMF(2, random_state=0)):
+        p = victim_of(model, X).problem
+        assert isinstance(p, Problem) and not any(is_nothing(*s.factors) for s in p.fresh(p.objective.data.X, 3, stream(0, "x")))
+
+
+# records
+
+def cards(n=4, pause=0.):
+    def slow(corner, budgets, strength):
+        time.sleep(pause)
+        return still(corner, budgets, strength)
+    place = replace(FIELDS["planted"], load=lambda seed, home=None: SMALL + seed / 10, rank=2)
+    return [Card("planted", f"nmf{i}", "still", eps=(.02,), seeds=2, n_starts=1, n_noise=1, contender=MODELS["nmf"], run=slow, place=place)
+            for i in range(n)]
+
+
+def rows(folder):
+    return {r.name: [{k: v for k, v in m.items() if k != "cpu_seconds"} for m in r.measured] for r in read_folder(folder)}
+
+
+@posix
+def test_kill_9_in_the_sweep_loses_nothing(tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run_cards(cards(), whole, say=lambda line: None)
+    pid = os.fork()
+    if pid == 0:
+        run_cards(cards(pause=.4), broken, say=lambda line: None)
+        os._exit(0)
+    end = time.monotonic() + 30
+    while not len(list(broken.glob("*.json"))) > 1 and time.monotonic() < end:
+        time.sleep(.01)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    kept = {p.name: p.read_bytes() for p in broken.glob("*.json")}
+    assert 0 < len(kept) < 4
+    outcome = run_cards(cards(), broken, say=lambda line: None)
+    assert outcome.ok and rows(broken) == rows(whole)
+    first = sorted(kept)[0]
+    assert (broken / first).read_bytes() == kept[first]      # what was finished is not done again
+
+
+def test_the_command_of_a_record_makes_that_record():
+    card = Card("genomes", "atnmf-1.2", "back-propagation", "linf", (.001,), 3, "quick", 4, 2)
+    parser, _ = build_parser("arena")
+    again, = cards_of(parser.parse_args(command_of(card).split()[1:]))
+    assert again == card and again.asked == card.asked
+
+
+def test_more_seeds_are_added_to_those_on_file(tmp_path):
+    card, = cards(1)
+    run_cards([card], tmp_path, say=lambda line: None)
+    before = rows(tmp_path)["planted_nmf0_still_l2"]
+    run_cards([replace(card, seeds=3)], tmp_path, say=lambda line: None)
+    after = rows(tmp_path)["planted_nmf0_still_l2"]
+    assert after[:2] == before and [m["seed"] for m in after] == [0, 1, 2]
+
+
+def record(model, errors, attack="ours", plain="nmf", **more):
+    row = dict(eps=.02, claimed=None, own=.1, margin=None, share=1., expected=.1, residual=0., noise=.01, noise_max=.02, floor=0., relative_error=.1) | more
+    return Record(name=model + attack, what="", data={}, asked=dict(data="planted", model=model, attack=attack, norm="l2"), parameters=dict(plain=plain),
+                  seeds=[0], claimed=None, measured=[row | dict(seed=i, feature_error=e) for i, e in enumerate(errors)])
+
+
+def test_the_board_pairs_seeds_and_takes_the_strongest_attack_that_both_met():
+    plain = [record("nmf", [.3, .5, .4]), record("nmf", [.1, .1, .9], "series")]
+    table = board([*plain, record("l21", [.2, .4, .31]), record("huber", [.31, .48, .42], "transfer")]).set_index("model")
+    assert_allclose(table.difference["l21"], (.2 - .3 + .4 - .5 + .31 - .4) / 3)      # series was not run on it
+    assert table.verdict.to_dict() == {"l21": "harder", "huber": "no difference shown", "nmf": ""}
+    assert table.feature_error["nmf"] == pytest.approx((.3 + .5 + .9) / 3)
+    said = answer(table.reset_index())
+    assert "harder to move than the plain model: l21" in said and "huber" not in said
+
+
+def test_a_record_says_why_not_to_rely_on_it():
+    rows = record("nmf", [.3, .5], margin=1e-6, noise_max=.4, claimed=.6).measured
+    codes = {f.code for f in flags_of(Card("planted", "nmf", "ours", seeds=3), rows)}
+    assert codes == {"unfinished", "tie", "noise_as_strong", "overclaimed"}
