@@ -109,7 +109,7 @@ def prepare(
     adj = Adjoint(problem.objective, *reference)
     ident = null_space(adj)
     cond = None if how.method != "ensemble" else worst_direction(adj, ident, stream(seed, "condition"))
-    flags = clean_flags(how, victim, adj.kkt, ident, floor)
+    flags = clean_flags(how, victim, adj, ident, floor)
     if own: flags += victim_flags(victim, own[0], reference)
     return Study(how, victim, threat, goal, reference, clean, own, floor, ident, cond, given_X,
                  data.kind), flags
