@@ -12,13 +12,15 @@ from torch import Tensor
 from .align import balance, degauge, feature_error, match
 from .cones import Cone, cone, copositive
 from .core import check_number, give_back, rng_of
-from .implicit import DENSE, Curvature, Solved, smallest, solution
+from .divergence import floor_of
+from .implicit import DENSE, Curvature, Solved, solution
+from .null_directions import idle_directions, null_vectors
 from .objective import Objective, Pair
 from .polish import BlockJacobi, kkt_residual, pcg
 from .solve import solve_seeds
 
 # %% auto #0
-__all__ = ['ZERO', 'SEEDS', 'START', 'MANY', 'ORDER', 'Sides', 'sides', 'mixing_directions', 'null_vectors', 'LocalVerdict',
+__all__ = ['ZERO', 'SEEDS', 'START', 'CROWD', 'MANY', 'ORDER', 'Sides', 'sides', 'mixing_directions', 'LocalVerdict',
            'local_verdict', 'Identifiability', 'identifiability', 'alive']
 
 # %% ../nbs/33_determined.ipynb #b0254024
@@ -43,13 +45,16 @@ def sides(
     H: Tensor,                # solved components, (k, f)
     pressure: float = 1e-6,   # a multiplier below this part of the gradient's positive half is zero
 ) -> Sides:
-    "Positive entries, free zeros and pressed zeros, eq. (sides)"
+    "Positive entries, free zeros and pressed zeros, eq. (sides); whichever of value and multiplier is larger decides"
     both, up = [], []
     allowed = obj.allowed(W, H) or tuple(torch.ones_like(T, dtype=torch.bool) for T in (W, H))
     for (N, P), T, dim, may in zip(obj.parts(W, H), (W, H), (0, 1), allowed, strict=True):
-        positive = T > ZERO * T.square().mean(dim, keepdim=True).sqrt()
+        value = T / T.square().mean(dim, keepdim=True).sqrt()
+        multiplier = (P - N) / P.clamp(min=floor_of(T.dtype))
+        pressed = (multiplier > pressure) & (multiplier > value)
+        positive = (value > ZERO) & ~pressed
         both.append(positive & may)
-        up.append(~positive & (P - N <= pressure * P) & may)
+        up.append(~positive & ~pressed & may)
     return Sides((both[0], both[1]), (up[0], up[1]))
 
 # %% ../nbs/33_determined.ipynb #58a0970c
@@ -58,7 +63,7 @@ def mixing_directions(
     H: Tensor,      # components, (k, f)
     free: Pair,     # which entries may move
 ) -> list[Pair]:    # pairs like (W, H)
-    "Directions (W M, -M H) that move free entries only, eq. (mixing)"
+    "Directions (W M, -M H) that move free entries only, eq. (mixing), and those of one factor alone"
     k, held = len(H), (~free[0], ~free[1])
     unit = W.square().mean(0).sqrt(), H.square().mean(1).sqrt()
     by_column = torch.einsum("ib,ia,ic->bac", held[0].to(W), W, W) / unit[0].square()[:, None, None]
@@ -67,31 +72,15 @@ def mixing_directions(
     K = torch.einsum("bac,bd->abcd", by_column, eye) + torch.einsum("abd,ac->abcd", by_row, eye)
     w, V = torch.linalg.eigh(K.reshape(k * k, k * k))
     still = V[:, w <= ZERO**2 * (len(W) + H.shape[1])].T.reshape(-1, k, k)
-    return [(W @ M * free[0], -(M @ H) * free[1]) for M in still]
+    return [(W @ M * free[0], -(M @ H) * free[1]) for M in still] + idle_directions(W, H, free)
 
-
-def null_vectors(
-    C: Curvature,             # the Hessian
-    expected: list[Pair],     # directions that may be null
-    zero: float,              # an eigenvalue up to this is null
-    rng,                      # start of the iteration
-) -> tuple[Tensor, Tensor, bool]:  # eigenvalues, vectors, whether they are sure
-    "All null eigenvalues and at least one more, the expected ones taken out beforehand"
-    if not expected: return smallest(C, zero, rng)
-    V = torch.stack([C.coordinates(u) for u in expected], 1)
-    U, s, _ = torch.linalg.svd(V - C.scales @ (C.scales.T @ V), full_matrices=False)
-    U = U[:, s > 1e-6 * s[0]]
-    w, Y = torch.linalg.eigh(U.T @ torch.stack([C(u) for u in U.T], 1))
-    w, V = w[w <= zero], U @ Y[:, w <= zero]
-    more, rest, sure = smallest(C, zero, rng, V)
-    return torch.cat([w, more]), torch.cat([V, rest], 1), sure
 
 # %% ../nbs/33_determined.ipynb #a7ceae85
 @dataclass(frozen=True, eq=False)
 class LocalVerdict:
     "What can move near one solution while the fit stands still"
     verdict: str           # "determined", "one-sided", "flat" or "undecided"
-    count: int             # dimension of the directions that leave the fit as it is, beyond scale
+    count: int             # dimension of the directions that leave the fit as it is, beyond scale (at least)
     both_ways: int         # how many of them may be reversed
     curvature: float       # smallest eigenvalue of eq. (metric) that is not null
     share: np.ndarray      # (k,): how much of such a direction can lie in each component, 0 to 1
@@ -150,6 +139,18 @@ def _from_cone(W: Tensor, H: Tensor, opened: Cone, U: np.ndarray, curvature: flo
     return LocalVerdict(name, count, both, curvature, share, _pairs(W, H, U @ way))
 
 
+CROWD = 500   # beyond so many free zeros, directions of the positive entries alone are looked for first
+
+
+def _reversible(obj: Objective, W: Tensor, H: Tensor, s: Sides, zero: float, seed=0) -> LocalVerdict | None:
+    "Flat by directions that no free zero takes part in; None: there are none"
+    C = Curvature(obj, W, H, s.both)
+    w, V, _ = null_vectors(C, mixing_directions(W, H, s.both) if obj.scale_free else [], zero, rng_of(seed))
+    null = [C.direction(v) for v in V[:, w.abs() <= zero].T]
+    if not null or w.min() < -zero: return None
+    return _from_cone(W, H, *_opened(W, H, (W < 0, H < 0), null), float(w[w > zero][:1].sum()))
+
+
 def local_verdict(
     obj: Objective,         # what is minimised
     W: Tensor,              # solved codes, (n, k)
@@ -164,6 +165,8 @@ def local_verdict(
     if kkt > 1e-6: return _undecided(k, np.nan, f"not solved (KKT residual {kkt:.0e})")
     zero = max(3e-6 if single else 1e-7, 30 * kkt)
     s = sides(obj, W, H, 1e-5 if single else 1e-6)
+    flat = _reversible(obj, W, H, s, zero, random_state) if s.up[0].sum() + s.up[1].sum() > CROWD else None
+    if flat: return flat
     C = Curvature(obj, W, H, s.free)
     expected = mixing_directions(W, H, s.free) if obj.scale_free and len(C) > DENSE else []
     w, V, sure = null_vectors(C, expected, zero, rng_of(random_state))
@@ -205,12 +208,12 @@ def _eliminated(obj: Objective, W: Tensor, H: Tensor, s: Sides) -> np.ndarray: #
 def _indefinite(obj: Objective, W: Tensor, H: Tensor, s: Sides, zero: float) -> LocalVerdict:
     "The verdict where the objective would fall if free zeros could become negative"
     C, k = Curvature(obj, W, H, s.both), len(H)
-    if len(C) > DENSE: return _undecided(k, np.nan, f"negative curvature where zeros would fall; {SEEDS}")
+    falls = f"negative curvature where zeros would fall; {SEEDS}"
+    if len(C) > DENSE: return _reversible(obj, W, H, s, zero) or _undecided(k, np.nan, falls)
     w, V = torch.linalg.eigh(C.matrix())
     if w[0] < -zero: return _undecided(k, float(w[0]), f"{START} along a direction")
     least, null = float(w[w > zero][:1].sum()), [C.direction(v) for v in V[:, w <= zero].T]
-    nothing = s.up[0] & False, s.up[1] & False
-    if null: return _from_cone(W, H, *_opened(W, H, nothing, null), least)
+    if null: return _from_cone(W, H, *_opened(W, H, (W < 0, H < 0), null), least)
     if int(s.up[0].sum() + s.up[1].sum()) > MANY:
         return _undecided(k, least, f"negative curvature where many zeros would fall; {SEEDS}")
     kind = copositive(_eliminated(obj, W, H, s))

@@ -19,9 +19,13 @@ import torch
 import anmf_lab as al
 from anmf_lab.align import match
 from anmf_lab.core import Data, as_data
+from anmf_lab.implicit import Solved
+from anmf_lab.objective import Entrywise
 from anmf_lab.polish import polish
 from anmf_lab.reduced import Reduced, component_variances, code_variances, localised
+from anmf_lab.solve import solve_seeds
 
+SOLVED = 1e-6   # KKT residual that every replicate must reach
 KL, LS = ("kullback-leibler", 1.), ("frobenius", 2.)
 
 
@@ -54,7 +58,9 @@ FITS = {   # data, rank, loss, noise
     "genomes7": (lambda: np.asarray(al.load_dataset("wtsi").data, float), 7, KL, "poisson"),
     "faces": (faces, 5, LS, "gaussian"),
     "text": (text, 4, KL, "poisson"),
+    "text_10": (text, 4, KL, "poisson"),    # the same fit, ten times its counts
 }
+TIMES = {"text_10": 10.}
 TRUTHS = {  # shape and rank, total of a sample, loss, noise, its dispersion
     "truth_3000": ((60, 40, 3), 3000., KL, "poisson", 1.),
     "truth_500": ((60, 40, 3), 500., KL, "poisson", 1.),
@@ -75,7 +81,7 @@ def solve(X, k, beta, seeds, near=None):
     data, runs = Data(torch.from_numpy(X), None, "numpy", None), []
     if near is not None:
         W, H = (torch.from_numpy(T + 1e-6 * T.mean()) for T in near)
-        return polish(data, W, H, beta, max_iter=100)
+        return polish(data, W, H, beta, max_iter=300)
     from anmf_lab.solvers import hals_step, mu_step, start
     Ws, Hs = start(as_data(X.clip(0)), k, init="random", rng=np.random.RandomState(seeds[0]), n_init=len(seeds))
     for _ in range(80):
@@ -99,7 +105,8 @@ def one(X, W0, H0, run, loss, noise):
     order = match(W, H, torch.from_numpy(W0), torch.from_numpy(H0))
     data = Data(torch.from_numpy(X), None, "numpy", None)
     clock = time.process_time()
-    u = al.uncertainty(None, data, noise=noise, W=W[:, order], H=H[order], loss=loss)
+    solved = Solved(Entrywise(data, loss), W[:, order], H[order], float(run.residuals[-1]), 0.)
+    u = al.uncertainty(solved, data, noise=noise)
     clock = time.process_time() - clock
     if u.light == "red":
         return dict(light="red", cpu=clock)
@@ -152,10 +159,10 @@ def study(case, replicates, seed, seconds):
     if case in FITS:
         load, k, (loss, beta), noise = FITS[case]
         X = load()
-        W0, H0 = (T.numpy() for T in solve(X, k, beta, [seed] * 8 if beta == 2 else [seed] * 16).state)
+        W0, H0 = (T.numpy() for T in solve_seeds(al.Objective(X, loss), k, 8 if beta == 2 else 16, rng=seed, tol=1e-9)[0].factors)
         W0, H0 = W0 * H0.sum(1), H0 / H0.sum(1, keepdims=True)
         u = al.uncertainty(None, X, noise=noise, W=W0, H=H0, loss=loss)
-        W0, H0, phi = u.codes, u.components, u.dispersion if noise == "gaussian" else 1.
+        W0, H0, phi = u.codes * TIMES.get(case, 1.), u.components, u.dispersion if noise == "gaussian" else 1.
         about = dict(kind="fit", shape=list(X.shape), rank=k, light=u.light, eigenvalue=float(f"{u.eigenvalue:.2g}"),
                      fitted_dispersion=round(u.dispersion, 4), misfit=round(u.misfit, 3))
     else:
@@ -172,6 +179,8 @@ def study(case, replicates, seed, seconds):
         Z, clock = draw(rng, Y, noise, phi), time.process_time()
         run = solve(Z, k, beta, [seed + b] * 4, near=(W0, H0) if case in FITS else None)
         cpu.append(time.process_time() - clock)
+        if not run.residuals[-1] <= SOLVED:
+            raise RuntimeError(f"{case}, replicate {b}: not solved, KKT residual {run.residuals[-1]:.1e}")
         rows.append(one(Z, W0, H0, run, loss, noise))
         if b % 20 == 19:
             print(case, b + 1, summary(rows, W0, H0, se0, codes_se0)["coverage"], flush=True)

@@ -8,7 +8,7 @@ import scipy.sparse as sp
 import torch
 
 import anmf_lab as al
-from anmf_lab import determined, implicit
+from anmf_lab import determined, implicit, null_directions
 from anmf_lab.align import balance, match
 from anmf_lab.core import as_data
 from anmf_lab.implicit import solution
@@ -77,12 +77,47 @@ def test_genomes_by_products_alone(monkeypatch):
         near = solve_seeds(obj, k, 3, rng=0, tol=1e-9)[0]
         dense = local_verdict(obj, *near.factors)
         with monkeypatch.context() as m:
-            m.setattr(determined, "DENSE", 50)
-            m.setattr(implicit, "DENSE", 50)
+            for module in (determined, implicit, null_directions):
+                m.setattr(module, "DENSE", 50)
             free = local_verdict(obj, *near.factors)
         assert dense.verdict == free.verdict and dense.count == free.count == count
         np.testing.assert_allclose(free.curvature, dense.curvature, rtol=1e-3)
         np.testing.assert_allclose(free.share, dense.share, atol=1e-3)
+
+
+def swimmer(limbs=3, positions=3, pixels=2, torso=3):
+    "Every limb in every position, and a torso that all parts share: it may wander from limb to limb"
+    where = np.indices((positions,) * limbs).reshape(limbs, -1).T + positions * np.arange(limbs)
+    W, k = np.eye(limbs * positions)[where].sum(1), limbs * positions
+    return W, np.c_[np.kron(np.eye(k), np.ones(pixels)), np.full((k, torso), 1 / limbs)]
+
+
+@pytest.mark.parametrize("alone", ["dense", "products", "positive entries"])
+def test_the_torso_of_a_swimmer(monkeypatch, alone):
+    "Codes that depend on one another: hundreds of null directions, of which one vector sees few; (limbs - 1) x torso lines"
+    W, H = swimmer()
+    obj = Objective(as_data(W @ H), 2.)
+    if alone == "products":
+        for module in (determined, implicit, null_directions):
+            monkeypatch.setattr(module, "DENSE", 50)
+    if alone == "positive entries": monkeypatch.setattr(determined, "CROWD", 10)
+    tiny = np.where(W == 0, 1e-7, W), np.where(H == 0, 1e-8, H)     # a solver's zeros
+    for factors in ((W, H), tiny):
+        r = local_verdict(obj, *(torch.from_numpy(T) for T in factors))
+        assert (r.verdict, r.both_ways) == ("flat", 6), (alone, r)
+
+
+@pytest.mark.parametrize("value, multiplier, kind", [
+    (0., 1e-4, "pressed"), (1e-9, 1e-4, "pressed"), (3e-6, 2e-6, "free"), (0., 1e-8, "free"),
+    (1e-2, 1e-4, "positive"), (3e-5, 1e-2, "pressed"), (1e-2, 0., "positive")])
+def test_the_larger_of_value_and_multiplier_decides(value, multiplier, kind):
+    class Given:
+        def allowed(self, W, H): return None
+        def parts(self, W, H):
+            pressed = torch.tensor([[0., multiplier]]).double()
+            return (0 * W, 0 * W + 1), (1 - pressed, 0 * H + 1)
+    s = sides(Given(), torch.ones(1, 1).double(), torch.tensor([[2**.5, 0.]]).double() + value * torch.tensor([[0., 1.]]))
+    assert ("positive" if s.both[1][0, 1] else "free" if s.up[1][0, 1] else "pressed") == kind
 
 
 def test_sparse_missing_weights_and_models():
