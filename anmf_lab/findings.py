@@ -211,7 +211,7 @@ def rivals(p: Problem, k: int, found: dict) -> dict:
         if p.near(run.loss, s.loss) or run.loss < s.loss: continue
         fe = feature_error(run.W, run.H, s.W, s.H)
         if fe < .05: continue
-        sd = gap_sd(u, Y, run.W @ run.H, p.beta)
+        sd = gap_sd(u, Y, run.W @ run.H)
         gap = run.loss - s.loss
         others.append(dict(gap=gap, sd=sd, distance=gap / sd, feature_error=fe))
     near = min(others, key=lambda r: r["distance"], default=None)

@@ -116,14 +116,14 @@ def apart(fits: Fits, minima: list, unit: float) -> list[tuple[int, int]]:
     return [(best, n + sum(m for _, m in equal)), *(m for m in others if m not in equal)]
 
 # %% ../nbs/39_ranks.ipynb #b96165e7
-def _nearest(u: Uncertainty, fits: Fits, minima: list, beta: float) -> tuple[float, float]:
+def _nearest(u: Uncertainty, fits: Fits, minima: list) -> tuple[float, float]:
     "(gap in nats, gap in standard deviations) of the other minimum that noise reaches first"
     (i, _), *others = minima
     unit = u.dispersion * (u._own or 1 / u.dispersion)
     Y, out = torch.from_numpy(fits.W[i] @ fits.H[i]), (math.inf, math.inf)
     for j, _ in others:
         gap = float(fits.losses[j] - fits.losses[i])
-        sd = gap_sd(u, Y, torch.from_numpy(fits.W[j] @ fits.H[j]), beta)
+        sd = gap_sd(u, Y, torch.from_numpy(fits.W[j] @ fits.H[j]))
         away = gap / sd if sd > 0 else math.inf
         if away < out[1]: out = gap / unit, away
     return out
@@ -136,7 +136,7 @@ def _curvature(row: RankRow, obj: Entrywise, X, at: dict, fits: Fits, minima: li
     try: u = uncertainty(None, X, noise, **at)
     except ValueError as error: return replace(row, notes=(*row.notes, str(error)))
     if local.count or u.light == "red": minima = apart(fits, minima, u.dispersion)
-    gap, distance = _nearest(u, fits, minima, obj.beta or 2.)
+    gap, distance = _nearest(u, fits, minima)
     row = replace(row, dispersion=u.dispersion, gap=gap, distance=distance, minima=len(minima),
                   found=minima[0][1] / len(fits.losses), notes=(*row.notes, *u.notes))
     if u.light == "red": return row

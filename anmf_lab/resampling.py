@@ -324,7 +324,7 @@ def leave_one_out(model=None, X=None, n_components=None, *, samples=None, loss=N
     P = in_order(P, matched(P, own, 1))
     moved = np.linalg.norm(P - own, axis=(1, 2)) / np.linalg.norm(own)
     totals = row_totals(obj.data)
-    names = np.asarray(getattr(X, "index", np.arange(obj.data.n)))
+    names = np.asarray(X.index if hasattr(X, "iloc") else np.arange(obj.data.n))
     share, cosine = (totals / totals.sum())[which], np.einsum("rjj->rj", cosines(P, own))
     notes = (*notes, *_doubts(fits, len(fits.losses), tol))
     return LeaveOneOut(moved, share, cosine, own, P, names[which], fits.residuals, notes)

@@ -63,6 +63,7 @@ class Rivals:
     n_solved: int              # starts that were solved
     found: tuple[Rival, ...]   # the others, nearest first
     improved: float            # how far below the model's own minimum the best lies, in nats
+    apart: float               # largest feature error between starts that share the best objective
     _base: Uncertainty = field(repr=False)
 
     @property
@@ -72,9 +73,9 @@ class Rivals:
 
     @property
     def light(self) -> str:
-        "red: a rival within two standard deviations, or a better minimum; amber: three; green"
+        "red: a rival within two standard deviations, a better minimum, or others as good; amber: three; green"
         away = self.nearest.distance if self.nearest else np.inf
-        if away < 2 or self.improved > .01: return "red"
+        if away < 2 or self.improved > .01 or self.apart: return "red"
         return "amber" if away < 3 else "green"
 
     def to_frame(self):
@@ -97,6 +98,7 @@ class Rivals:
     def __repr__(self) -> str:
         text = f"Rivals({self.light}: best minimum found by {self.share:.0%} of {self.n_solved} solved starts"
         if self.improved > .01: text += f", {self.improved:.2f} nats below the model's"
+        if self.apart: text += f", with components up to {self.apart:.0%} apart at the same fit (al.identifiability)"
         near = self.nearest
         if near is None: return text + "; no other minimum)"
         return (f"{text}; nearest rival {near.gap:.2f} ± {near.sd:.2f} nats, "
@@ -110,16 +112,19 @@ class _Minimum:
     W: Tensor
     H: Tensor
     count: int
+    apart: float = 0.   # how far other components with the same objective are
 
 
-def _distinct(own: list, runs: list, same: float) -> list[_Minimum]: # ascending
-    "Runs grouped into minima by their components; the model's own is not counted as a start"
+def _distinct(own: list, runs: list, same: float, equal: float) -> list[_Minimum]: # ascending
+    "Runs grouped by components and by objective (a flat set is one); the model's own is not counted as a start"
     kept: list[_Minimum] = []
     for counts, (loss, W, H) in sorted([(0, r) for r in own] + [(1, r) for r in runs],
                                        key=lambda r: r[1][0]):
-        twin = next((m for m in kept if feature_error(W, H, m.W, m.H) < same), None)
+        far = [feature_error(W, H, m.W, m.H) for m in kept]
+        twin = next((i for i, m in enumerate(kept) if far[i] < same or loss - m.loss <= equal), None)
         if twin is None: kept.append(_Minimum(loss, W, H, counts))
-        else: twin.count += counts
+        else: kept[twin].count += counts
+        if twin is not None and far[twin] >= same: kept[twin].apart = max(kept[twin].apart, far[twin])
     return kept
 
 
@@ -127,7 +132,6 @@ def gap_sd(
     u: Uncertainty,   # whose noise
     YA: Tensor,       # reconstruction at the best minimum
     YB: Tensor,       # at the rival
-    beta: float | None = None,   # no longer needed: the objective knows
 ) -> float:           # in the loss's unit
     "Standard deviation of the gap, eq. (gapsd)"
     moves = gap_slope(u._sol.objective, YA, YB)[None]   # type: ignore[arg-type]
@@ -187,7 +191,7 @@ def rivals(model, X, noise="poisson", *, n_seeds=20, refits=0, same=.05, random_
     Returns
     -------
     Rivals
-        `light`, `nearest`, `found`, `to_frame()`, `plot()`.
+        `light`, `nearest`, `found`, `apart`, `to_frame()`, `plot()`.
     """
     check_number(n_seeds, "n_seeds", low=1, integer=True)
     check_number(refits, "refits", low=0, integer=True)
@@ -198,7 +202,8 @@ def rivals(model, X, noise="poisson", *, n_seeds=20, refits=0, same=.05, random_
     seeds = solve_seeds(obj, k, n_seeds, rng=rng)
     runs = [(s.loss, *s.factors) for s in seeds if s.residual < 1e-5]
     own = float(obj.value(*u._sol.factors))
-    best, *others = _distinct([(own, *u._sol.factors)], runs, same)
+    equal = 1e-8 * abs(float(obj.value(1.5 * u._sol.W, u._sol.H)) - own)
+    best, *others = _distinct([(own, *u._sol.factors)], runs, same, equal)
     found = []
     for m in others:
         draws = _noisy(best.W @ best.H, u, refits, rng)
@@ -208,7 +213,7 @@ def rivals(model, X, noise="poisson", *, n_seeds=20, refits=0, same=.05, random_
         found.append(Rival((m.loss - best.loss) / unit, sd / unit, fe, m.count / max(len(runs), 1),
                            chance, m.W, m.H))
     return Rivals(best.loss, best.count / max(len(runs), 1), len(runs), tuple(found),
-                  (own - best.loss) / unit, u)
+                  (own - best.loss) / unit, best.apart, u)
 
 # %% ../nbs/36_rivals.ipynb #e3641eab
 @dataclass(frozen=True)
