@@ -73,7 +73,7 @@ class Rivals:
 
     @property
     def light(self) -> str:
-        "red: a rival within two standard deviations, a better minimum, or others as good; amber: three; green"
+        "red: a rival within two standard deviations, a better minimum, others as good; amber: three; green"
         away = self.nearest.distance if self.nearest else np.inf
         if away < 2 or self.improved > .01 or self.apart: return "red"
         return "amber" if away < 3 else "green"
@@ -98,7 +98,8 @@ class Rivals:
     def __repr__(self) -> str:
         text = f"Rivals({self.light}: best minimum found by {self.share:.0%} of {self.n_solved} solved starts"
         if self.improved > .01: text += f", {self.improved:.2f} nats below the model's"
-        if self.apart: text += f", with components up to {self.apart:.0%} apart at the same fit (al.identifiability)"
+        if self.apart:
+            text += f", with components up to {self.apart:.0%} apart at the same fit (al.identifiability)"
         near = self.nearest
         if near is None: return text + "; no other minimum)"
         return (f"{text}; nearest rival {near.gap:.2f} ± {near.sd:.2f} nats, "
@@ -116,7 +117,7 @@ class _Minimum:
 
 
 def _distinct(own: list, runs: list, same: float, equal: float) -> list[_Minimum]: # ascending
-    "Runs grouped by components and by objective (a flat set is one); the model's own is not counted as a start"
+    "Runs grouped by components and objective (a flat set is one); the model's own is no start"
     kept: list[_Minimum] = []
     for counts, (loss, W, H) in sorted([(0, r) for r in own] + [(1, r) for r in runs],
                                        key=lambda r: r[1][0]):
