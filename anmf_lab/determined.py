@@ -45,7 +45,7 @@ def sides(
     H: Tensor,                # solved components, (k, f)
     pressure: float = 1e-6,   # a multiplier below this part of the gradient's positive half is zero
 ) -> Sides:
-    "Positive entries, free zeros and pressed zeros, eq. (sides); whichever of value and multiplier is larger decides"
+    "Positive entries, free zeros and pressed zeros, eq. (sides): the larger of value and multiplier decides"
     both, up = [], []
     allowed = obj.allowed(W, H) or tuple(torch.ones_like(T, dtype=torch.bool) for T in (W, H))
     for (N, P), T, dim, may in zip(obj.parts(W, H), (W, H), (0, 1), allowed, strict=True):
