@@ -10,8 +10,9 @@ import torch
 import anmf_lab as al
 from anmf_lab import determined, implicit, null_directions
 from anmf_lab.align import balance, match
+from anmf_lab.attack_result import local_word
 from anmf_lab.core import as_data
-from anmf_lab.implicit import solution
+from anmf_lab.implicit import Adjoint, null_space, solution
 from anmf_lab.cones import cone
 from anmf_lab.determined import local_verdict, sides
 from anmf_lab.objective import Loss, Objective
@@ -118,6 +119,15 @@ def test_the_larger_of_value_and_multiplier_decides(value, multiplier, kind):
             return (0 * W, 0 * W + 1), (1 - pressed, 0 * H + 1)
     s = sides(Given(), torch.ones(1, 1).double(), torch.tensor([[2**.5, 0.]]).double() + value * torch.tensor([[0., 1.]]))
     assert ("positive" if s.both[1][0, 1] else "free" if s.up[1][0, 1] else "pressed") == kind
+
+
+def test_the_edge_of_a_set_is_said_before_an_attack():
+    "W5, H5 end a segment of solutions: the positive entries alone have no null direction, and yet it is one-sided"
+    def word(W, H):
+        adj = Adjoint(Objective(as_data(W @ H), 2.), *(torch.from_numpy(T).double() for T in (W, H)))
+        return local_word(adj, null_space(adj)), null_space(adj).identifiable
+    assert word(W5, H5) == ("one-sided", True)
+    assert word(np.eye(3), np.eye(3))[0] == "determined"
 
 
 def test_sparse_missing_weights_and_models():

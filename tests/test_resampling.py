@@ -193,6 +193,13 @@ def test_leaving_out_finds_the_sample_that_carries_a_component(counts):
     np.testing.assert_allclose(out.share, Z.sum(1)[[0, 3, 30]] / Z.sum())
 
 
+def test_leaving_out_takes_any_kind_of_table(counts):
+    "A list has an `index` too"
+    X, _ = counts
+    for Y in (torch.from_numpy(X), X.tolist()):
+        assert al.leave_one_out(Y, 2, samples=[1, 3]).samples.tolist() == [1, 3]
+
+
 @pytest.mark.parametrize("asked, words", [
     (dict(n_components=3, resample="bootstrap"), "resample must be one of"),
     (dict(n_components=3, start="warm"), "start must be one of"),
