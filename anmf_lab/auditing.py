@@ -97,7 +97,17 @@ class Course:
 # %% ../nbs/49_audit.ipynb #7fd3ee76
 @dataclass(frozen=True, eq=False)
 class Audit:
-    "What was found; made by `audit`"
+    """
+    What was found; made by `audit`
+
+    Examples
+    --------
+    >>> import numpy as np, anmf_lab as al
+    >>> X = np.random.default_rng(0).poisson(9., size=(20, 6))
+    >>> audit = al.audit(X, n_components=1, steps=["solved", "errors"])
+    >>> al.Audit.from_json(audit.to_json()).verdict == audit.verdict
+    True
+    """
     ranks: dict[int, dict]     # rank -> findings, as JSON holds them
     about: dict                # data, settings, versions, what was left out
 
@@ -283,6 +293,15 @@ def audit(X, n_components=None, *, ranks=None, loss="auto", noise="auto", model=
     ------
     ValueError
         Data, ranks, names or components that do not fit together.
+
+    Examples
+    --------
+    >>> import numpy as np, anmf_lab as al
+    >>> W, H = np.array([[9, 0], [0, 9], [5, 5], [8, 2.], [1, 7]]), np.array([[1, 2, 3, 0, 4], [0, 1, 2, 3, 1.]])
+    >>> X = np.random.default_rng(0).poisson(100 * W @ H)
+    >>> audit = al.audit(X, n_components=2, steps=["solved", "determined", "errors"])
+    >>> audit.save("report.html").name
+    'report.html'
     """
     check_number(random_state, "random_state", low=0, integer=True)
     check_number(n_seeds, "n_seeds", low=1, integer=True)

@@ -337,33 +337,25 @@ def _obstacle(sol: Solved) -> str:
     return ""
 
 
-def certify(model, X, *, mask=None, weights=None, W=None, H=None, loss=None,
-            rivals=None, n_seeds=8, random_state=0) -> Certified:
+def certify(
+    model,           # a fitted model; None: `W`, `H` and `loss` are given. What is not solved is solved first
+    X,               # (n, f) data, NaN = missing: perturbations touch observed entries only
+    *,
+    mask=None,       # (n, f), what is observed
+    weights=None,    # (n, f), how much an entry counts
+    W=None,          # (n, k), factors of another program
+    H=None,          # (k, f)
+    loss=None,       # what they minimise
+    rivals=None,     # list of (W, H), or what `rivals` gave; None: minima of `n_seeds` random starts
+    n_seeds=8,       # starts that look for rivals; 0: none
+    random_state=0,  # their seed
+) -> Certified:
     """
     A size of perturbation within which nobody moves this solution further than a known distance.
 
-    Parameters
-    ----------
-    model : estimator or None
-        The fitted model; None: the factors are given by `W`, `H` and `loss`.
-        Factors that are not solved are solved first.
-    X : (n, f) array
-        The data. NaN = missing: perturbations touch observed entries only.
-    mask, weights : (n, f) array, default=None
-        What is observed; how much an entry counts.
-    W, H, loss : default=None
-        Factors of another program and the loss that they minimise.
-    rivals : list of (W, H), or the result of `rivals`, default=None
-        Other minima, for `eps_to_flip`; None: the minima of `n_seeds` random starts.
-    n_seeds, random_state : int, default=8 and 0
-        Starts that look for rivals (0: none), and their seed.
-
-    Returns
-    -------
-    Certified
-        `eps` and `feature_error` (both relative), `binds`, `eps_to_flip`, `rivals`, `notes`,
-        `bound(eps)`, `to_frame()`, `plot()`. Where nothing is certain, `eps` is 0 and `binds` says why.
-        Up to floating point: constants are enlarged by an estimate of their rounding errors.
+    Gives `eps` and `feature_error` (both relative), `binds`, `eps_to_flip`, `rivals`, `notes`,
+    `bound(eps)`, `to_frame()`, `plot()`. Where nothing is certain, `eps` is 0 and `binds` says why.
+    Up to floating point: constants are enlarged by an estimate of their rounding errors.
 
     Raises
     ------
@@ -373,6 +365,14 @@ def certify(model, X, *, mask=None, weights=None, W=None, H=None, loss=None,
     References
     ----------
     Laurberg et al. 2008; Gillis & Luce 2014; the derivation is on this page.
+
+    Examples
+    --------
+    >>> import numpy as np, anmf_lab as al
+    >>> X = np.random.default_rng(0).poisson(9., size=(20, 6)).astype(float)
+    >>> done = al.certify(al.NMF(1, polish=True, random_state=0).fit(X), X, n_seeds=2)
+    >>> 0 < done.eps < 1, 0 < done.feature_error < 1   # nobody within eps moves it further
+    (True, True)
     """
     check_number(n_seeds, "n_seeds", low=0, integer=True)
     sol = solution(model, X, mask=mask, weights=weights, W=W, H=H, loss=loss, tol=1e-11)

@@ -327,33 +327,26 @@ def _answer(own: Solved, shared: list[_Found], solved: list, single: bool) -> di
                 n_solved=len(solved), n_shared=n_shared, excess=excess if excess > 1e-9 else 0., notes=notes)
 
 # %% ../nbs/33_determined.ipynb #ed12a0e6
-def identifiability(model, X, *, mask=None, weights=None, W=None, H=None, loss=None,
-                    n_seeds=8, random_state=0) -> Identifiability:
+def identifiability(
+    model,           # a fitted model, scikit-learn's NMF, or None with `H` (and `W`, `loss`); solved first
+    X,               # (n, f) data, NaN = missing; sparse data stay sparse
+    *,
+    mask=None,       # (n, f), what is observed
+    weights=None,    # (n, f), how much an entry counts
+    W=None,          # (n, k), factors of another program
+    H=None,          # (k, f)
+    loss=None,       # what they minimise
+    n_seeds=8,       # random starts to compare with; 0 asks about the given factors only
+    random_state=0,  # their seed
+) -> Identifiability:
     """
     Whether the data determine the components: near every best solution, and what seeds show at large.
-
-    Parameters
-    ----------
-    model : estimator or None
-        A fitted model with `objective(X)`, scikit-learn's NMF, or None with `H` (and `W`, `loss`).
-        Factors that are not solved are solved first.
-    X : (n, f) array
-        The data. NaN = missing; sparse data stay sparse.
-    mask, weights : (n, f) arrays, default=None
-        Observed entries (True), or how much an entry counts.
-    W, H, loss : default=None
-        Factors (n, k), (k, f) of another program and the loss that they minimise.
-    n_seeds : int, default=8
-        Random starts that are solved to compare with; 0 asks about the given factors only.
-    random_state : default=0
-        Seed of the starts.
 
     Returns
     -------
     Identifiability
-        `verdict` ("determined", "one-sided", "flat", "undecided"; always locally), `components`,
-        `directions`, `count` and its `range`, `floor` (largest feature error between equally good
-        solutions), `here`, `to_frame()`.
+        `verdict` ("determined", "one-sided", "flat", "undecided"; locally), `components`, `directions`,
+        `count`, its `range`, `floor` (feature error between equally good solutions), `here`, `to_frame()`.
 
     Raises
     ------
@@ -365,6 +358,13 @@ def identifiability(model, X, *, mask=None, weights=None, W=None, H=None, loss=N
     ----------
     Gillis & Rajkó, Partial identifiability for NMF, SIAM J. Matrix Anal. Appl. 44, 2023;
     Kaplan, A test for copositive matrices, Linear Algebra Appl. 313, 2000.
+
+    Examples
+    --------
+    >>> import numpy as np, anmf_lab as al
+    >>> W, H = np.array([[1, 0], [0, 1], [1, 1], [2, 1.]]), np.array([[1, 2, 3, 0], [0, 1, 2, 3.]])
+    >>> al.identifiability(None, W @ H, W=W, H=H, loss="frobenius", n_seeds=2).verdict
+    'determined'
     """
     check_number(n_seeds, "n_seeds", low=0, integer=True)
     own = alive(solution(model, X, mask=mask, weights=weights, W=W, H=H, loss=loss))

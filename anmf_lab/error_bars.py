@@ -336,29 +336,21 @@ def _dtype(X) -> torch.dtype:
     return X.dtype if X.dtype == torch.float32 else torch.float64
 
 
-def uncertainty(model, X, noise="poisson", *, reference=None, dispersion=None,
-                mask=None, weights=None, W=None, H=None, loss=None) -> Uncertainty:
+def uncertainty(
+    model,            # a fitted model or `Solved`; None: `W`, `H`, `loss` are given. Solved first if need be
+    X,                # (n, f) data that it was fitted to, NaN = missing
+    noise="poisson",  # one of `NOISES`, up to a factor that is measured, or weights 1/sigma^2, (n, f)
+    *,
+    reference=None,   # (k, f) known profiles: components come in their order, `cosine()` compares
+    dispersion=None,  # > 0, the factor on the variance; None measures it
+    mask=None,        # (n, f), what is observed
+    weights=None,     # (n, f), how much an entry counts
+    W=None,           # (n, k), factors of another program
+    H=None,           # (k, f)
+    loss=None,        # what they minimise
+) -> Uncertainty:
     """
     Standard errors of every entry of a factorization, from its curvature.
-
-    Parameters
-    ----------
-    model : estimator, Solved or None
-        Any model whose objective is summed over entries; None: `W`, `H`, `loss` are given.
-        Factors that are not solved are solved first, and a note says how far they moved.
-    X : (n, f) array
-        The data that it was fitted to. NaN = missing.
-    noise : one of `NOISES` or (n, f) array, default="poisson"
-        The noise of the data, up to a factor that is measured.
-        Counts; equal variance; counts with given totals; scattered counts; or weights 1/sigma^2.
-    reference : (k, f) array, default=None
-        Known profiles; components are put in their order, and `cosine()` compares with them.
-    dispersion : float > 0, default=None
-        The factor on the variance; None measures it.
-    mask, weights : (n, f) array, default=None
-        What is observed; how much an entry counts.
-    W, H, loss : default=None
-        Factors (n, k), (k, f) of another program and the loss that they minimise.
 
     Returns
     -------
@@ -375,6 +367,14 @@ def uncertainty(model, X, noise="poisson", *, reference=None, dispersion=None,
     References
     ----------
     Huber 1967 (the sandwich); Huang & Sidiropoulos 2014 (Cramér-Rao bound for NMF).
+
+    Examples
+    --------
+    >>> import numpy as np, anmf_lab as al
+    >>> X = np.random.default_rng(0).poisson(9., size=(20, 6))
+    >>> u = al.uncertainty(al.NMF(1, loss="kullback-leibler", random_state=0).fit(X), X)
+    >>> u.components_stderr.shape, bool((u.relative_error < .2).all())
+    ((1, 6), True)
     """
     if dispersion is not None: check_number(dispersion, "dispersion", low=0, low_open=True)
     if isinstance(noise, str): check_choice(noise, "noise", NOISES)

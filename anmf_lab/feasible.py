@@ -248,6 +248,14 @@ def bands(model, X, *, mask=None, weights=None, W=None, H=None, loss=None, rando
     ----------
     Tauler, J. Chemometrics 15, 2001 (MCR-BANDS); Sawall & Neymeyr 2014 (FAC-PACK);
     Gillis & Rajkó, SIAM J. Matrix Anal. Appl. 44, 2023.
+
+    Examples
+    --------
+    >>> import numpy as np, anmf_lab as al
+    >>> W, H = np.array([[1, 1], [2, 1], [1, 2], [3, 1.]]), np.array([[1, 2, 0, 1], [1, 0, 2, 1.]])
+    >>> b = al.bands(None, W @ H, W=W, H=H, loss="frobenius")
+    >>> b.freedom > 0, b.shares.shape   # other components, the same fit
+    (True, (2, 2))
     """
     own = alive(solution(model, X, mask=mask, weights=weights, W=W, H=H, loss=loss))
     rng, (mix, value) = rng_of(random_state), _checked(own)

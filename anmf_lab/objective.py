@@ -91,7 +91,17 @@ def loss_of(
 # %% ../nbs/11_objective.ipynb #32335599
 @dataclass(frozen=True)
 class NegativeBinomial(Loss):
-    "Counts with mean y and variance y + y²/r, eq. (negbin)"
+    """
+    Counts with mean y and variance y + y²/r, eq. (negbin)
+
+    Examples
+    --------
+    >>> import numpy as np, anmf_lab as al
+    >>> X = np.random.default_rng(0).poisson(9., size=(20, 12)).astype(float)
+    >>> model = al.NMF(2, loss=al.NegativeBinomial(r=5.), random_state=0).fit(X)   # counts twice as dispersed
+    >>> model.components_.shape
+    (2, 12)
+    """
     r: float   # the count at which the extra variance equals Poisson's
 
     exponent = 1.
@@ -122,7 +132,18 @@ def _parts(g: Tensor, h: Tensor) -> Pair:
 
 
 class Objective:
-    "What is minimised over the factors; a subclass needs `data` and `value`"
+    """
+    What is minimised over the factors; a subclass needs `data` and `value`
+
+    Examples
+    --------
+    >>> import numpy as np, anmf_lab as al
+    >>> X = np.random.default_rng(0).gamma(1, size=(20, 12))
+    >>> obj = al.NMF(2, l2=.1).objective(X)   # what this model minimises
+    >>> run = al.factorize(obj, 2, rng=0)
+    >>> bool(run.residuals[-1] < 1e-8), [tuple(T.shape) for T in run.state]
+    (True, [(20, 2), (2, 12)])
+    """
     data: Data                    # what is factorized
     scale_free: bool = True       # F(W d, H / d) = F(W, H)
     damping: float = .5           # a multiplicative update is (N / P)**damping

@@ -331,6 +331,15 @@ def rank_table(X, ranks, loss="kullback-leibler", noise=None, *, n_starts=20, re
     ------
     ValueError
         No ranks, a rank below 1, an unknown name.
+
+    Examples
+    --------
+    >>> import numpy as np, anmf_lab as al
+    >>> rng = np.random.default_rng(1)
+    >>> X = rng.poisson(20 * rng.gamma(1, size=(20, 2)) @ rng.gamma(1, size=(2, 12)))
+    >>> table = al.rank_table(X, (1, 2), n_starts=3, n_resamples=5, n_splits=2)
+    >>> [row.rank for row in table.rows]
+    [1, 2]
     """
     ranks = _ranks(ranks)
     check_number(n_starts, "n_starts", low=1, integer=True)

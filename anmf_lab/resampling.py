@@ -227,6 +227,15 @@ def stability(model=None, X=None, n_components=None, *, resample="multinomial", 
     References
     ----------
     Islam et al. 2022, Cell Genomics (SigProfilerExtractor); Kotliar et al. 2019, eLife (cNMF).
+
+    Examples
+    --------
+    >>> import numpy as np, anmf_lab as al
+    >>> W, H = np.array([[9, 0], [0, 9], [5, 5], [8, 2.]]), np.array([[1, 2, 3, 0, 4], [0, 1, 2, 3, 1.]])
+    >>> X = np.random.default_rng(0).poisson(100 * W @ H)
+    >>> s = al.stability(X, 2, n_resamples=20)
+    >>> bool(s.minimum > .9), s.components.shape
+    (True, (2, 5))
     """
     check_choice(resample, "resample", RESAMPLES)
     check_choice(start, "start", ("random", "reference"))
@@ -310,6 +319,14 @@ def leave_one_out(model=None, X=None, n_components=None, *, samples=None, loss=N
     ------
     ValueError
         Fewer than two samples, or a position that is none.
+
+    Examples
+    --------
+    >>> import numpy as np, anmf_lab as al
+    >>> W, H = np.array([[9, 0], [0, 9], [5, 5], [8, 2.]]), np.array([[1, 2, 3, 0, 4], [0, 1, 2, 3, 1.]])
+    >>> X = np.random.default_rng(0).poisson(100 * W @ H)
+    >>> al.leave_one_out(X, 2).to_frame().shape
+    (4, 5)
     """
     model, X, n_components = _asked(model, X, n_components)
     rng, given = rng_of(random_state), _given(mask=mask, weights=weights)

@@ -193,6 +193,14 @@ def rivals(model, X, noise="poisson", *, n_seeds=20, refits=0, same=.05, random_
     -------
     Rivals
         `light`, `nearest`, `found`, `apart`, `to_frame()`, `plot()`.
+
+    Examples
+    --------
+    >>> import numpy as np, anmf_lab as al
+    >>> W, H = np.array([[9, 0], [0, 9], [5, 5], [8, 2.]]), np.array([[1, 2, 3, 0, 4], [0, 1, 2, 3, 1.]])
+    >>> X = np.random.default_rng(0).poisson(100 * W @ H)
+    >>> al.rivals(al.NMF(2, loss="kullback-leibler", random_state=0).fit(X), X, n_seeds=5).light
+    'green'
     """
     check_number(n_seeds, "n_seeds", low=1, integer=True)
     check_number(refits, "refits", low=0, integer=True)

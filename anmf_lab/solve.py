@@ -244,6 +244,15 @@ def factorize(
     ------
     ValueError
         If the objective or its gradient is not finite at the start.
+
+    Examples
+    --------
+    >>> import numpy as np, anmf_lab as al
+    >>> X = np.random.default_rng(0).gamma(1, size=(20, 12))
+    >>> run = al.factorize(al.NMF(loss="kullback-leibler").objective(X), 3, n_init=3, rng=0)
+    >>> W, H = run.state   # torch tensors
+    >>> tuple(W.shape), tuple(H.shape), bool(run.residuals[-1] < 1e-8)
+    ((20, 3), (3, 12), True)
     """
     if W is None or H is None:
         W, H = start(objective.data, n_components, init=init, rng=rng_of(rng), n_init=n_init)
