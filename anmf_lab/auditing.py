@@ -297,7 +297,7 @@ def audit(X, n_components=None, *, ranks=None, loss="auto", noise="auto", model=
     Examples
     --------
     >>> import numpy as np, anmf_lab as al
-    >>> W, H = np.array([[9, 0], [0, 9], [5, 5], [8, 2.], [1, 7]]), np.array([[1, 2, 3, 0, 4], [0, 1, 2, 3, 1.]])
+    >>> W, H = np.array([[9, 0], [0, 9], [5, 5], [8, 2.], [1, 7]]), np.array([[1, 2, 0, 4], [0, 2, 3, 1.]])
     >>> X = np.random.default_rng(0).poisson(100 * W @ H)
     >>> audit = al.audit(X, n_components=2, steps=["solved", "determined", "errors"])
     >>> audit.save("report.html").name

@@ -63,7 +63,7 @@ def mixing_directions(
     H: Tensor,      # components, (k, f)
     free: Pair,     # which entries may move
 ) -> list[Pair]:    # pairs like (W, H)
-    "Directions (W M, -M H) that move free entries only, eq. (mixing), and those of one factor alone"
+    "Directions (W M, -M H) that move free entries only, eq. (mixing), and of one factor alone"
     k, held = len(H), (~free[0], ~free[1])
     unit = W.square().mean(0).sqrt(), H.square().mean(1).sqrt()
     by_column = torch.einsum("ib,ia,ic->bac", held[0].to(W), W, W) / unit[0].square()[:, None, None]
@@ -328,7 +328,7 @@ def _answer(own: Solved, shared: list[_Found], solved: list, single: bool) -> di
 
 # %% ../nbs/33_determined.ipynb #ed12a0e6
 def identifiability(
-    model,           # a fitted model, scikit-learn's NMF, or None with `H` (and `W`, `loss`); solved first
+    model,           # a fitted model, or None with `H` (and `W`, `loss`); solved first if need be
     X,               # (n, f) data, NaN = missing; sparse data stay sparse
     *,
     mask=None,       # (n, f), what is observed

@@ -337,9 +337,9 @@ def _dtype(X) -> torch.dtype:
 
 
 def uncertainty(
-    model,            # a fitted model or `Solved`; None: `W`, `H`, `loss` are given. Solved first if need be
+    model,            # a fitted model or `Solved`, solved first if need be; None: `W`, `H`, `loss`
     X,                # (n, f) data that it was fitted to, NaN = missing
-    noise="poisson",  # one of `NOISES`, up to a factor that is measured, or weights 1/sigma^2, (n, f)
+    noise="poisson",  # of `NOISES`, up to a factor that is measured, or weights 1/sigma^2, (n, f)
     *,
     reference=None,   # (k, f) known profiles: components come in their order, `cosine()` compares
     dispersion=None,  # > 0, the factor on the variance; None measures it
