@@ -184,12 +184,7 @@ class Problem:
         return Solution(run.state[0], run.state[1], run.loss, float(run.residuals[-1]))
     def fresh(self, Z: Tensor, n: int, rng, *, tol=1e-8, max_iter=200) -> list[Solution]:
         "Solutions from `n` random starts, the lowest objective first"
-        obj = self.at(Z)
-        if not isinstance(obj, Entrywise) or obj.beta is not None:
-            return solve_seeds(obj, self.k, n, rng=rng, n_first=200, tol=tol, max_iter=max_iter)
-        near = solve_seeds(Entrywise(obj.data), self.k, n, rng=rng, n_first=200, tol=1e-2, max_iter=20)
-        ends = [self.warm(Z, *s.factors, tol=tol, max_iter=max_iter) for s in near]
-        return sorted(ends, key=lambda s: s.loss)
+        return solve_seeds(self.at(Z), self.k, n, rng=rng, n_first=200, tol=tol, max_iter=max_iter)
 
 # %% ../nbs/42_goals.ipynb #705b627a
 class BlindProblem(Problem):

@@ -178,7 +178,8 @@ class Section:
 
 
 def _number(x, digits: int = 2) -> str:
-    return "–" if x is None or not np.isfinite(x) else f"{x:.{digits}f}"
+    if x is None or not np.isfinite(x): return "–"
+    return f"{x:.1g}" if 0 < abs(x) < .5 * 10**-digits else f"{x:.{digits}f}"
 
 
 def _share(x) -> str: return "–" if x is None or not np.isfinite(x) else percent(x)

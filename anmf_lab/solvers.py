@@ -29,7 +29,7 @@ def hals_update(
     block: int = 8,     # rows per matrix product
     sweeps: int = 1,    # how often to go over all rows
 ) -> Tensor:            # updated transposed codes
-    "Sweeps of @eq-hals over the rows of `Wt`, by @eq-blocks; a component of zeros is left as it is"
+    "Sweeps of eq. (hals) over the rows of `Wt`, by eq. (blocks); a component of zeros is left as it is"
     Wt, k = Wt.clone(memory_format=torch.contiguous_format), G.shape[-1]
     add = torch.addmm if Wt.ndim == 2 else torch.baddbmm
     d, group = G.diagonal(dim1=-2, dim2=-1), torch.arange(k, device=G.device) // block
@@ -61,7 +61,7 @@ def masked_hals_update(
     G: Tensor,          # from `masked_grams`, (..., n, k, k)
     W: Tensor,          # codes, (..., n, k)
 ) -> Tensor:            # updated codes
-    "One sweep of @eq-hals in which every sample has a Gram matrix of its own"
+    "One sweep of eq. (hals) in which every sample has a Gram matrix of its own"
     W, d = W.clone(), G.diagonal(dim1=-2, dim2=-1)
     inv = torch.where(d > 0, 1 / d, torch.zeros_like(d))
     for j in range(W.shape[-1]):
@@ -79,7 +79,7 @@ def hals_codes(
     l2: float = 0.,         # weight of half their squares
     sweeps: int = 1,        # sweeps per product with the data
 ) -> Tensor:                # updated codes
-    "HALS update of the codes, @eq-hals, with or without holes"
+    "HALS update of the codes, eq. (hals), with or without holes"
     ridge = l2 * torch.eye(H.shape[-2], dtype=H.dtype, device=H.device)
     if data.mask is not None:
         N, G = data.mm(H.mT) - l1, masked_grams(data.mask, H) + ridge
@@ -119,7 +119,7 @@ def mu_update(
     l2: float = 0.,      # weight of half their squares
     least: float = 0.,   # entries are kept at least this large (see below)
 ) -> Tensor:             # updated codes
-    "One multiplicative update of the codes, @eq-mu"
+    "One multiplicative update of the codes, eq. (mu)"
     N, P = parts(data, W, H, beta)
     if l1 or l2: P = P + (l1 + l2 * W)
     ratio = N / P.clamp(min=floor_of(W.dtype))
@@ -133,24 +133,24 @@ def mu_step(
     beta: float = 2.,    # β
     **how,               # l1, l2, least: as in `mu_update`
 ) -> tuple:              # (W, H)
-    "One multiplicative update of the codes, then of the components, @eq-mu"
+    "One multiplicative update of the codes, then of the components, eq. (mu)"
     W, H = state
     W = mu_update(data, W, H, beta, **how)
     return W, mu_update(data.T, H.mT, W.mT, beta, **how).mT
 
 # %% ../nbs/12_solvers.ipynb #2cb522e3
 class Momentum(NamedTuple):
-    "State of the extrapolated updates, @eq-mue: the factors and those one step ago"
+    "State of the extrapolated updates, eq. (mue): the factors and those one step ago"
     W: Tensor           # codes
     H: Tensor           # components
     W_prev: Tensor      # codes one step ago
     H_prev: Tensor      # components one step ago
-    eta: float = 1.     # η of @eq-mue
+    eta: float = 1.     # η of eq. (mue)
     t: int = 0          # steps taken
 
 # %% ../nbs/12_solvers.ipynb #4222c4a8
 def _ahead(T: Tensor, prev: Tensor, alpha: float, t: int) -> Tensor:
-    "`T` moved on along its growth, @eq-mue; the relative lengths stay summable, ≤ 100 / t^1.2"
+    "`T` moved on along its growth, eq. (mue); the relative lengths stay summable, ≤ 100 / t^1.2"
     move = (T - prev).clamp_(min=0)
     if alpha == 0: return T
     size = float(move.norm()) / max(float(T.norm()), 1e-300)
@@ -163,7 +163,7 @@ def mue_step(
     beta: float = 1.,    # β
     **how,               # l1, l2, least: as in `mu_update`
 ) -> Momentum:           # begins with W, H
-    "One extrapolated update of the codes, then of the components, @eq-mue"
+    "One extrapolated update of the codes, then of the components, eq. (mue)"
     W, H, W_prev, H_prev, eta, t = state if len(state) == 6 else Momentum(*state, *state)
     new = (1 + math.sqrt(1 + 4 * eta * eta)) / 2
     alpha = (eta - 1) / new
@@ -277,7 +277,7 @@ class _StoredRows(_Rows):
 
 # %% ../nbs/12_solvers.ipynb #463f649e
 def _descend(rows: _Rows, w: Tensor, f: Tensor, g: Tensor, p: Tensor, size: Tensor):
-    "(w, loss, moved, blind) after the longest step 1, 1/2, 1/4 ... of @eq-codes that lowers the loss"
+    "(w, loss, moved, blind) after the longest step 1, 1/2, 1/4 ... of eq. (codes) that lowers the loss"
     new, s = (w - p).clamp(min=0), torch.ones(len(w), 1, dtype=w.dtype, device=w.device)
     blur = 1e-14 * (f.abs() + size)
     blind = (g * (w - new)).sum(1).abs() <= 10 * blur    # the fall that is promised drowns in rounding

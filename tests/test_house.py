@@ -300,9 +300,8 @@ def test_the_rule_on_attributes_can_fail():
 
 # --- what help() prints
 
-@pytest.mark.parametrize("path", [p for p in PACKAGE if p.stem not in ("_modidx", "solvers")], ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [p for p in PACKAGE if p.stem != "_modidx"], ids=lambda p: p.stem)
 def test_help_prints_no_reference_that_only_the_site_can_follow(path):
-    "Page 12's module still does, and is the exception"
     docs = [ast.get_docstring(n) or "" for n in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
             if isinstance(n, (ast.Module, ast.ClassDef, ast.FunctionDef))]
     assert not [d for d in docs if re.search(r"@(eq|fig|tbl|sec|thm)-", d)]
