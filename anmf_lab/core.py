@@ -313,17 +313,18 @@ ROOM = {torch.float32: 1e12, torch.float64: 1e120}
 
 
 def with_room(
-    data: Data,   # the problem
-) -> Data:        # itself; in float64 where the squares of float32 would leave its range
-    "Data whose squares can be computed, or an error"
+    data: Data,          # the problem
+    power: float = 2.,   # the highest power of an entry in the loss
+) -> Data:               # itself; in float64 where the powers would leave the range of float32
+    "Data whose squares (or higher powers) can be computed, or an error"
     top = float(data.values.max()) if data.values.numel() else 0.
-    level, most = data.level, ROOM[data.dtype]
+    level, most = data.level, ROOM[data.dtype]**(2 / max(power, 2.))
     if top <= most and (level == 0 or level >= 1 / most): return data
     if data.dtype == torch.float32:
         mask, Xt = (None if T is None else T.double() for T in (data.mask, data.Xt))
-        return with_room(replace(data, X=data.X.double(), mask=mask, Xt=Xt))
+        return with_room(replace(data, X=data.X.double(), mask=mask, Xt=Xt), power)
     size = "large" if top > most else "small"
-    raise ValueError(f"X is too {size} (largest entry {top:.0e}, mean {level:.0e}): its squares leave "
+    raise ValueError(f"X is too {size} (largest entry {top:.0e}, mean {level:.0e}): its powers leave "
                      "the range of numbers. Divide X by its mean; the components scale with it.")
 
 # %% ../nbs/00_core.ipynb #65728686

@@ -140,7 +140,7 @@ class FactorModel(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfo
             raise ValueError(f"weights are not supported by {type(self).__name__} with these parameters: use mask=, or NMF.")
         data = as_data(X, mask=mask, weights=weights, device=getattr(self, "device", "auto"), whole_columns=whole_columns,
                        allow_missing=self._allow_missing, allow_sparse=self._allow_sparse)
-        return data if self._own_unit and data.dtype == torch.float32 else with_room(data)
+        return data if self._own_unit and data.dtype == torch.float32 else with_room(data, self._beta())
 
     def objective(
         self,

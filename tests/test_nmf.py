@@ -519,3 +519,13 @@ def test_masked_completion_of_the_published_matrix():
         R = search.best_estimator_.inverse_transform(search.transform(X, mask=mask))
         error.append(np.sqrt(np.mean((R - X)[~mask]**2)))
     assert np.median(error) <= .02
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1e9])
+def test_cubes_in_single_precision(unit):
+    "A loss of cubes leaves the range of float32 earlier than squares do"
+    X = np.random.default_rng(0).gamma(1, size=(30, 20)).astype(np.float32)
+    plain, other = (NMF(3, loss=3., random_state=0).fit(Z) for Z in (X, X * np.float32(unit)))
+    assert np.isfinite(other.kkt_residual_) and other.kkt_residual_ <= other.tol
+    shares = [m.components_ / m.components_.sum() for m in (plain, other)]
+    np.testing.assert_allclose(*shares, atol=1e-3)
