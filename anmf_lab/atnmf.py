@@ -4,20 +4,22 @@
 
 # %% ../nbs/29_atnmf.ipynb #70618e7c
 from __future__ import annotations
+from dataclasses import replace
 import scipy.sparse as sp
 import torch
 from torch import Tensor
+from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 from .core import Data, check_choice, check_number, give_back, in_unit, unit_of
 from .divergence import _with_values, beta_of, floor_of
 from .loop import Run
 from .minmax import alternating, approach, fitted, minmax_step
-from .nmf import FactorModel, penalty_weights
+from .nmf import FactorModel
 from .opponents import Adversary, Ball, Box, Bregman, LogBall, Price, QuadraticKL
-from .objective import Objective
+from .objective import Objective, penalty_weights
 from .polish import in_double
 from .solvers import hals_update
-from .worstcase import Setting, game_residual, minmax_objective, train, worst_codes
+from .worstcase import Setting, game_residual, game_value, minmax_objective, train, worst_codes
 
 # %% auto #0
 __all__ = ['NORMS', 'opponent', 'online_update', 'paper_price', 'check_game', 'check_polish', 'raised', 'chosen', 'ATNMF']
@@ -257,7 +259,8 @@ class ATNMF(FactorModel):
         ----------
         components_ : (k, f) array
         loss_curve_ : array
-            The min-max objective at every check, in the paper's units (no factor 1/2).
+            The min-max objective at every check and of what is returned, in the paper's units (no
+            factor 1/2).
         perturbation_ : (n, f) array or sparse matrix
             The adversary's reply to the fit, if `store_perturbation`.
         opponent_ : Adversary
@@ -287,20 +290,16 @@ class ATNMF(FactorModel):
     def _opponent(self) -> Adversary:
         "The adversary that the parameters describe"
         return chosen(self.adversary, self.loss, self.norm, self.lam, self.eps, self.solver, self.bound)
-
     def _setting(self, data: Data) -> Setting:
         "What a fit to `data` is played with"
         adv = self._opponent()
         l1, l2 = penalty_weights(data, adv.beta, self.l1, self.l2)
         return Setting(adv, adv.omega * l1, adv.omega * l2)
-
     def _fitted_setting(self) -> Setting:
         "What samples are coded with"
         adv, (l1, l2) = self.opponent_, self.penalties_
         return Setting(adv, l1 / adv.unit, l2 / adv.unit)
-
     def _beta(self) -> float: return self._opponent().beta
-
     def _objective(self, data: Data) -> Objective:
         "The min-max objective, the adversary eliminated, in the unit of `loss_curve_`"
         setting = self._setting(data)
@@ -329,17 +328,16 @@ class ATNMF(FactorModel):
         u = unit_of(data)
         small, root, setting = in_unit(data, u), u**.5, self._setting(data).in_unit(u)
         W, H, adv, price = W / root, H / root, setting.opponent, paper_price(setting.opponent)
-        l1, l2 = setting.l1, setting.l2
         if self.solver == "alternating":
             run = alternating(small, W, H, float(price or 0), outer=min(self.max_iter, 100))
         else:
             if self.continuation and price is not None and isinstance(adv, Price):
-                W, H = approach(small, W, H, price, l1=l1, l2=l2, update=adv.update, bound=adv.bound)
+                W, H = approach(small, W, H, price, l1=setting.l1, l2=setting.l2,
+                                update=adv.update, bound=adv.bound)
             goal = None if self.polish is False else 1e-9 if self.polish is True else self.polish
             run = train(setting, small, W, H, max_iter=self.max_iter, tol=self.tol, goal=goal,
                         callback=watch, progress=self.verbose)
-        W, H = run.state
-        return Run((root * W, root * H), run.losses * u**adv.beta, run.n_iter, run.status, run.residuals)
+        return replace(run, state=tuple(root * T for T in run.state), losses=run.losses * u**adv.beta)
 
     def _name_results(self, data: Data, run: Run) -> Tensor:
         setting, H, self._stats = self._setting(data), run.state[1], None
@@ -358,14 +356,20 @@ class ATNMF(FactorModel):
         at, root = self._fitted_setting().in_unit(u), u**.5
         return root * worst_codes(in_unit(data, u), H / root, at.opponent, l1=at.l1, l2=at.l2)
 
+    def _goal(self): return super()._goal() if self._opponent().smooth else 0.   # no residual at a kink
+    def _again(self, data, run, W, watch):
+        twin = clone(self).set_params(continuation=False)     # it is there already
+        return super(ATNMF, twin)._again(data, run, W, watch)
+    def _value(self, data: Data, W: Tensor, H: Tensor) -> float:
+        return game_value(self._setting(data), data, W, H)
     def _residual(self, data: Data, W: Tensor, H: Tensor) -> float:
         u = unit_of(data)
         return game_residual(self._fitted_setting().in_unit(u), in_unit(data, u), W / u**.5, H / u**.5)
 
     def _perturbation(self, data: Data, W: Tensor, H: Tensor):
-        u = unit_of(data)
+        u, adv = unit_of(data), self._opponent()
         small = in_unit(data, u)
-        return _moves(small, self._opponent().in_unit(u).attack(small, W / u**.5, H / u**.5), u)
+        return _moves(small, adv.in_unit(u).attack(small, W / u**.5, H / u**.5), u)
 
     def perturb(self, X, *, mask=None, weights=None):
         "The adversary's reply (n, f) to the reconstruction of `X`: what to add for the worst case"

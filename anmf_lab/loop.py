@@ -14,10 +14,10 @@ from torch import Tensor
 from sklearn.cluster import KMeans
 from sklearn.utils.extmath import randomized_svd
 from tqdm.auto import tqdm
-from .core import Data, check_choice, rng_of, uniform
+from .core import Data, as_data, check_choice, give_back, rng_of, uniform
 
 # %% auto #0
-__all__ = ['INITS', 'Status', 'Run', 'iterate', 'start']
+__all__ = ['INITS', 'Status', 'Run', 'iterate', 'joined', 'ending', 'start', 'given_start']
 
 # %% ../nbs/01_loop.ipynb #785cd982
 class Status(str, Enum):
@@ -96,6 +96,51 @@ def iterate(
     finally: bar.close()
     return Run(kept[0], np.array(losses), kept[1], status, np.array(ress))
 
+# %% ../nbs/01_loop.ipynb #d1ac00f1
+try: from sklearn.callback import CallbackSupportMixin, with_callbacks
+except ImportError:                      # scikit-learn < 1.9
+    class CallbackSupportMixin: pass     # type: ignore[no-redef]
+    def with_callbacks(method): return method
+
+
+def _sk_callback(model, X, y, run_ctx):
+    "Scikit-learn's callbacks as a callback of `iterate`"
+    if run_ctx is None: return None
+    def watch(n, state, loss):
+        H = state[1] if state[1].ndim == 2 else state[1][0]
+        found = lambda: {"components_": give_back(H, model._kind), "n_components_": H.shape[0]}
+        ctx = run_ctx.subcontext(task_name="check")
+        ctx.call_on_fit_task_begin(estimator=model, X=X, y=y)
+        return ctx.call_on_fit_task_end(estimator=model, X=X, y=y,
+                                        reconstruction_attributes=found)
+    return watch
+
+# %% ../nbs/01_loop.ipynb #sk0cb003
+def joined(
+    a: Run,    # a run
+    b: Run,    # one that began where it ended
+) -> Run:      # both
+    "Two runs as one"
+    losses, residuals = np.append(a.losses, b.losses[1:]), np.append(a.residuals, b.residuals[1:])
+    return Run(b.state, losses, a.n_iter + b.n_iter, b.status, residuals)
+
+
+def ending(
+    status: Status,   # why a run ended
+    goal: str,        # what was asked for, as `name=value`
+    max_iter: int,    # how many steps were allowed
+    residual: float,  # what was reached
+) -> str | None:      # in words; None: all is well
+    "What a user has to know about a run that was not solved"
+    missed = f"without reaching {goal} (KKT residual {residual:.1e})"
+    return {Status.max_iter: f"used all its iterations (max_iter={max_iter}) {missed}. Raise max_iter, "
+                             "or accept a larger residual.",
+            Status.stalled: f"can go no further at this precision, {missed}. Use float64, or a larger "
+                            f"{goal.split('=')[0]}.",
+            Status.nonfinite: "met a non-finite loss and returns the last finite iterate. Check the "
+                              "scale of the data, or use float64.",
+            Status.interrupted: "was interrupted and keeps the best factors so far."}.get(status)
+
 # %% ../nbs/01_loop.ipynb #bfe76fcf
 def _filled(data: Data):
     "Data as NumPy or SciPy, float64, holes filled with column means"
@@ -173,3 +218,24 @@ def start(
     if init == "nndsvdar": w, h = (fill / 100 * uniform(rng, *T.shape, like=data) for T in (W, H))
     else: w, h = torch.full_like(W, fill), torch.full_like(H, fill)
     return torch.where(W > 0, W, w), torch.where(H > 0, H, h)
+
+# %% ../nbs/01_loop.ipynb #gs000001
+def given_start(
+    data: Data,         # the problem
+    k: int,             # rank
+    W,                  # the caller's codes, (n, k), any kind of matrix
+    H,                  # the caller's components, (k, f)
+) -> tuple[Tensor, Tensor]: # (1, n, k) and (1, k, f), copies
+    "A start of the caller's own, checked"
+    if W is None and H is None:
+        raise ValueError("init='custom' needs the start: call fit(X, W=..., H=...).")
+    if W is None or H is None:
+        raise ValueError("W and H must be given together (init='custom'), got only one of them.")
+    out = []
+    for T, name, shape in ((W, "W", (data.n, k)), (H, "H", (k, data.f))):
+        T = as_data(T, name=name, allow_missing=False, allow_sparse=False).X
+        if tuple(T.shape) != shape:
+            raise ValueError(f"{name} must have shape {shape} for this X and n_components={k}, "
+                             f"got {tuple(T.shape)}.")
+        out.append(T.to(device=data.device, dtype=data.dtype, copy=True)[None])
+    return out[0], out[1]

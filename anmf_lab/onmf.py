@@ -202,11 +202,11 @@ class ONMF(FactorModel):
                       lambda q: orthogonal_measure(data, q), max_iter=self.max_iter, tol=self.tol,
                       callback=self._turned(watch), progress=self.verbose, desc="ONMF")
         if self.finish and run.status not in (Status.interrupted, Status.nonfinite):
-            run = self._end(data, run)
+            run = self._exact_steps(data, run)
         _, W, H = self._turn(data, *run.state)
         return Run(balance(W, H), run.losses, run.n_iter, run.status, run.residuals)
 
-    def _end(self, data: Data, run: Run) -> Run:
+    def _exact_steps(self, data: Data, run: Run) -> Run:
         "Exact steps from where the updates stopped"
         end = iterate(lambda q: exact_step(data, q), exact_step(data, run.state),
                       lambda q: exact_measure(data, q), max_iter=500, tol=1e-9, every=1)

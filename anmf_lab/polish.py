@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from .align import balance
 from .core import Data
-from .divergence import floor_of, power
+from .divergence import Hessian, floor_of, power
 from .loop import Run, Status
 from .objective import Entrywise, Objective, Pair
 
 # %% auto #0
-__all__ = ['problem_of', 'kkt_entries', 'kkt_residual', 'measure', 'dot', 'axpy', 'free_set', 'BlockJacobi', 'CGInfo', 'pcg',
-           'Polished', 'newton_direction', 'projected_search', 'in_double', 'polish']
+__all__ = ['DIRECT', 'problem_of', 'kkt_entries', 'kkt_residual', 'measure', 'dot', 'axpy', 'free_set', 'BlockJacobi', 'CGInfo',
+           'pcg', 'Polished', 'newton_direction', 'projected_search', 'direct_direction', 'in_double', 'polish']
 
 # %% ../nbs/13_polish.ipynb #a4c4fccd
 def problem_of(
@@ -130,8 +130,8 @@ class BlockJacobi:
             one = torch.eye(L.shape[-1], dtype=L.dtype, device=L.device).expand_as(L)
             self.factors.append(torch.linalg.solve_triangular(L, one, upper=False))
 
-    def __call__(self, r: Pair) -> Pair:
-        a, b = ((K.mT @ (K @ t.unsqueeze(-1))).squeeze(-1)   # K = L^-1, once; symmetric and positive whatever the rounding
+    def __call__(self, r: Pair) -> Pair:   # K'K with K = L^-1: symmetric and positive whatever the rounding
+        a, b = ((K.mT @ (K @ t.unsqueeze(-1))).squeeze(-1)
                 for t, K in zip((r[0], r[1].mT), self.factors, strict=True))
         return a * self.free[0], b.mT * self.free[1]
 
@@ -216,32 +216,102 @@ def projected_search(
     g: Pair,                # gradient there
     p: Pair,                # direction
     barrier: bool = False,  # refuse a zero where the data is positive
-) -> tuple[Tensor, Tensor, float] | None:  # (W, H, objective), or None if no step will do
+) -> tuple[Tensor, Tensor, float, float] | None:  # (W, H, objective, step), or None if no step will do
     "The first of the steps 1, 1/2, ... along max(0, theta + s p) that lowers the objective enough"
     s, blur = 1., obj.rounding(f)         # smaller falls drown: there the slopes decide
     for _ in range(30):
         W2, H2 = (W + s * p[0]).clamp(min=0), (H + s * p[1]).clamp(min=0)
         f2, d = _safe_value(obj, W2, H2, barrier), (W2 - W, H2 - H)
         wanted = 1e-4 * dot(g, d)
-        if f2 <= f + wanted: return W2, H2, f2
+        if f2 <= f + wanted: return W2, H2, f2, s
         if -blur < wanted < 0 and f2 <= f + blur:
-            if (dot(g, d) + dot(obj.grad(W2, H2), d)) / 2 <= wanted: return W2, H2, f2
+            if (dot(g, d) + dot(obj.grad(W2, H2), d)) / 2 <= wanted: return W2, H2, f2, s
         s /= 2
     return None
 
+# %% ../nbs/13_polish.ipynb #35f63e31
+DIRECT = 8e6   # multiplications of one elimination, up to which it is cheaper than conjugate gradients
+
+
+def _is_small(hess) -> bool:
+    if type(hess) is not Hessian or hess.data.is_sparse: return False
+    (n, k), f = hess.W.shape, hess.H.shape[1]
+    return max(n, f) * k * (k * min(n, f)) ** 2 <= DIRECT
+
+
+def _struck(blocks: Tensor, free: Tensor, more: Tensor) -> Tensor:
+    "Blocks (m, k, k) on the free entries (m, k), with `more` on their diagonal and ones for the held"
+    out = blocks * (free[:, :, None] & free[:, None])
+    out.diagonal(dim1=1, dim2=2).add_(torch.where(free, more, 1.))
+    return out
+
+
+def _eliminated(hess: Hessian, free: Pair, gH: Tensor, blocks: Tensor) -> tuple[Tensor, Tensor]:
+    "Rows K (B, -g) for all columns of H, where K'K = C^-1: (f k, n k + 1), and K', of @eq-schur"
+    W, H = hess.W, hess.H
+    n, k = W.shape
+    D = torch.ones_like(W @ H) if hess.D is None else hess.D
+    R = W @ H - hess.data.X if hess.D is None else hess.R
+    F = free[1].T
+    C = _struck(blocks, F, 1e-10 * blocks.diagonal(dim1=1, dim2=2))
+    B = D.T[:, None, :, None] * W.T[None, :, :, None] * H.T[:, None, None, :]
+    B.diagonal(dim1=1, dim2=3).add_(R.T[:, :, None])
+    B = B.reshape(-1, k, n * k) * F[:, :, None] * free[0].reshape(-1)
+    L = torch.linalg.cholesky_ex(C).L
+    right = torch.cat([B, (-gH.T * F)[:, :, None]], 2)
+    return torch.linalg.solve_triangular(L, right, upper=False).reshape(-1, n * k + 1), L.mT
+
+# %% ../nbs/13_polish.ipynb #24982039
+def _positive(S: Tensor, curve: Tensor, damping: float) -> tuple[Tensor, float]:
+    "Cholesky factor of S + damping * diag(curve), the damping raised until there is one"
+    for _ in range(40):
+        L, info = torch.linalg.cholesky_ex(S + torch.diag((1e-10 + damping) * curve))
+        if not int(info): break
+        damping = max(5 * damping, 1e-3)
+    return L, damping
+
+
+def direct_direction(
+    hess: Hessian,       # of a small problem
+    g: Pair,             # gradient
+    free: Pair,          # from `free_set`
+    damping: float = 0., # share of the codes' curvature that is added to it
+    hold: bool = True,   # the scale is free: hold it
+) -> tuple[Pair, float]: # (p, q) on the free entries, and the damping that it took
+    "Newton's direction by elimination, @eq-schur"
+    if hess.W.shape[0] > hess.H.shape[1]:
+        D, R = (T if T is None else T.T for T in (hess.D, hess.R))
+        turned = Hessian(hess.data.T, hess.H.T, hess.W.T, D, R, hess.l2)   # type: ignore[arg-type]
+        (q, p), damping = direct_direction(turned, (g[1].T, g[0].T), (free[1].T, free[0].T), damping, hold)
+        return (p.T, q.T), damping
+    n, k = hess.W.shape
+    blocks, other = hess.blocks()
+    Y, up = _eliminated(hess, free, g[1], other)
+    S, curve = -(Y.T @ Y), blocks.diagonal(dim1=1, dim2=2)
+    b = (-g[0] * free[0]).reshape(-1) + S[:-1, -1]
+    S = S[:-1, :-1].contiguous()
+    S.view(n, k, n, k).diagonal(dim1=0, dim2=2).add_(_struck(blocks, free[0], 0 * curve).movedim(0, -1))
+    if hold:
+        t = hess.W * free[0] / hess.W.norm(dim=0).clamp(min=floor_of(g[0].dtype)) * curve.mean(0).sqrt()
+        scale = torch.diag_embed(t).reshape(n * k, k)
+        S.addmm_(scale, scale.T)
+    L, damping = _positive(S, torch.where(free[0], curve, 1.).reshape(-1), damping)
+    codes = torch.cholesky_solve(b[:, None], L)[:, 0]
+    right = (Y[:, -1] - Y[:, :-1] @ codes).reshape(-1, k, 1)
+    comps = torch.linalg.solve_triangular(up, right, upper=True)
+    return (codes.reshape(n, k), comps[:, :, 0].T), damping
+
 # %% ../nbs/13_polish.ipynb #7de8481b
-def _multiplied(T: Tensor, parts: Pair, damping: float) -> Tensor:
-    return T * power(parts[0] / parts[1].clamp(min=floor_of(T.dtype)), damping)
-
-
 def _fallback(obj: Objective, W: Tensor, H: Tensor, f: float,
-              barrier: bool) -> tuple[Tensor, Tensor, float] | None:
+              barrier: bool) -> tuple[Tensor, Tensor, float, float] | None:
     "Ten multiplicative updates, if they help"
     for _ in range(10):
-        W = _multiplied(W, obj.parts(W, H)[0], obj.damping)
-        H = _multiplied(H, obj.parts(W, H)[1], obj.damping)
+        for i in (0, 1):
+            N, P = obj.parts(W, H)[i]
+            ratio = power(N / P.clamp(min=floor_of(N.dtype)), obj.damping)
+            W, H = (W * ratio, H) if i == 0 else (W, H * ratio)
     f2 = _safe_value(obj, W, H, barrier)
-    return (W, H, f2) if f2 < f else None
+    return (W, H, f2, 0.) if f2 < f else None
 
 
 def in_double(
@@ -263,6 +333,7 @@ class _Newton:
     barrier: bool               # the start lies on the right side of the barrier, and so must every step
     n_hvp: int = 0
     convex_steps: int = 0       # steps that still take the convex matrix
+    damping: float = .1         # of the direct direction
 
     def read(self) -> tuple[Pair, float]:
         "(gradient, KKT residual), after balancing where the scale is free"
@@ -270,17 +341,30 @@ class _Newton:
         pW, pH = self.obj.parts(self.W, self.H)
         return (pW[1] - pW[0], pH[1] - pH[0]), _residual(self.obj, pW, pH, self.W, self.H)
 
-    def step(self, g: Pair, residual: float, early: bool) -> bool:
-        "One Newton step, or updates where it does not descend; False if nothing does"
-        obj, convex = self.obj, self.convex_steps > 0
-        p, info = newton_direction(obj, self.W, self.H, g, residual, gauss_newton=convex)
+    def direction(self, g: Pair, residual: float, early: bool) -> Pair:
+        "Newton's direction: by elimination where that is cheaper, else by conjugate gradients"
+        obj, W, H = self.obj, self.W, self.H
+        hess = obj.hessian(W, H)
+        if _is_small(hess):
+            free = free_set(W, H, g, min(1e-4, residual), obj.allowed(W, H))
+            p, self.damping = direct_direction(hess, g, free, self.damping, obj.scale_free)
+            self.n_hvp += 1
+            return torch.where(free[0], p[0], -W), torch.where(free[1], p[1], -H)
+        p, info = newton_direction(obj, W, H, g, residual, gauss_newton=self.convex_steps > 0)
         self.n_hvp += info.n_iter
         again = info.negative_curvature and early
         self.convex_steps = 3 if again else max(self.convex_steps - 1, 0)
-        new = projected_search(obj, self.W, self.H, self.f, g, p, self.barrier)
-        new = new or _fallback(obj, self.W, self.H, self.f, self.barrier)
+        return p
+
+    def step(self, g: Pair, residual: float, early: bool) -> bool:
+        "One Newton step, or updates where it does not descend; False if nothing does"
+        p = self.direction(g, residual, early)
+        new = projected_search(self.obj, self.W, self.H, self.f, g, p, self.barrier)
+        new = new or _fallback(self.obj, self.W, self.H, self.f, self.barrier)
         if new is None: return False
-        self.W, self.H, self.f = new
+        self.W, self.H, self.f, s = new
+        if s >= .5: self.damping = self.damping / 5 if self.damping > 1e-7 else 0.
+        elif s < .1: self.damping = max(4 * self.damping, 1e-4)
         return True
 
 # %% ../nbs/13_polish.ipynb #044fa8d1

@@ -35,15 +35,10 @@ class RobustModel(FactorModel):
 
     def __init__(self, n_components=2, *, solver="hals", init="random", n_init=1, max_iter=1000,
                  tol=1e-3, random_state=None, device="auto", verbose=False):
-        self.n_components = n_components
-        self.solver = solver
-        self.init = init
-        self.n_init = n_init
-        self.max_iter = max_iter
-        self.tol = tol
-        self.random_state = random_state
-        self.device = device
-        self.verbose = verbose
+        self.n_components, self.solver = n_components, solver
+        self.init, self.n_init = init, n_init
+        self.max_iter, self.tol = max_iter, tol
+        self.random_state, self.device, self.verbose = random_state, device, verbose
 
     def _rho(self, s: Tensor, **scale) -> tuple[Tensor, Tensor]:
         "(losses, weights) of squared residuals; `scale` is `scale_`"
@@ -71,12 +66,11 @@ class RobustModel(FactorModel):
     def _measure(self, data: Data, state: tuple, loss: ResidualLoss) -> tuple[float, float]:
         return reweighted_measure(data, state, loss)
 
-    def _minimise(self, data: Data, state: tuple, loss: ResidualLoss, max_iter: int, watch) -> Run:
+    def _minimise(self, data: Data, state: tuple, loss: ResidualLoss, max_iter: int, watch, tol=None) -> Run:
         "Steps with one loss, until the KKT residual is met"
-        return iterate(lambda s: self._step(data, s, loss), state,
-                       lambda s: self._measure(data, s, loss),
-                       max_iter=max(max_iter, 0), tol=self.tol, callback=watch,
-                       progress=self.verbose, desc=type(self).__name__)
+        tol, desc = self.tol if tol is None else tol, type(self).__name__
+        return iterate(lambda s: self._step(data, s, loss), state, lambda s: self._measure(data, s, loss),
+                       max_iter=max(max_iter, 0), tol=tol, callback=watch, progress=self.verbose, desc=desc)
 
     def _begin(self, data: Data, state: tuple, watch) -> Run:
         "The convex relative to its end; nothing, if the model's own loss is convex"
@@ -123,8 +117,14 @@ class RobustModel(FactorModel):
         own, c = self._loss(self.scale_).rho, next(iter(self.scale_.values()))
         return reweighted_codes(data, H, (partial(huber, c=c), own))
 
+    def _again(self, data: Data, run: Run, W: Tensor, watch) -> Run:
+        loss, left = self._loss(self.scale_), self.max_iter - run.n_iter
+        more = self._minimise(data, (W, run.state[1]), loss, left, watch, self.tol / 10)
+        return replace(more, state=(*balance(*more.state), self.scale_))
     def _residual(self, data: Data, W: Tensor, H: Tensor) -> float:
         return self._measure(data, (W, H), self._loss(self.scale_))[1]
+    def _value(self, data: Data, W: Tensor, H: Tensor) -> float:
+        return self._measure(data, (W, H), self._loss(self.scale_))[0]
     def _name_results(self, data: Data, run: Run) -> Tensor:
         self.scale_ = run.state[2]
         W = super()._name_results(data, run)

@@ -21,8 +21,8 @@ from .solvers import hals_codes, hals_update, mu_update, solve_codes, _Rows, _so
 __all__ = ['squares', 'l21', 'capped', 'cauchy', 'correntropy', 'huber', 'cauchy_scale', 'three_sigma', 'released_cut',
            'residual_squares', 'ResidualLoss', 'observed_squares', 'rounding_residual', 'with_weights',
            'weighted_codes_update', 'weighted_components_update', 'reweighted_step', 'root_mean_square',
-           'reweighted_measure', 'convex_relative', 'settle', 'reweighted_codes', 'RobustLoss', 'weight_slope',
-           'SampleHessian', 'Samplewise']
+           'reweighted_measure', 'convex_relative', 'settle', 'RobustLoss', 'weight_slope', 'SampleHessian',
+           'Samplewise', 'reweighted_codes']
 
 # %% ../nbs/16_robust_losses.ipynb #d6ae33fb
 def squares(s: Tensor) -> tuple[Tensor, Tensor]:
@@ -208,42 +208,6 @@ def settle(
         return W, H, convex(s, floor), median, abs(median / q[3] - 1)
     return iterate(one, (*state, loss, 1., math.inf), lambda q: q[3:], max_iter=max_iter, tol=.02, every=1)
 
-# %% ../nbs/16_robust_losses.ipynb #0617ebdd
-def reweighted_codes(
-    data: Data,               # dense problem, with or without holes
-    H: Tensor,                # components, (k, f)
-    losses: tuple,            # losses of entries, one after the other: s -> (rho, omega)
-    *,
-    tol: float = 1e-6,        # relative change of a row's codes at which it rests
-    max_iter: int = 200,      # most changes of the weights, for each loss
-) -> Tensor:                  # (n, k), in the dtype of the data
-    "Codes that minimise a loss of entries for fixed components, sample by sample"
-    W, H64 = solve_codes(data, H).double(), H.double()
-    size = max(1, 2_000_000 // max(data.f, H.shape[0] ** 2))
-    for i in range(0, data.n, size):
-        rows = slice(i, i + size)
-        X = data.X[rows].double()
-        M = None if data.mask is None else data.mask[rows].double()
-        for loss in losses:
-            near = tol if loss is losses[-1] else 1e-3
-            W[rows] = _rows_at_rest(X, M, H64, W[rows], loss, near, max_iter)
-    return W.to(data.dtype)
-
-
-def _rows_at_rest(X: Tensor, M: Tensor | None, H: Tensor, W: Tensor, loss: Callable,
-                  tol: float, max_iter: int) -> Tensor:
-    "Alternate weights and one Newton step of weighted least squares until no row moves"
-    W, at = W.clone(), torch.arange(len(W), device=W.device)
-    for _ in range(max_iter):
-        omega = loss((X[at] - W[at] @ H).square())[1]
-        if M is not None: omega = omega * M[at]
-        new = _solve_rows(_Rows(X[at], omega, H, 2., 0., 0.), W[at], 1, 1e-10)
-        moved = (new - W[at]).abs().amax(1) > tol * new.amax(1)
-        W[at] = new
-        at = at[moved]
-        if not len(at): break
-    return W
-
 # %% ../nbs/16_robust_losses.ipynb #50c85426
 @dataclass(frozen=True)
 class RobustLoss(Loss):
@@ -335,3 +299,38 @@ class Samplewise(Objective):
     def pull(self, W, H, U, V): return -self._moved(W, H, U @ H + W @ V)
     def lost(self, W, H): return False
     def rounding(self, f): return 1e-12 * (abs(f) + self.data.n_observed * self.data.level**2)
+
+# %% ../nbs/16_robust_losses.ipynb #0617ebdd
+def reweighted_codes(
+    data: Data,               # dense problem, with or without holes
+    H: Tensor,                # components, (k, f)
+    losses: tuple,            # losses of entries, one after the other: s -> (rho, omega)
+    *,
+    tol: float = 1e-10,       # residual at which a sample is done
+    max_iter: int = 200,      # most changes of the weights, for each loss
+) -> Tensor:                  # (n, k), in the dtype of the data
+    "Codes that minimise a loss of entries for fixed components, sample by sample"
+    W, H64 = solve_codes(data, H).double(), H.double()
+    size = max(1, 2_000_000 // max(data.f, H.shape[0] ** 2))
+    for i in range(0, data.n, size):
+        rows = slice(i, i + size)
+        X = data.X[rows].double()
+        M = None if data.mask is None else data.mask[rows].double()
+        for loss in losses: W[rows] = _rows_at_rest(X, M, H64, W[rows], loss, 1e-3, max_iter)
+        W[rows] = _solve_rows(_Rows(X, M, H64, RobustLoss(losses[-1]), 0., 0.), W[rows], 100, tol)
+    return W.to(data.dtype)
+
+
+def _rows_at_rest(X: Tensor, M: Tensor | None, H: Tensor, W: Tensor, loss: Callable,
+                  tol: float, max_iter: int) -> Tensor:
+    "Alternate weights and one Newton step of weighted least squares until no row moves"
+    W, at = W.clone(), torch.arange(len(W), device=W.device)
+    for _ in range(max_iter):
+        omega = loss((X[at] - W[at] @ H).square())[1]
+        if M is not None: omega = omega * M[at]
+        new = _solve_rows(_Rows(X[at], omega, H, 2., 0., 0.), W[at], 1, 1e-10)
+        moved = (new - W[at]).abs().amax(1) > tol * new.amax(1)
+        W[at] = new
+        at = at[moved]
+        if not len(at): break
+    return W

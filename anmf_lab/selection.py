@@ -4,6 +4,7 @@
 
 # %% ../nbs/19_selection.ipynb #fdbfb2c6
 from __future__ import annotations
+import warnings
 import numpy as np
 import torch
 from joblib import Parallel, delayed
@@ -34,7 +35,9 @@ def speckles(
 def _holdout_error(model, X: np.ndarray, observed: np.ndarray, hidden: np.ndarray,
                    scoring: str) -> float:
     "Error of `model` on the hidden entries when fitted to the others"
-    W = model.fit_transform(np.where(observed, X, 0), mask=observed & ~hidden)
+    with warnings.catch_warnings():        # the hidden entries say what a fit of too few is worth
+        warnings.filterwarnings("ignore", message="X has .* observed entries for")
+        W = model.fit_transform(np.where(observed, X, 0), mask=observed & ~hidden)
     x, y = X[hidden], model.inverse_transform(W)[hidden]
     if scoring == "rmse": return float(np.sqrt(np.mean((x - y) ** 2)))
     y = torch.from_numpy(y.astype(x.dtype))

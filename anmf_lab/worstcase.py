@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor
-from .align import balance
-from .core import Data
+from .align import balance, best_scale
+from .core import Data, in_unit, unit_of
 from .divergence import Hessian, _with_values, floor_of, power
-from .solve import best_scale
 from .loop import Run, Status, iterate
 from .minmax import entry_pairs, penalty, with_entries
 from .objective import Entrywise, Objective, Pair
@@ -20,7 +19,8 @@ from .polish import kkt_residual, polish
 from .solvers import _Rows, _solve_rows
 
 # %% auto #0
-__all__ = ['DIMS', 'worst_codes', 'CoupledHessian', 'Budgeted', 'minmax_objective', 'kinks', 'Setting', 'train', 'game_residual']
+__all__ = ['DIMS', 'worst_codes', 'CoupledHessian', 'Budgeted', 'minmax_objective', 'kinks', 'Setting', 'train', 'game_residual',
+           'game_value']
 
 # %% ../nbs/24_worstcase.ipynb #9f1f8f6a
 class _WorstRows(_Rows):
@@ -41,7 +41,10 @@ class _WorstRows(_Rows):
 
     def loss(self, w):
         X, Y, adv, paid = self._play(w)
-        return (self._masked(adv.cost(X, Y)).sum(1) + paid) / adv.unit + penalty(w, self.l1, self.l2)
+        f = (self._masked(adv.cost(X, Y)).sum(1) + paid) / adv.unit + penalty(w, self.l1, self.l2)
+        lost = adv.lost(self.X, Y, self.X.mean(1, keepdim=True))
+        if lost is None: return f
+        return torch.where((self._masked(lost) * (self.H.amax(0) > 0)).any(1), torch.inf, f)
 
     def parts(self, w):
         X, Y, adv, _ = self._play(w)
@@ -333,3 +336,11 @@ def game_residual(setting: Setting, data: Data, W: Tensor, H: Tensor) -> float:
     U = setting.opponent.held(X, Y, data.mask)[0].reply(X, Y)
     attacked = with_entries(data, U[0] if data.is_sparse else U)
     return kkt_residual(attacked, W, H, setting.opponent.beta, l1=setting.l1, l2=setting.l2)
+
+
+def game_value(setting: Setting, data: Data, W: Tensor, H: Tensor) -> float:
+    "The min-max objective, computed in the unit of the data"
+    u = unit_of(data)
+    at = setting.in_unit(u)
+    game = at.opponent.game(in_unit(data, u), W / u**.5, H / u**.5, at.l1, at.l2)
+    return float(game) * u**at.opponent.beta

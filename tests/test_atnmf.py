@@ -256,7 +256,7 @@ def test_published_scheme_rises_and_ends_higher():
     theirs = ATNMF(5, lam=2., solver="alternating", max_iter=15, tol=0, random_state=0).fit(X)
     ours = ATNMF(5, lam=2., tol=1e-4, random_state=0).fit(X)
     assert rises(theirs.loss_curve_) > 0 == rises(ours.loss_curve_)
-    assert theirs.loss_curve_[-1] >= 1.5 * ours.loss_curve_[-1]
+    assert theirs.loss_curve_[-2] >= 1.5 * ours.loss_curve_[-1]      # before the codes are solved once more
 
 
 # --- the estimator
@@ -466,7 +466,7 @@ def test_the_feature_error_has_the_gradient_of_the_resolved_problem(name, how):
     W, H = solve(obj, W, H)
     assert kkt_residual(obj, W, H) < 1e-9 and bool((W < 1e-8).any() | (H < 1e-8).any()) and kinks(m._opponent(), obj.data, W, H) == 0
     ref = W + .3 * T(rng.random(W.shape)), H + .3 * T(rng.random(H.shape))
-    _, G, certificate = feature_gradient(obj, W, H, *ref)
+    _, G, certificate = feature_gradient(obj, W, H, *ref, tol=1e-12)
     dX = T(rng.normal(size=X.shape)) * (obj.data.X > 0)
     def difference(h):
         ends = [feature_error(*solve(obj.at(replace(obj.data, X=obj.data.X + s * h * dX)), W, H), *ref) for s in (1, -1)]

@@ -21,7 +21,7 @@ from anmf_lab.align import feature_error
 from anmf_lab.core import Data, as_data
 from anmf_lab.divergence import divergence
 from anmf_lab.loop import Status, iterate
-from anmf_lab.solve import best_scale
+from anmf_lab.solve import best_scale, factorize, newton_limit
 from anmf_lab.nmf import NMF, FactorModel, penalty_weights
 from anmf_lab.polish import Objective, kkt_entries, kkt_residual, measure, pcg, polish
 from anmf_lab.selection import SpeckledSearchCV, speckles
@@ -298,6 +298,50 @@ def test_penalty_weights_by_hand():
     assert penalty_weights(data, 1., 0., 1.) == (0., 6.)
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("kind", [np.float64, np.float32])
+def test_default_is_solved_and_says_what_is_returned(loss, kind):
+    "Status, residual and loss curve are those of the factors in hand"
+    for seed in range(2):
+        X = counts(seed=seed).astype(kind)
+        m = NMF(4, loss=loss, init="random", random_state=seed)
+        W = m.fit_transform(X)
+        W64, H64 = (torch.from_numpy(T.astype(float)) for T in (W, m.components_))
+        obj = m.objective(X.astype(float))
+        assert m.status_ is Status.converged and m.kkt_residual_ <= m.tol
+        assert_allclose(kkt_residual(obj, W64, H64), m.kkt_residual_, rtol=1e-6, atol=1e-12)
+        assert_allclose(m.loss_curve_[-1], float(obj.value(W64, H64)), rtol=1e-9 if kind is np.float64 else 1e-5)
+        assert m.n_iter_ < m.max_iter
+
+
+def test_updates_and_newton_steps_take_turns():
+    "An objective without second derivatives gets updates only; `max_iter` counts both; no stop above the residual"
+    obj = Objective(counts(), "kullback-leibler")
+    told = []
+    run = factorize(obj, 4, rng=0, max_iter=500, tol=1e-8, polish_tol="auto", callback=lambda n, state, loss: told.append(n))
+    assert run.status is Status.converged and run.residuals[-1] <= 1e-8 and told == sorted(told) and told[-1] <= run.n_iter
+    assert factorize(obj, 4, rng=0, max_iter=35, tol=1e-8, polish_tol="auto").n_iter == 35
+    sparse = Objective(sp.csr_array(counts()), 1.5)
+    assert "no second derivatives" in newton_limit(sparse, 4) and newton_limit(obj, 4) is None
+    assert factorize(sparse, 2, rng=0, max_iter=20, tol=1e-8, polish_tol="auto").status is Status.max_iter
+    huge = Objective(Data(torch.ones(1, 1).expand(10**6, 10**5)), 2.)
+    assert "400 MB" in newton_limit(huge, 20)
+
+
+def test_small_and_large_problems_take_the_same_newton_direction(monkeypatch):
+    import anmf_lab.polish as module
+    for loss, masked in ((2., False), (1., False), (1.5, True)):
+        X = counts() + .5
+        data = as_data(np.where(np.random.default_rng(1).random(X.shape) < .8, X, np.nan) if masked else X)
+        start_ = factorize(Objective(data, loss), 4, rng=0, max_iter=100, polish_tol=None).state
+        ends = []
+        for limit in (0., 1e12):
+            monkeypatch.setattr(module, "DIRECT", limit)
+            ends.append(polish(data, *start_, loss, tol=1e-10))
+        assert all(e.status is Status.converged for e in ends) and ends[1].n_hvp < ends[0].n_hvp
+        assert feature_error(*ends[0].state, *ends[1].state) < 1e-6
+
+
 # --- missing entries
 
 @quiet
@@ -309,6 +353,17 @@ def test_mask_and_nan_agree_and_holes_have_no_influence(loss):
             for Y, kw in ((np.where(M, X, np.nan), {}), (X, dict(mask=M)), (np.where(M, X, 1e9), dict(mask=M)), (pd.DataFrame(np.where(M, X, np.nan)), {}))]
     for f in fits[1:]:
         assert_array_equal(f.components_, fits[0].components_)
+
+
+@quiet
+def test_few_observations_are_said_aloud():
+    X = np.where(np.random.default_rng(0).random((40, 30)) < .2, positive(), np.nan)
+    X[0], X[:, 0] = 1., 1.
+    seen, free = int(np.isfinite(X).sum()), 5 * (40 + 30 - 5)
+    assert seen < free
+    with pytest.warns(UserWarning, match=f"{seen} observed entries for {free} parameters"):
+        NMF(5, init="random", random_state=0).fit(X)
+    NMF(1, init="random", random_state=0).fit(X)      # enough for one component: no warning
 
 
 def test_masked_completion_of_an_exact_matrix():
@@ -339,7 +394,7 @@ def test_interrupt_keeps_the_best(monkeypatch):
 
 
 def test_convergence_warning_says_how_far():
-    with pytest.warns(ConvergenceWarning, match=r"max_iter=2\) without reaching tol=0.0001 \(KKT residual"):
+    with pytest.warns(ConvergenceWarning, match=r"max_iter=2\) without reaching tol=1e-06 \(KKT residual"):
         NMF(3, max_iter=2).fit(counts())
 
 

@@ -118,7 +118,7 @@ def prepare(case, seed=None):
     M = np.ones_like(X) if not given else weights if case.weights == "weights" else (weights > 0).astype(float)
     model, factors = case.model, {}
     if model is None:
-        run = al.factorize(al.Objective(X, **case.kwargs, **given), 2, rng=0)
+        run = al.factorize(al.Objective(X, **case.kwargs, **given), 2, rng=0, polish_tol=1e-12)
         factors = dict(zip("WH", run.state, strict=True)) | case.kwargs
     else: model = model.fit(X, **given)
     sol = solution(model, X, **given, **factors)
