@@ -303,7 +303,7 @@ class ANMF(FactorModel):
         self.codes_ = give_back(W, data.kind)
         self.learner_components_ = give_back(H, data.kind)
         self.adv_components_ = give_back(H_adv, data.kind)
-        self._certificate, self._paid = float(run.residuals[-1]), run.loss
+        self._certificate = float(run.residuals[-1])
         if self.features == "attacked": H = H_adv.clamp_min(0)
         if self.features == "refit": H = self._codes(data.T, W.T).T.contiguous()
         return super()._name_results(data, replace(run, state=(W, H)))
@@ -313,4 +313,5 @@ class ANMF(FactorModel):
         return solve_codes(in_unit(data, u), H / h) * (u / h)
 
     def _residual(self, data: Data, W: Tensor, H: Tensor) -> float: return self._certificate
-    def _value(self, data: Data, W: Tensor, H: Tensor) -> float: return self._paid
+    def _value(self, data: Data, W: Tensor, H: Tensor) -> float:
+        raise NotImplementedError("the last check of the game is what is returned")

@@ -347,7 +347,7 @@ class _Newton:
         hess = obj.hessian(W, H)
         if _is_small(hess):
             free = free_set(W, H, g, min(1e-4, residual), obj.allowed(W, H))
-            p, self.damping = direct_direction(hess, g, free, self.damping, obj.scale_free)
+            p, self.damping = direct_direction(hess, g, free, min(self.damping, 10 * residual), obj.scale_free)
             self.n_hvp += 1
             return torch.where(free[0], p[0], -W), torch.where(free[1], p[1], -H)
         p, info = newton_direction(obj, W, H, g, residual, gauss_newton=self.convex_steps > 0)

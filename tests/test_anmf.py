@@ -520,7 +520,7 @@ def test_fitted_model(solver):
     assert_allclose(codes, m.transform(X), strict=True)
     assert min(codes.min(), m.components_.min(), m.codes_.min(), m.learner_components_.min()) >= 0
     assert m.adv_components_.shape == m.components_.shape == (4, 30) and m.codes_.shape == (40, 4)
-    assert m.target_.shift == pytest.approx(X.std()) and len(m.loss_curve_) == 8      # start, six checks, what is returned
+    assert m.target_.shift == pytest.approx(X.std()) and len(m.loss_curve_) == 7
     assert_allclose(m.reconstruction_err_, np.linalg.norm(X - codes @ m.components_), rtol=1e-9)
     again = ANMF(4, solver=solver, strength=1., max_iter=60, tol=0, random_state=0).fit(X)
     assert np.array_equal(again.components_, m.components_) and np.array_equal(again.adv_components_, m.adv_components_)
