@@ -135,8 +135,8 @@ def ending(
     missed = f"without reaching {goal} (KKT residual {residual:.1e})"
     return {Status.max_iter: f"used all its iterations (max_iter={max_iter}) {missed}. Raise max_iter, "
                              "or accept a larger residual.",
-            Status.stalled: f"can go no further at this precision, {missed}. Use float64, or a larger "
-                            f"{goal.split('=')[0]}.",
+            Status.stalled: f"can go no further, {missed}: the end of the precision, or codes that have "
+                            f"several minima. Use float64, or a larger {goal.split('=')[0]}.",
             Status.nonfinite: "met a non-finite loss and returns the last finite iterate. Check the "
                               "scale of the data, or use float64.",
             Status.interrupted: "was interrupted and keeps the best factors so far."}.get(status)
