@@ -247,17 +247,17 @@ def _struck(blocks: Tensor, free: Tensor, more: Tensor) -> Tensor:
 
 
 def _eliminated(hess: Hessian, free: Pair, gH: Tensor, blocks: Tensor) -> tuple[Tensor, Tensor]:
-    "Rows K (B, -g) for all columns of H, where K'K = C^-1: (f k, n k + 1), and K', of @eq-schur"
+    "Rows K (B, -g) for all columns of H, where K'K = C^-1: (f k, n k + 1), and K', of the elimination"
     W, H = hess.W, hess.H
     n, k = W.shape
     D = torch.ones_like(W @ H) if hess.D is None else hess.D
-    R = W @ H - hess.data.X if hess.D is None else hess.R
-    F = free[1].T
+    R, F = W @ H - hess.data.X if hess.D is None else hess.R, free[1].T
     C = _struck(blocks, F, 1e-10 * blocks.diagonal(dim1=1, dim2=2))
     B = D.T[:, None, :, None] * W.T[None, :, :, None] * H.T[:, None, None, :]
     B.diagonal(dim1=1, dim2=3).add_(R.T[:, :, None])
     B = B.reshape(-1, k, n * k) * F[:, :, None] * free[0].reshape(-1)
-    L = torch.linalg.cholesky_ex(C).L
+    L, bad = torch.linalg.cholesky_ex(C)
+    if bad.any(): L *= math.nan              # not a valley: no elimination
     right = torch.cat([B, (-gH.T * F)[:, :, None]], 2)
     return torch.linalg.solve_triangular(L, right, upper=False).reshape(-1, n * k + 1), L.mT
 
@@ -268,7 +268,7 @@ def _positive(S: Tensor, curve: Tensor, damping: float) -> tuple[Tensor, float]:
         L, info = torch.linalg.cholesky_ex(S + torch.diag((1e-10 + damping) * curve))
         if not int(info): break
         damping = max(5 * damping, 1e-3)
-    return L, damping
+    return (L * math.nan if int(info) else L), damping
 
 
 def direct_direction(
@@ -278,7 +278,7 @@ def direct_direction(
     damping: float = 0., # share of the codes' curvature that is added to it
     hold: bool = True,   # the scale is free: hold it
 ) -> tuple[Pair, float]: # (p, q) on the free entries, and the damping that it took
-    "Newton's direction by elimination, @eq-schur"
+    "Newton's direction by elimination of one factor"
     if hess.W.shape[0] > hess.H.shape[1]:
         D, R = (T if T is None else T.T for T in (hess.D, hess.R))
         turned = Hessian(hess.data.T, hess.H.T, hess.W.T, D, R, hess.l2)   # type: ignore[arg-type]
@@ -288,8 +288,7 @@ def direct_direction(
     blocks, other = hess.blocks()
     Y, up = _eliminated(hess, free, g[1], other)
     S, curve = -(Y.T @ Y), blocks.diagonal(dim1=1, dim2=2)
-    b = (-g[0] * free[0]).reshape(-1) + S[:-1, -1]
-    S = S[:-1, :-1].contiguous()
+    b, S = (-g[0] * free[0]).reshape(-1) + S[:-1, -1], S[:-1, :-1].contiguous()
     S.view(n, k, n, k).diagonal(dim1=0, dim2=2).add_(_struck(blocks, free[0], 0 * curve).movedim(0, -1))
     if hold:
         t = hess.W * free[0] / hess.W.norm(dim=0).clamp(min=floor_of(g[0].dtype)) * curve.mean(0).sqrt()
@@ -330,7 +329,7 @@ class _Newton:
     W: Tensor
     H: Tensor
     f: float                    # objective
-    barrier: bool               # the start lies on the right side of the barrier, and so must every step
+    barrier: bool               # the start lies on the right side of it, and so must every step
     n_hvp: int = 0
     convex_steps: int = 0       # steps that still take the convex matrix
     damping: float = .1         # of the direct direction
@@ -347,9 +346,10 @@ class _Newton:
         hess = obj.hessian(W, H)
         if _is_small(hess):
             free = free_set(W, H, g, min(1e-4, residual), obj.allowed(W, H))
-            p, self.damping = direct_direction(hess, g, free, min(self.damping, 10 * residual), obj.scale_free)
-            self.n_hvp += 1
-            return torch.where(free[0], p[0], -W), torch.where(free[1], p[1], -H)
+            p, damping = direct_direction(hess, g, free, min(self.damping, 10 * residual), obj.scale_free)
+            if math.isfinite(dot(p, p)):
+                self.n_hvp, self.damping = self.n_hvp + 1, damping
+                return torch.where(free[0], p[0], -W), torch.where(free[1], p[1], -H)
         p, info = newton_direction(obj, W, H, g, residual, gauss_newton=self.convex_steps > 0)
         self.n_hvp += info.n_iter
         again = info.negative_curvature and early
