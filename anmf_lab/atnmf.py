@@ -12,14 +12,14 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 from .core import Data, check_choice, check_number, give_back, in_unit, unit_of
 from .divergence import _with_values, beta_of, floor_of
-from .loop import Run
+from .loop import Run, Status
 from .minmax import alternating, approach, fitted, minmax_step
 from .nmf import FactorModel
 from .opponents import Adversary, Ball, Box, Bregman, LogBall, Price, QuadraticKL
 from .objective import Objective, penalty_weights
 from .polish import in_double
 from .solvers import hals_update
-from .worstcase import Setting, game_residual, game_value, minmax_objective, train, worst_codes
+from .worstcase import Setting, game_at, minmax_objective, train, worst_codes
 
 # %% auto #0
 __all__ = ['NORMS', 'opponent', 'online_update', 'paper_price', 'check_game', 'check_polish', 'raised', 'chosen', 'ATNMF']
@@ -270,8 +270,9 @@ class ATNMF(FactorModel):
         penalties_ : (float, float)
             `l1` and `l2` as they stand in the objective.
         kkt_residual_, reconstruction_err_, status_, n_iter_
-            As in `NMF`; the residual is that of the min-max problem, the error that of the data as
-            they are.
+            As in `NMF`; the residual is that of the min-max problem (nan where the adversary's cost
+            has kinks, as for norm="linf": such a fit ends when the loss stands still), the error that
+            of the data as they are.
 
         References
         ----------
@@ -358,13 +359,12 @@ class ATNMF(FactorModel):
 
     def _goal(self): return super()._goal() if self._opponent().smooth else 0.   # no residual at a kink
     def _again(self, data, run, W, watch):
-        twin = clone(self).set_params(continuation=False)     # it is there already
-        return super(ATNMF, twin)._again(data, run, W, watch)
-    def _value(self, data: Data, W: Tensor, H: Tensor) -> float:
-        return game_value(self._setting(data), data, W, H)
-    def _residual(self, data: Data, W: Tensor, H: Tensor) -> float:
-        u = unit_of(data)
-        return game_residual(self._fitted_setting().in_unit(u), in_unit(data, u), W / u**.5, H / u**.5)
+        if self.solver == "alternating":      # no descent: it would end elsewhere
+            return replace(run, losses=run.losses[-1:], n_iter=0, status=Status.stalled)
+        near = clone(self).set_params(continuation=False)
+        return super(ATNMF, near)._again(data, run, W, watch)
+    def _value(self, data, W, H): return game_at(self._setting(data), data, W, H)[0]
+    def _residual(self, data, W, H): return game_at(self._setting(data), data, W, H)[1]
 
     def _perturbation(self, data: Data, W: Tensor, H: Tensor):
         u, adv = unit_of(data), self._opponent()

@@ -215,13 +215,13 @@ def alternating(
     for _ in range(startup): W, H = _sweep(data, W, H)
     losses, n, status = [float(minmax_loss(data, W, H, lam))], startup, Status.max_iter
     for _ in range(outer):
-        old = W @ H
+        old, kept = W @ H, (W, H)
         W, H, done = sweeps(worst_data(data, W, H, lam), W, H, inner, tol)
-        n += done
-        losses.append(float(minmax_loss(data, W, H, lam)))
-        if not np.isfinite(losses[-1]):
-            status = Status.nonfinite
+        n, loss = n + done, float(minmax_loss(data, W, H, lam))
+        if not np.isfinite(loss):
+            status, (W, H) = Status.nonfinite, kept
             break
+        losses.append(loss)
         if _change(old, W @ H) < tol:
             status = Status.converged
             break

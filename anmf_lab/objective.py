@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 import copy
 from dataclasses import InitVar, dataclass, replace
+import math
 import torch
 from torch import Tensor
 from .core import Data, as_data, check_number
@@ -15,7 +16,7 @@ from .divergence import floor_of, hessian, newton_curvature, power, slope
 from .divergence import _at_nonzeros
 
 # %% auto #0
-__all__ = ['Pair', 'Loss', 'Beta', 'loss_of', 'NegativeBinomial', 'Objective', 'AutoHessian', 'Entrywise']
+__all__ = ['Pair', 'Loss', 'Beta', 'loss_of', 'NegativeBinomial', 'Objective', 'AutoHessian', 'Entrywise', 'penalty_weights']
 
 # %% ../nbs/11_objective.ipynb #44d2d29b
 def _derivative(f: Callable, T: Tensor) -> Tensor:
@@ -315,3 +316,14 @@ class Entrywise(Objective):
         return (self.data.X if M is None else torch.where(M > 0, self.data.X, Y)), Y
     def _weigh(self, T: Tensor) -> Tensor: return T if self.data.mask is None else T * self.data.mask
     def _cross(self, W, H): return self._weigh(self.loss.cross(*self._seen(W @ H)))
+
+# %% ../nbs/11_objective.ipynb #34b89be0
+def penalty_weights(
+    data: Data,         # the problem
+    beta: float,        # β
+    l1: float = 0.,     # L1 penalty, a pure number
+    l2: float = 0.,     # L2 penalty, a pure number
+) -> tuple[float, float]:  # (l1, l2) as they stand in the objective
+    "The weights that the pure numbers `l1` and `l2` stand for on this data"
+    size, m = data.n_observed / math.sqrt(data.n * data.f), max(data.level, 1e-300)
+    return l1 * m ** (beta - .5) * size if l1 else 0., l2 * m ** (beta - 1) * size if l2 else 0.

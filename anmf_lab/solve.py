@@ -7,42 +7,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 import math
+import warnings
 import numpy as np
 from scipy.optimize import Bounds, minimize
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
-from .align import balance
-from .core import check_choice, check_number, rng_of
-from .loop import Run, Status, iterate
+from .align import balance, best_scale
+from .core import Data, check_choice, check_number, rng_of
+from .loop import Run, Status, iterate, joined, start
 from .objective import Entrywise, Objective, Pair
 from .polish import measure, polish
-from .solvers import hals_step, mu_step, mue_step, start
+from .solvers import hals_step, mu_step, mue_step
 
 # %% auto #0
-__all__ = ['SOLVERS', 'best_scale', 'updates', 'best_of', 'descend', 'first_order', 'factorize', 'Solution', 'solve_seeds']
-
-# %% ../nbs/14_solve.ipynb #ae7ddb52
-def best_scale(
-    W: Tensor,          # codes
-    H: Tensor,          # components
-    l1: float,          # L1 weight as it stands in the objective
-    l2: float,          # L2 weight as it stands in the objective
-    off: float = 0.,    # a component with |W_k| |H_k| at most this is switched off
-) -> Pair:              # scaled codes and components
-    "Scale the components so that the penalty is smallest, the product unchanged"
-    a, b = W.sum(-2), H.sum(-1)
-    A, B = W.square().sum(-2), H.square().sum(-1)
-    alive = A.sqrt() * B.sqrt() > off
-    t = torch.log(B / A) / 4 if l2 else torch.log(b / a) / 2
-    t = torch.where(alive, t, torch.zeros_like(a))
-    for _ in range(20 if l1 and l2 else 0):
-        up, down = torch.exp(t), torch.exp(-t)
-        g = l1 * (a * up - b * down) + l2 * (A * up * up - B * down * down)
-        h = l1 * (a * up + b * down) + 2 * l2 * (A * up * up + B * down * down)
-        t = torch.where(alive, t - (g / h).clamp(-1, 1), t)
-    s, alive = torch.exp(t), alive.to(W.dtype)
-    return W * (alive * s).unsqueeze(-2), H * (alive / s).unsqueeze(-1)
+__all__ = ['SOLVERS', 'ENDED', 'STEPS', 'updates', 'best_of', 'descend', 'first_order', 'settled', 'newton_limit', 'updates_left',
+           'warn_of_few', 'in_turn', 'factorize', 'Solution', 'solve_seeds']
 
 # %% ../nbs/14_solve.ipynb #d63039de
 SOLVERS = ("auto", "hals", "mu", "mue")
@@ -52,13 +32,14 @@ def updates(
     obj: Entrywise,         # a β-divergence with penalties
     k: int,                 # number of components
     solver: str = "auto",   # one of `SOLVERS`
-    sweeps: int = 1,        # HALS sweeps per product with the data
+    sweeps: int | None = None,   # HALS sweeps per product with the data; None: 2 where they are cheap
 ) -> Callable:              # state -> state
     "The first-order update of both factors that suits the objective"
     data, beta, how = obj.data, obj.beta, dict(l1=obj.l1, l2=obj.l2)
     assert beta is not None
     off = 1e-10 * data.level * math.sqrt(data.n * data.f)
     least = 1e-8 * math.sqrt(data.level / k)
+    sweeps = sweeps or (2 if 6 * k <= min(data.shape) else 1)
     name = "hals" if beta == 2 else "mue" if 1 <= beta < 2 else "mu"
     if solver != "auto": name = check_choice(solver, "solver", SOLVERS)
     if name == "mue": return lambda state: mue_step(data, state, beta, least=least, **how)
@@ -139,7 +120,8 @@ def descend(
     how = dict(maxiter=max_iter, maxfun=20 * max_iter, ftol=0., gtol=0., maxcor=20)
     bounds = Bounds(np.zeros(len(fun.x)), np.full(len(fun.x), np.inf))
     try:
-        if not check(fun.x): minimize(fun, fun.x, jac=True, method="L-BFGS-B", bounds=bounds, callback=watch, options=how)
+        if not check(fun.x):
+            minimize(fun, fun.x, jac=True, method="L-BFGS-B", bounds=bounds, callback=watch, options=how)
         if n % every: check(fun.x)
     except KeyboardInterrupt: status = Status.interrupted
     return Run(fun.factors(fun.x), np.array(losses), n, status, np.array(residuals))
@@ -151,15 +133,17 @@ def _check_start(obj: Objective, W: Tensor, H: Tensor) -> None:
     name = type(obj).__name__
     value = obj.value(W, H)
     if not bool(torch.isfinite(value)):
-        raise ValueError(f"the objective {name} is {float(value)} at the start: it must be finite for positive "
-                         "factors. Check the data's scale and the loss.")
+        raise ValueError(f"the objective {name} is {float(value)} at the start: it must be finite for "
+                         "positive factors. Check the data's scale and the loss.")
     try: ok = all(bool(torch.isfinite(g).all()) for g in obj.grad(W, H))
     except RuntimeError as e:
-        raise ValueError(f"the objective {name} has no gradient: value(W, H) must be written in torch ({e}).") from None
+        raise ValueError(f"the objective {name} has no gradient: value(W, H) must be written in torch "
+                         f"({e}).") from None
     if not ok: raise ValueError(f"the gradient of the objective {name} is not finite at the start.")
-    if not any(bool(g.any()) for g in obj.grad(W, H)) and float(obj.value(1.1 * W, H)) != float(value):
-        raise ValueError(f"the objective {name} changes but its gradient is 0: value(W, H) must be written in torch, "
-                         "without float() or numpy.")
+    flat = not any(bool(g.any()) for g in obj.grad(W, H))
+    if flat and float(obj.value(1.1 * W, H)) != float(value):
+        raise ValueError(f"the objective {name} changes but its gradient is 0: value(W, H) must be "
+                         "written in torch, without float() or numpy.")
 
 
 def first_order(
@@ -168,7 +152,7 @@ def first_order(
     H: Tensor,              # components to start from, (k, f), or a stack
     *,
     solver: str = "auto",   # one of `SOLVERS`, for β-divergences
-    sweeps: int = 1,        # HALS sweeps per product with the data
+    sweeps: int | None = None,   # HALS sweeps per product with the data, see `updates`
     max_iter: int = 200,    # most updates
     tol: float = 1e-4,      # KKT residual to stop at
     callback: Callable | None = None,   # `callback(n_iter, state, loss)`; a true answer stops
@@ -187,6 +171,100 @@ def first_order(
     stack = tuple(torch.stack(Ts) for Ts in zip(*(r.state for r in runs), strict=True))
     return Run(stack, best.losses, best.n_iter, best.status, best.residuals)
 
+# %% ../nbs/14_solve.ipynb #796e1181
+ENDED = (Status.interrupted, Status.nonfinite, Status.stopped)
+
+
+def settled(obj: Objective, W: Tensor, H: Tensor) -> Pair:
+    "Factors as Newton's method wants them: zeros that are zero, the best scale"
+    W, H = _prune(obj, W, H)
+    if obj.scale_free: return balance(W, H)
+    return best_scale(W, H, obj.l1, obj.l2) if isinstance(obj, Entrywise) else (W, H)
+
+
+def newton_limit(
+    obj: Objective,     # what is minimised
+    k: int,             # number of components
+) -> str | None:        # in words, for messages; None: nothing stands in the way
+    "Why Newton's method is out of the question here"
+    data, beta = obj.data, getattr(obj, "beta", None)
+    if data.is_sparse and beta not in (1, 2):
+        return f"sparse data with beta={beta} have no second derivatives here"
+    large = (data.n + data.f) * k * k > 5e7
+    return "the blocks of its preconditioner would take more than 400 MB" if large else None
+
+
+def updates_left(run: Run, tol: float, every: int = 10) -> float:
+    "How many more updates a first-order run needs to reach `tol` at the rate of its last twenty"
+    r = run.residuals
+    if len(r) < 3 or not 0 < r[-1] < r[-3]: return math.inf
+    return 2 * every * math.log(tol / r[-1]) / math.log(r[-1] / r[-3])
+
+
+def warn_of_few(data: Data, k: int) -> None:
+    "Warn of fewer observations than a factorization of rank k has free parameters"
+    free = k * (data.n + data.f - k)
+    if data.mask is None or data.n_observed >= free: return
+    warnings.warn(f"X has {data.n_observed} observed entries for {free} parameters, "
+                  f"{data.n_observed / free:.2f} for each: what is predicted in the holes may be "
+                  "anything. Lower n_components, or add a penalty.", UserWarning, stacklevel=7)
+
+# %% ../nbs/14_solve.ipynb #96d41175
+STEPS = 40        # Newton steps between two looks at what they gained
+
+
+def _after(callback: Callable | None, n: int) -> Callable | None:
+    "The same callback, told of `n` iterations more"
+    return None if callback is None else lambda i, state, loss: callback(n + i, state, loss)
+
+
+def _newton_rounds(obj: Objective, run: Run, max_iter: int, tol: float,
+                   callback: Callable | None) -> tuple[Run, bool]:
+    "Newton steps after `run` as long as they pay, and whether to go on with updates"
+    while run.n_iter < max_iter:
+        left = min(STEPS, max_iter - run.n_iter)
+        end = polish(obj, *settled(obj, *run.state[:2]), tol=tol, max_iter=left,
+                     callback=_after(callback, run.n_iter))
+        run, gained = joined(run, end), end.residuals[-1] < end.residuals[0] / 3
+        if end.status is not Status.max_iter: return run, False
+        if not gained: return run, True
+    return run, False
+
+
+def in_turn(
+    obj: Objective,         # what is minimised
+    W: Tensor,              # codes to start from, (n, k)
+    H: Tensor,              # components to start from, (k, f)
+    *,
+    max_iter: int = 2000,   # most updates and Newton steps together
+    tol: float = 1e-6,      # KKT residual to reach
+    callback: Callable | None = None,   # `callback(n_iter, state, loss)`; a true answer stops
+    **how,                  # solver, sweeps, progress: as in `first_order`
+) -> Run:
+    "First-order updates and Newton steps in turn, by what they cost and gain, until it is solved"
+    wait, run = 100 if getattr(obj, "beta", None) == 2 else 30, None
+    while True:
+        n = 0 if run is None else run.n_iter
+        new = first_order(obj, W, H, max_iter=min(wait, max_iter - n), tol=tol,
+                          callback=_after(callback, n), **how)
+        run = new if run is None else joined(run, new)
+        if run.status is not Status.max_iter or run.n_iter >= max_iter: break
+        if updates_left(new, tol) > 200:
+            run, again = _newton_rounds(obj, run, max_iter, tol, callback)
+            if not again: break
+        W, H, wait = *run.state[:2], 2 * wait
+    return Run(settled(obj, *run.state[:2]), run.losses, run.n_iter, run.status, run.residuals)
+
+
+def _all_in_turn(obj: Objective, W: Tensor, H: Tensor, **how) -> Run:
+    "Every start of a stack by `in_turn`; the best"
+    if W.ndim == 2: return in_turn(obj, W, H, **how)
+    runs = []
+    for w, h in zip(W, H, strict=True):
+        runs.append(in_turn(obj, w, h, **how))
+        if runs[-1].status in (Status.interrupted, Status.stopped): break
+    return min(runs, key=lambda run: run.loss if math.isfinite(run.loss) else math.inf)
+
 # %% ../nbs/14_solve.ipynb #5bee23b8
 def factorize(
     objective: Objective,
@@ -198,10 +276,10 @@ def factorize(
     H: Tensor | None = None,
     rng=None,
     solver: str = "auto",
-    sweeps: int = 1,
+    sweeps: int | None = None,
     max_iter: int = 100,
     tol: float = 1e-4,
-    polish_tol: float | None = 1e-9,
+    polish_tol: float | str | None = 1e-9,
     callback: Callable | None = None,
     progress: bool = False,
 ) -> Run:
@@ -228,8 +306,9 @@ def factorize(
         Most first-order updates.
     tol : float, default=1e-4
         KKT residual (dimensionless) at which they stop.
-    polish_tol : float or None, default=1e-9
+    polish_tol : float, "auto" or None, default=1e-9
         KKT residual that Newton's method has to reach. None: no Newton steps.
+        "auto": updates and Newton steps in turn, whichever pays, until `tol`; `max_iter` counts both.
     callback : callable, optional
         ``callback(n_iter, (W, H), loss)`` at every check; a true answer stops.
     progress : bool, default=False
@@ -238,7 +317,8 @@ def factorize(
     Returns
     -------
     Run
-        ``state`` (W, H), balanced where the scale is free; ``losses``, ``residuals``, ``n_iter``, ``status``.
+        ``state`` (W, H), balanced where the scale is free; ``losses``, ``residuals``, ``n_iter``,
+        ``status``.
 
     Raises
     ------
@@ -258,17 +338,15 @@ def factorize(
         W, H = start(objective.data, n_components, init=init, rng=rng_of(rng), n_init=n_init)
         if n_init == 1: W, H = W[0], H[0]
     _check_start(objective, W, H)
-    run = first_order(objective, W, H, solver=solver, sweeps=sweeps, max_iter=max_iter, tol=tol,
-                      callback=callback, progress=progress)
-    W, H = _prune(objective, *best_of(objective, *run.state[:2]))
-    if isinstance(objective, Entrywise) and not objective.scale_free:
-        W, H = best_scale(W, H, objective.l1, objective.l2)
-    elif objective.scale_free: W, H = balance(W, H)
-    if polish_tol is None or run.status in (Status.interrupted, Status.nonfinite, Status.stopped):
+    how = dict(solver=solver, sweeps=sweeps, max_iter=max_iter, tol=tol, callback=callback,
+               progress=progress)
+    if polish_tol == "auto" and newton_limit(objective, n_components) is None:
+        return _all_in_turn(objective, W, H, **how)
+    run = first_order(objective, W, H, **how)   # type: ignore[arg-type]
+    W, H = settled(objective, *best_of(objective, *run.state[:2]))
+    if not isinstance(polish_tol, float) or run.status in ENDED:
         return Run((W, H), run.losses, run.n_iter, run.status, run.residuals)
-    end = polish(objective, W, H, tol=polish_tol, callback=callback)
-    losses, residuals = np.append(run.losses, end.losses[1:]), np.append(run.residuals, end.residuals[1:])
-    return Run(end.state, losses, run.n_iter + end.n_iter, end.status, residuals)
+    return joined(run, polish(objective, W, H, tol=polish_tol, callback=callback))
 
 # %% ../nbs/14_solve.ipynb #f5a28b13
 @dataclass(frozen=True)

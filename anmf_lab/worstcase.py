@@ -20,7 +20,7 @@ from .solvers import _Rows, _solve_rows
 
 # %% auto #0
 __all__ = ['DIMS', 'worst_codes', 'CoupledHessian', 'Budgeted', 'minmax_objective', 'kinks', 'Setting', 'train', 'game_residual',
-           'game_value']
+           'game_at']
 
 # %% ../nbs/24_worstcase.ipynb #9f1f8f6a
 class _WorstRows(_Rows):
@@ -338,9 +338,9 @@ def game_residual(setting: Setting, data: Data, W: Tensor, H: Tensor) -> float:
     return kkt_residual(attacked, W, H, setting.opponent.beta, l1=setting.l1, l2=setting.l2)
 
 
-def game_value(setting: Setting, data: Data, W: Tensor, H: Tensor) -> float:
-    "The min-max objective, computed in the unit of the data"
+def game_at(setting: Setting, data: Data, W: Tensor, H: Tensor) -> tuple[float, float]:
+    "(min-max objective, residual), computed in the unit of the data; no residual where there are kinks"
     u = unit_of(data)
-    at = setting.in_unit(u)
-    game = at.opponent.game(in_unit(data, u), W / u**.5, H / u**.5, at.l1, at.l2)
-    return float(game) * u**at.opponent.beta
+    at, small, W, H = setting.in_unit(u), in_unit(data, u), W / u**.5, H / u**.5
+    game = float(at.opponent.game(small, W, H, at.l1, at.l2)) * u**at.opponent.beta
+    return game, game_residual(at, small, W, H) if at.opponent.smooth else np.nan
