@@ -5,6 +5,8 @@
 # %% ../nbs/15_nmf.ipynb #5cbee8cf
 from __future__ import annotations
 import math
+from copy import copy
+from typing import Any
 import warnings
 import numpy as np
 import torch
@@ -15,50 +17,17 @@ from sklearn.utils.validation import check_is_fitted, validate_data, _check_n_fe
 from .core import Data, as_data, check_choice, check_number, give_back, numbers_only, rng_of
 from .core import unmasked, with_room
 from .divergence import divergence
-from .solve import SOLVERS, factorize
-from .loop import Run, Status
-from .objective import Beta, Entrywise, Objective, loss_of
+from .solve import SOLVERS, factorize, warn_of_few
+from .loop import INITS, Run, Status, ending, given_start, joined, start
+from .loop import CallbackSupportMixin, with_callbacks, _sk_callback
+from .objective import Beta, Entrywise, Objective, loss_of, penalty_weights
 from .polish import in_double, kkt_residual
-from .solvers import INITS, solve_codes, start
+from .solvers import solve_codes
 
 # %% auto #0
-__all__ = ['penalty_weights', 'FactorModel', 'NMF']
+__all__ = ['FactorModel', 'NMF']
 
-# %% ../nbs/15_nmf.ipynb #4d530272
-try: from sklearn.callback import CallbackSupportMixin, with_callbacks
-except ImportError:                      # scikit-learn < 1.9
-    class CallbackSupportMixin: pass     # type: ignore[no-redef]
-    def with_callbacks(method): return method
-
-# %% ../nbs/15_nmf.ipynb #34b89be0
-def penalty_weights(
-    data: Data,         # the problem
-    beta: float,        # β
-    l1: float = 0.,     # L1 penalty, a pure number
-    l2: float = 0.,     # L2 penalty, a pure number
-) -> tuple[float, float]:  # (l1, l2) as they stand in the objective
-    "The weights that the pure numbers `l1` and `l2` stand for on this data"
-    size, m = data.n_observed / math.sqrt(data.n * data.f), max(data.level, 1e-300)
-    return l1 * m ** (beta - .5) * size if l1 else 0., l2 * m ** (beta - 1) * size if l2 else 0.
-
-# %% ../nbs/15_nmf.ipynb #d1ac00f1
-def _sk_callback(model, X, y, run_ctx):
-    "Scikit-learn's callbacks as a callback of `iterate`"
-    if run_ctx is None: return None
-    def watch(n, state, loss):
-        H = state[1] if state[1].ndim == 2 else state[1][0]
-        found = lambda: {"components_": give_back(H, model._kind), "n_components_": H.shape[0]}
-        ctx = run_ctx.subcontext(task_name="check")
-        ctx.call_on_fit_task_begin(estimator=model, X=X, y=y)
-        return ctx.call_on_fit_task_end(estimator=model, X=X, y=y,
-                                        reconstruction_attributes=found)
-    return watch
-
-# %% ../nbs/15_nmf.ipynb #878e1a76
-def _given(**what) -> dict:
-    return {name: value for name, value in what.items() if value is not None}
-
-
+# %% ../nbs/15_nmf.ipynb #7bfa7dfa
 def _table(model, X, reset: bool):
     "Input checked scikit-learn's way"
     with numbers_only(X, "X"):
@@ -67,12 +36,16 @@ def _table(model, X, reset: bool):
                              ensure_all_finite="allow-nan" if model._allow_missing else True)
 
 
-class FactorModel(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
-                  BaseEstimator):
-    "Base of all estimators: `X ≈ W @ components_` with nonnegative factors"
+class _Hooks:
+    "What a model says about itself"
     _allow_missing, _allow_sparse, _allow_weights = True, True, False
     _own_unit = False    # True: solves in the data's own unit, which may be any
-
+    n_components: int
+    n_components_: int
+    max_iter: int
+    tol: float
+    random_state: Any
+    components_: Any
     def _check_params(self, data: Data) -> None:
         "Raise a ValueError that names a bad parameter; models extend it"
         check_number(self.n_components, "n_components", low=1, integer=True)
@@ -93,37 +66,27 @@ class FactorModel(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfo
         return float(divergence(data, W, H, self._beta()))
     def _objective(self, data: Data) -> Objective:
         "What the model minimises on `data`"
-        raise NotImplementedError(f"{type(self).__name__} does not say what it minimises: define _objective(data), which "
-                                  "returns an Objective, for instance Entrywise(data, loss='frobenius').")
+        raise NotImplementedError(f"{type(self).__name__} does not say what it minimises: define "
+                                  "_objective(data), which returns an Objective, as Entrywise(data, 2.).")
+    def _value(self, data: Data, W: Tensor, H: Tensor) -> float:
+        "The objective, in the unit of `loss_curve_`"
+        return float(self._objective(data).value(W, H))
     def _residual(self, data: Data, W: Tensor, H: Tensor) -> float:
         "How far the result is from the optimality conditions of this model"
         try: return kkt_residual(self._objective(data), W, H)
         except NotImplementedError: return kkt_residual(data, W, H, self._beta())
-    def _solve_all(self, data: Data, Ws: Tensor, Hs: Tensor, watch) -> Run:
-        "Every start of the stack in turn; the best run"
-        runs = [self._solve(data, W, H, watch) for W, H in zip(Ws, Hs, strict=True)]
-        return min(runs, key=lambda r: r.loss if math.isfinite(r.loss) else math.inf)
 
+
+class _Input(_Hooks):
+    "How a model reads data and starts"
     def _start(self, data: Data, W, H) -> tuple[Tensor, Tensor]:
         "The stack of starts: drawn, or the caller's W and H"
         init, n_init = getattr(self, "init", None), getattr(self, "n_init", 1)
         k = self.n_components
-        if (W is None) != (H is None):
-            raise ValueError("W and H must be given together (init='custom'), got only one of them.")
-        if W is None:
-            if init == "custom":
-                raise ValueError("init='custom' needs the start: call fit(X, W=..., H=...).")
-            init = init or ("nndsvda" if n_init == 1 and k <= min(data.shape) else "random")
-            check_choice(init, "init", (*INITS, "custom"))
-            return start(data, k, init=init, rng=rng_of(self.random_state), n_init=n_init)
-        out = []
-        for T, name, shape in ((W, "W", (data.n, k)), (H, "H", (k, data.f))):
-            T = as_data(T, name=name, allow_missing=False, allow_sparse=False).X
-            if tuple(T.shape) != shape:
-                raise ValueError(f"{name} must have shape {shape} for this X and n_components={k}, "
-                                 f"got {tuple(T.shape)}.")
-            out.append(T.to(device=data.device, dtype=data.dtype, copy=True)[None])
-        return out[0], out[1]
+        if W is not None or H is not None or init == "custom": return given_start(data, k, W, H)
+        init = init or ("nndsvda" if n_init == 1 and k <= min(data.shape) else "random")
+        check_choice(init, "init", (*INITS, "custom"))
+        return start(data, k, init=init, rng=rng_of(self.random_state), n_init=n_init)
 
     def _read(self, X, mask=None, weights=None, *, reset: bool) -> Data:
         "Input checked scikit-learn's way, then as `Data`"
@@ -138,92 +101,17 @@ class FactorModel(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfo
         "Any matrix as this model takes it"
         if weights is not None and not self._allow_weights:
             raise ValueError(f"weights are not supported by {type(self).__name__} with these parameters: use mask=, or NMF.")
-        data = as_data(X, mask=mask, weights=weights, device=getattr(self, "device", "auto"), whole_columns=whole_columns,
-                       allow_missing=self._allow_missing, allow_sparse=self._allow_sparse)
+        how: Any = dict(device=getattr(self, "device", "auto"), whole_columns=whole_columns,
+                        allow_missing=self._allow_missing, allow_sparse=self._allow_sparse)
+        data = as_data(X, mask=mask, weights=weights, **how)
         return data if self._own_unit and data.dtype == torch.float32 else with_room(data, self._beta())
-
-    def objective(
-        self,
-        X,              # (n, f) data; NaN = missing
-        *,
-        mask=None,      # (n, f), True = observed
-        weights=None,   # (n, f), how much an entry counts, >= 0
-    ) -> Objective:     # with its loss, weights and penalties in one unit
-        "What the model minimises on `X`"
-        data = self._data(X, mask, weights)
-        self._check_params(data)
-        return self._objective(data)
 
     def _components(self, like: Data) -> Tensor:
         return torch.as_tensor(self.components_).to(device=like.device, dtype=like.dtype)
 
-    def _name_results(self, data: Data, run: Run) -> Tensor:
-        "Set the fitted attributes; returns the codes"
-        H = run.state[1]
-        self.components_, self.n_components_ = give_back(H, data.kind), H.shape[0]
-        W = self._codes(data, H)
-        self.n_iter_, self.status_ = max(run.n_iter, 1), run.status
-        self.loss_curve_ = run.losses
-        self.kkt_residual_ = self._residual(data, W, H)
-        err = self._misfit(in_double(data), W.double(), H.double())   # float32 would cancel
-        self.reconstruction_err_ = math.sqrt(2 * max(err, 0.))
-        return W
-
-    def _report(self, run: Run) -> None:
-        "Warn about anything but success"
-        name, tol, goal = type(self).__name__, getattr(self, "tol", 0), getattr(self, "polish", False)
-        missed = f"tol={tol:g}" if goal is False else f"polish={1e-9 if goal is True else goal:g}"
-        what = {Status.max_iter: f"used all its iterations (max_iter={getattr(self, 'max_iter', '?')}) without reaching {missed} "
-                                 f"(KKT residual {self.kkt_residual_:.1e}). Raise max_iter, or accept a larger residual.",
-                Status.nonfinite: "met a non-finite loss and returns the last finite iterate. Check the scale of the data, or use float64.",
-                Status.interrupted: "was interrupted and keeps the best factors so far."}
-        if run.status in what and (run.status is not Status.max_iter or tol > 0):
-            warnings.warn(f"{name} {what[run.status]}", ConvergenceWarning, stacklevel=5)
-
-    @with_callbacks
-    def _fit(self, X, y, mask, weights, W, H) -> tuple[Data, Tensor]:
-        data = self._read(X, mask, weights, reset=True)
-        self._check_params(data)
-        self._kind = data.kind
-        watched = getattr(self, "_skl_callbacks", None) or hasattr(self, "_parent_callback_ctx")
-        ctx = self._init_callback_context(max_subtasks=None) if watched else None
-        if ctx is not None: ctx.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        run = self._solve_all(data, *self._start(data, W, H), _sk_callback(self, X, y, ctx))
-        codes = self._name_results(data, run)
-        found = lambda: {"components_": self.components_, "n_components_": self.n_components_}
-        if ctx is not None:
-            ctx.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=found)
-        self._report(run)
-        return data, codes
-
-    def fit(
-        self,
-        X,            # (n, f) data; NaN = missing
-        y=None,       # ignored
-        *,
-        mask=None,    # (n, f), True = observed
-        weights=None, # (n, f), how much an entry counts, >= 0 (1/sigma**2 for a known error sigma)
-        W=None,       # (n, k), the codes to start from, for init='custom'
-        H=None,       # (k, f), the components to start from
-    ):                # the fitted model
-        "Learn the components of `X`"
-        self._fit(X, y, mask, weights, W, H)
-        return self
-
-    def fit_transform(
-        self,
-        X,            # (n, f) data; NaN = missing
-        y=None,       # ignored
-        *,
-        mask=None,    # (n, f), True = observed
-        weights=None, # (n, f), how much an entry counts, >= 0 (1/sigma**2 for a known error sigma)
-        W=None,       # (n, k), the codes to start from, for init='custom'
-        H=None,       # (k, f), the components to start from
-    ):                # (n, k), codes
-        "Learn the components and return the codes: the same numbers as `fit(X).transform(X)`"
-        data, codes = self._fit(X, y, mask, weights, W, H)
-        return give_back(codes, data.kind)
-
+# %% ../nbs/15_nmf.ipynb #6c935d50
+class _Output(_Input):
+    "What a fitted model computes for data, old or new"
     def transform(
         self,
         X,            # (m, f) data, old or new; NaN = missing
@@ -244,7 +132,8 @@ class FactorModel(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfo
         weights=None,   # (n, f), how much an entry counts, >= 0
     ) -> tuple:         # (W, H): (n, k) and (k, f)
         "The two factors between which `objective(X)` stands: the codes of `X`, and the components"
-        return self.transform(X, **_given(mask=mask, weights=weights)), self.components_
+        given = {name: T for name, T in dict(mask=mask, weights=weights).items() if T is not None}
+        return self.transform(X, **given), self.components_
 
     def inverse_transform(
         self,
@@ -284,13 +173,127 @@ class FactorModel(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfo
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
+# %% ../nbs/15_nmf.ipynb #878e1a76
+class FactorModel(_Output, CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin,
+                  TransformerMixin, BaseEstimator):
+    "Base of all estimators: `X ≈ W @ components_` with nonnegative factors"
+    def _solve_all(self, data: Data, Ws: Tensor, Hs: Tensor, watch) -> Run:
+        "Every start of the stack in turn; the best run"
+        runs = [self._solve(data, W, H, watch) for W, H in zip(Ws, Hs, strict=True)]
+        return min(runs, key=lambda r: r.loss if math.isfinite(r.loss) else math.inf)
+
+    def objective(
+        self,
+        X,              # (n, f) data; NaN = missing
+        *,
+        mask=None,      # (n, f), True = observed
+        weights=None,   # (n, f), how much an entry counts, >= 0
+    ) -> Objective:     # with its loss, weights and penalties in one unit
+        "What the model minimises on `X`"
+        data = self._data(X, mask, weights)
+        self._check_params(data)
+        return self._objective(data)
+
+    def _goal(self) -> float:
+        "The KKT residual that was asked for"
+        polish = getattr(self, "polish", False)
+        if polish is False or polish == "auto": return getattr(self, "tol", 0)
+        return 1e-9 if polish is True else polish
+
+    def _name_results(self, data: Data, run: Run) -> Tensor:
+        "Set the fitted attributes; returns the codes"
+        H = run.state[1]
+        self.components_, self.n_components_ = give_back(H, data.kind), H.shape[0]
+        W = self._codes(data, H)
+        self.n_iter_, self.status_, self.loss_curve_ = max(run.n_iter, 1), run.status, run.losses
+        exact = in_double(data), W.double(), H.double()      # float32 would cancel
+        self.kkt_residual_ = self._residual(*exact)
+        try: self.loss_curve_ = np.append(run.losses, self._value(*exact))
+        except NotImplementedError: pass
+        self.reconstruction_err_ = math.sqrt(2 * max(self._misfit(*exact), 0.))
+        return W
+
+    def _again(self, data: Data, run: Run, W: Tensor, watch) -> Run:
+        "Go on from what would be returned, to a tenth of the residual"
+        twin = copy(self)
+        twin.tol, twin.max_iter = self.tol / 10, max(self.max_iter - run.n_iter, 0)
+        if self._goal() != self.tol: twin.polish = self._goal() / 10
+        return twin._solve(data, W, run.state[1], watch)
+
+    def _end(self, data: Data, run: Run, watch) -> Tensor:
+        "Name what is returned. Where the codes, solved once more, miss the goal, go on from them"
+        goal, tries = self._goal(), 3
+        while True:
+            W = self._name_results(data, run)
+            missed = run.status is Status.converged and self.kkt_residual_ > goal > 0
+            if not missed or not tries: break
+            run, tries = joined(run, self._again(data, run, W, watch)), tries - 1
+        if missed: self.status_ = Status.stalled
+        elif run.status in (Status.max_iter, Status.stalled) and self.kkt_residual_ <= goal:
+            self.status_ = Status.converged
+        return W
+
+    def _report(self) -> None:
+        "Warn about anything but success"
+        name = "tol" if getattr(self, "polish", False) in (False, "auto") else "polish"
+        goal = f"{name}={self._goal() or getattr(self, 'tol', 0):g}"
+        words = ending(self.status_, goal, self.max_iter, self.kkt_residual_)
+        asked = getattr(self, "tol", 0) > 0 or self.status_ not in (Status.max_iter, Status.stalled)
+        if words and asked:
+            warnings.warn(f"{type(self).__name__} {words}", ConvergenceWarning, stacklevel=5)
+
+    @with_callbacks
+    def _fit(self, X, y, mask, weights, W, H) -> tuple[Data, Tensor]:
+        data = self._read(X, mask, weights, reset=True)
+        self._check_params(data)
+        self._kind = data.kind
+        watched = getattr(self, "_skl_callbacks", None) or hasattr(self, "_parent_callback_ctx")
+        ctx = self._init_callback_context(max_subtasks=None) if watched else None
+        if ctx is not None: ctx.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        watch = _sk_callback(self, X, y, ctx)
+        run = self._solve_all(data, *self._start(data, W, H), watch)
+        codes = self._end(data, run, watch)
+        found = lambda: {"components_": self.components_, "n_components_": self.n_components_}
+        if ctx is not None:
+            ctx.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=found)
+        self._report()
+        return data, codes
+
+    def fit(
+        self,
+        X,            # (n, f) data; NaN = missing
+        y=None,       # ignored
+        *,
+        mask=None,    # (n, f), True = observed
+        weights=None, # (n, f), how much an entry counts, >= 0 (1/sigma**2 for a known error sigma)
+        W=None,       # (n, k), the codes to start from, for init='custom'
+        H=None,       # (k, f), the components to start from
+    ):                # the fitted model
+        "Learn the components of `X`"
+        self._fit(X, y, mask, weights, W, H)
+        return self
+
+    def fit_transform(
+        self,
+        X,            # (n, f) data; NaN = missing
+        y=None,       # ignored
+        *,
+        mask=None,    # (n, f), True = observed
+        weights=None, # (n, f), how much an entry counts, >= 0 (1/sigma**2 for a known error sigma)
+        W=None,       # (n, k), the codes to start from, for init='custom'
+        H=None,       # (k, f), the components to start from
+    ):                # (n, k), codes
+        "Learn the components and return the codes: the same numbers as `fit(X).transform(X)`"
+        data, codes = self._fit(X, y, mask, weights, W, H)
+        return give_back(codes, data.kind)
+
 # %% ../nbs/15_nmf.ipynb #c2175661
 class NMF(FactorModel):
     "Nonnegative matrix factorization: any β-divergence, missing entries, a certificate"
     _allow_weights = True
 
     def __init__(self, n_components=2, *, loss="frobenius", solver="auto", init=None, n_init=1,
-                 l1=0., l2=0., max_iter=2000, tol=1e-4, polish=False, random_state=None,
+                 l1=0., l2=0., max_iter=2000, tol=1e-6, polish="auto", random_state=None,
                  device="auto", verbose=False):
         """
         Parameters
@@ -300,32 +303,29 @@ class NMF(FactorModel):
         loss : {"frobenius", "kullback-leibler", "itakura-saito"}, float or Loss, default="frobenius"
             The β-divergence to minimise; a number is β. Or an object, such as `NegativeBinomial(r)`.
         solver : {"auto", "hals", "mu", "mue"}, default="auto"
-            The update of the factors.
-            HALS (least squares only), multiplicative, or multiplicative with extrapolation.
+            The update: HALS (least squares only), multiplicative, or multiplicative with extrapolation.
             "auto": HALS for β = 2, "mue" for 1 <= β < 2, "mu" otherwise.
         init : {None, "random", "nndsvd", "nndsvda", "nndsvdar", "kmeans", "custom"}, default=None
-            Starting point.
-            None: "nndsvda" for a single start if k <= min(n, f), else "random".
+            Starting point. None: "nndsvda" for a single start if k <= min(n, f), else "random".
             "custom": the start is given, `fit(X, W=..., H=...)`.
         n_init : int, default=1
             Number of starts, run together; the best is kept.
         l1 : float >= 0, default=0
-            L1 penalty on both factors, a pure number.
-            It means the same for any unit and any size of the data; 1 is as much as the data.
+            L1 penalty on both factors, a pure number for any unit and size; 1 is as much as the data.
         l2 : float >= 0, default=0
             L2 penalty on both factors, a pure number like `l1`.
         max_iter : int, default=2000
-            Most iterations; in each, both factors are updated once.
-        tol : float >= 0, default=1e-4
-            KKT residual to stop at (no unit; 0 at a solution).
-        polish : bool or float, default=False
-            Finish with Newton's method to this KKT residual.
-            True means 1e-9.
+            Most iterations: updates of both factors and, under "auto", Newton steps.
+        tol : float >= 0, default=1e-6
+            KKT residual to reach (no unit; 0 at a solution). 0: all of `max_iter`, updates only.
+        polish : "auto", bool or float, default="auto"
+            "auto": updates and Newton steps in turn, as they pay, until `tol`.
+            False: updates only.
+            A number: updates until `tol`, then Newton's method to this residual; True is 1e-9.
         random_state : None, int, RandomState or Generator, default=None
             Seed of the starts. The same seed gives the same bits.
         device : {"auto", "cpu", "cuda"}, default="auto"
-            Where to compute.
-            "auto": torch tensors stay where they are; other input goes to the GPU, if any.
+            Where to compute. "auto": torch tensors stay where they are; other input goes to a GPU, if any.
         verbose : bool, default=False
             Show a progress bar.
 
@@ -334,23 +334,19 @@ class NMF(FactorModel):
         components_ : (k, f) array
             The components H.
         reconstruction_err_ : float
-            Square root of twice the divergence, which for loss="frobenius" is
-            the Frobenius norm of X - WH.
+            Square root of twice the divergence; the Frobenius norm of X - WH for loss="frobenius".
         kkt_residual_ : float
             Distance from the optimality conditions; 0 at a solution.
         status_ : Status
-            Why the fit stopped.
-        n_iter_ : int
-            Iterations that it took.
+            Why the fit stopped; `n_iter_`: after how many iterations.
         loss_curve_ : array
-            The objective at the start and at every check.
+            The objective at the start, at every check, and of what is returned.
         penalties_ : (float, float)
             `l1` and `l2` as they stand in the objective.
 
         References
         ----------
-        Cichocki & Phan 2009 (HALS), Févotte & Idier 2011 (β-divergence),
-        Hien, Leplat & Gillis 2024 (extrapolation).
+        Cichocki & Phan 2009 (HALS), Févotte & Idier 2011 (MU), Hien, Leplat & Gillis 2024 (extrapolation).
         """
         self.n_components, self.loss, self.solver = n_components, loss, solver
         self.init, self.n_init = init, n_init
@@ -364,7 +360,7 @@ class NMF(FactorModel):
         beta = self._beta()
         for name in ("l1", "l2"): check_number(getattr(self, name), name, low=0)
         check_choice(self.solver, "solver", SOLVERS)
-        if self.polish is not True and self.polish is not False:
+        if not isinstance(self.polish, bool) and self.polish != "auto":
             check_number(self.polish, "polish", low=0, low_open=True)
         own = not isinstance(loss_of(self.loss), Beta)
         if own and (self.solver != "auto" or data.is_sparse):
@@ -385,13 +381,19 @@ class NMF(FactorModel):
     def _solve_all(self, data: Data, Ws: Tensor, Hs: Tensor, watch) -> Run:
         obj = self._objective(data)
         self.penalties_ = obj.l1, obj.l2
-        W, H = (Ws[0], Hs[0]) if len(Ws) == 1 else (Ws, Hs)
-        goal = None if self.polish is False else 1e-9 if self.polish is True else self.polish
-        return factorize(obj, self.n_components, W=W, H=H, solver=self.solver, sweeps=2, max_iter=self.max_iter,
-                         tol=self.tol, polish_tol=goal, callback=watch, progress=self.verbose)
+        if obj.scale_free: warn_of_few(data, self.n_components)
+        return self._solve(data, *((Ws[0], Hs[0]) if len(Ws) == 1 else (Ws, Hs)), watch)
+
+    def _solve(self, data: Data, W: Tensor, H: Tensor, watch) -> Run:
+        near = self._goal() / 10
+        polish_tol: Any = {False: None, "auto": "auto" if self.tol else None}.get(self.polish, near)
+        tol = near if polish_tol == "auto" else self.tol
+        how: Any = dict(solver=self.solver, max_iter=self.max_iter, callback=watch, progress=self.verbose)
+        return factorize(self._fitted(data), H.shape[-2], W=W, H=H, tol=tol, polish_tol=polish_tol, **how)
 
     def _codes(self, data: Data, H: Tensor) -> Tensor:
         return solve_codes(data, H, self.loss, l1=self.penalties_[0], l2=self.penalties_[1])
 
-    def _residual(self, data: Data, W: Tensor, H: Tensor) -> float:
-        return kkt_residual(Entrywise(data, loss_of(self.loss), *self.penalties_), W, H)
+    def _fitted(self, data): return Entrywise(data, loss_of(self.loss), *self.penalties_)
+    def _residual(self, data, W, H): return kkt_residual(self._fitted(data), W, H)
+    def _value(self, data, W, H): return float(self._fitted(data).value(W, H))

@@ -181,7 +181,8 @@ def _newton_direction(g: Tensor, hess: Tensor, w: Tensor, margin: Tensor) -> Ten
     tiny = 1e-13 * d.amax(-1, keepdim=True) + floor_of(g.dtype)
     A = A + torch.diag_embed(torch.where(held, torch.ones_like(d), tiny))
     L, info = torch.linalg.cholesky_ex(A)
-    p = torch.cholesky_solve((g * free).unsqueeze(-1), L).squeeze(-1)
+    ahead = g - (hess @ (w * held).unsqueeze(-1)).squeeze(-1)      # the slope when the held have gone
+    p = torch.cholesky_solve((ahead * free).unsqueeze(-1), L).squeeze(-1)
     plain = g * free / (d + floor_of(g.dtype))
     p = torch.where((info == 0).unsqueeze(-1) & torch.isfinite(p), p, plain)
     return torch.where(held, w, p)
