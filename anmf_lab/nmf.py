@@ -100,7 +100,8 @@ class _Input(_Hooks):
     def _data(self, X, mask=None, weights=None, *, whole_columns: bool = True) -> Data:
         "Any matrix as this model takes it"
         if weights is not None and not self._allow_weights:
-            raise ValueError(f"weights are not supported by {type(self).__name__} with these parameters: use mask=, or NMF.")
+            raise ValueError(f"weights are not supported by {type(self).__name__} with these parameters: "
+                             "use mask=, or NMF.")
         how: Any = dict(device=getattr(self, "device", "auto"), whole_columns=whole_columns,
                         allow_missing=self._allow_missing, allow_sparse=self._allow_sparse)
         data = as_data(X, mask=mask, weights=weights, **how)
