@@ -33,9 +33,10 @@ from .synthetic import make_lafa_synthetic
 from .threat import Threat, stream
 
 # %% auto #0
-__all__ = ['MODELS', 'FIELDS', 'Attacked', 'ATTACKS', 'Contender', 'Field', 'planted', 'generated', 'words', 'known',
-           'shared_starts', 'Corner', 'fitted', 'box_of', 'enter', 'lead', 'measure', 'noise', 'floor', 'fit_of',
-           'ours', 'transfer', 'proxy', 'updated', 'released', 'back_propagation', 'named', 'run_bout', 'row_of']
+__all__ = ['MODELS', 'FIELDS', 'Attacked', 'ATTACKS', 'Contender', 'Field', 'planted', 'generated', 'words',
+           'known', 'shared_starts', 'Corner', 'fitted', 'box_of', 'enter', 'lead', 'measure', 'noise',
+           'floor', 'fit_of', 'ours', 'transfer', 'proxy', 'updated', 'released', 'back_propagation', 'named',
+           'run_bout', 'row_of']
 
 # %% ../nbs/56_arena.ipynb #7435af65
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from .threat import Threat
 from .unrolled import neumann_gradient, unrolled_gradient
 
 # %% auto #0
-__all__ = ['STRENGTHS', 'Point', 'Effort', 'Climber', 'Ascent', 'published_pgd', 'Plan', 'plan_for', 'Starts', 'Candidate',
-           'halving']
+__all__ = ['STRENGTHS', 'Point', 'Effort', 'Climber', 'Ascent', 'published_pgd', 'Plan', 'plan_for', 'Starts',
+           'Candidate', 'halving']
 
 # %% ../nbs/43_ascent.ipynb #2c90aa91
 @dataclass

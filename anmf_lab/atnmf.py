@@ -22,7 +22,8 @@ from .solvers import hals_update
 from .worstcase import Setting, game_at, minmax_objective, train, worst_codes
 
 # %% auto #0
-__all__ = ['NORMS', 'opponent', 'online_update', 'paper_price', 'check_game', 'check_polish', 'raised', 'chosen', 'ATNMF']
+__all__ = ['NORMS', 'opponent', 'online_update', 'paper_price', 'check_game', 'check_polish', 'raised',
+           'chosen', 'ATNMF']
 
 # %% ../nbs/29_atnmf.ipynb #dd6e1ae5
 NORMS = ("auto", "l2", "bregman", "row", "column", "linf", "log", "l1")

@@ -1,4 +1,4 @@
-"""What an attack found, and what must be said about it: flags, one row a budget, a picture, a file and back."""
+"""What an attack found, and what must be said about it: flags, a row a budget, a picture, a file and back"""
 from __future__ import annotations
 
 import base64

@@ -23,8 +23,8 @@ from .robust import CappedNMF, L21NMF
 from .solvers import mu_step
 
 # %% auto #0
-__all__ = ['METHODS', 'as_factors', 'best_scaled', 'left_out', 'draw', 'shared_start', 'scores', 'principal', 'run_seed',
-           'paired', 'summary']
+__all__ = ['METHODS', 'as_factors', 'best_scaled', 'left_out', 'draw', 'shared_start', 'scores', 'principal',
+           'run_seed', 'paired', 'summary']
 
 # %% ../nbs/51_clustering.ipynb #79ad2daf
 def as_factors(H: np.ndarray, W: np.ndarray) -> tuple[Tensor, Tensor]:

@@ -23,8 +23,9 @@ from .solve import solve_seeds
 from .tables import Table, numbered, read_table
 
 # %% auto #0
-__all__ = ['AUDIT_EXAMPLES', 'FIT_EXAMPLES', 'known_table', 'table_of', 'ranks_of', 'data_arguments', 'loss_of_line',
-           'audit_arguments', 'audit_run', 'fit_arguments', 'csv_of', 'fit_run', 'datasets_arguments', 'datasets_run']
+__all__ = ['AUDIT_EXAMPLES', 'FIT_EXAMPLES', 'known_table', 'table_of', 'ranks_of', 'data_arguments',
+           'loss_of_line', 'audit_arguments', 'audit_run', 'fit_arguments', 'csv_of', 'fit_run',
+           'datasets_arguments', 'datasets_run']
 
 # %% ../nbs/57_commands.ipynb #07212994
 def known_table(name: str) -> Table:

@@ -20,8 +20,8 @@ from .polish import BlockJacobi, kkt_residual, pcg
 from .solve import solve_seeds
 
 # %% auto #0
-__all__ = ['ZERO', 'SEEDS', 'START', 'CROWD', 'MANY', 'ORDER', 'Sides', 'sides', 'mixing_directions', 'LocalVerdict',
-           'local_verdict', 'Identifiability', 'identifiability', 'alive']
+__all__ = ['ZERO', 'SEEDS', 'START', 'CROWD', 'MANY', 'ORDER', 'Sides', 'sides', 'mixing_directions',
+           'LocalVerdict', 'local_verdict', 'Identifiability', 'identifiability', 'alive']
 
 # %% ../nbs/33_determined.ipynb #b0254024
 ZERO = 1e-5   # an entry below this part of its component's root mean square is at zero

@@ -20,8 +20,8 @@ from .reduced import Local, Reduced, Sketch, at_zeros, code_variances, component
 from .reduced import entry_gradients, influence, localised, sandwich, spread
 
 # %% auto #0
-__all__ = ['NOISES', 'GREEN', 'AMBER', 'LARGE', 'unit_variance', 'binomial_size', 'measured_dispersion', 'light_of', 'cosine_law',
-           'Uncertainty', 'reduce', 'uncertainty']
+__all__ = ['NOISES', 'GREEN', 'AMBER', 'LARGE', 'unit_variance', 'binomial_size', 'measured_dispersion',
+           'light_of', 'cosine_law', 'Uncertainty', 'reduce', 'uncertainty']
 
 # %% ../nbs/35_uncertainty.ipynb #14f014fe
 NOISES = ("poisson", "gaussian", "multinomial", "negative-binomial")

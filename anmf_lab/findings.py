@@ -28,9 +28,9 @@ from .stacked import LARGEST, Stack, random_starts, solve_stack
 from .tables import Table
 
 # %% auto #0
-__all__ = ['SIZE', 'ORDER', 'MORE', 'FAR', 'Step', 'BASE', 'DEEP', 'Problem', 'State', 'stacked_starts', 'starts', 'state_of',
-           'minima', 'solved', 'errors', 'determined', 'free_bands', 'rivals', 'residuals', 'fit', 'samples',
-           'resampled', 'needed', 'attacked', 'certified', 'reference']
+__all__ = ['SIZE', 'ORDER', 'MORE', 'FAR', 'Step', 'BASE', 'DEEP', 'Problem', 'State', 'stacked_starts',
+           'starts', 'state_of', 'minima', 'solved', 'errors', 'determined', 'free_bands', 'rivals',
+           'residuals', 'fit', 'samples', 'resampled', 'needed', 'attacked', 'certified', 'reference']
 
 # %% ../nbs/47_findings.ipynb #16050ce0
 @dataclass(eq=False)

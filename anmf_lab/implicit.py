@@ -20,8 +20,8 @@ from .polish import pcg, polish, problem_of
 HELD = 1e-7   # an entry below this part of its component's root mean square is at zero
 
 # %% auto #0
-__all__ = ['HELD', 'DENSE', 'Certificate', 'ritz_values', 'Adjoint', 'feature_gradient', 'NullSpace', 'Curvature', 'smallest',
-           'null_space', 'Condition', 'condition', 'Solved', 'solution']
+__all__ = ['HELD', 'DENSE', 'Certificate', 'ritz_values', 'Adjoint', 'feature_gradient', 'NullSpace',
+           'Curvature', 'smallest', 'null_space', 'Condition', 'condition', 'Solved', 'solution']
 
 # %% ../nbs/30_implicit.ipynb #40e29d36
 @dataclass(frozen=True)

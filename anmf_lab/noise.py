@@ -17,8 +17,8 @@ from .core import Data, as_data, check_choice, check_number, give_back, rng_of
 from .synthetic import false_zeros
 
 # %% auto #0
-__all__ = ['KINDS', 'salt_pepper', 'corrupt_pixels', 'regular_patch', 'irregular_patch', 'deletion', 'corrupt', 'Stages',
-           'three_stages', 'Target', 'make_target']
+__all__ = ['KINDS', 'salt_pepper', 'corrupt_pixels', 'regular_patch', 'irregular_patch', 'deletion',
+           'corrupt', 'Stages', 'three_stages', 'Target', 'make_target']
 
 # %% ../nbs/05_noise.ipynb #1566b41e
 def _check(X, p, fill=None) -> np.ndarray:

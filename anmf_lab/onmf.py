@@ -19,8 +19,9 @@ from .robust_losses import Samplewise, root_mean_square
 from .solvers import mu_update, solve_codes
 
 # %% auto #0
-__all__ = ['HELD', 'orthogonal_codes_update', 'orthogonal_step', 'single_codes', 'exact_step', 'orthogonal_measure',
-           'weighted_orthogonal_measure', 'exact_measure', 'largest', 'Assigned', 'AssignedSamples', 'ONMF']
+__all__ = ['HELD', 'orthogonal_codes_update', 'orthogonal_step', 'single_codes', 'exact_step',
+           'orthogonal_measure', 'weighted_orthogonal_measure', 'exact_measure', 'largest', 'Assigned',
+           'AssignedSamples', 'ONMF']
 
 # %% ../nbs/17_onmf.ipynb #582bc491
 def orthogonal_codes_update(data: Data, W: Tensor, H: Tensor) -> Tensor:

@@ -18,8 +18,8 @@ from .minmax import sparse_like, weighted_codes, with_entries
 from .objective import Loss
 
 # %% auto #0
-__all__ = ['KINKED', 'LAM_RANGE', 'Adversary', 'check_reply', 'Price', 'Ball', 'Box', 'check_positive', 'Bregman', 'QuadraticKL',
-           'LogBall']
+__all__ = ['KINKED', 'LAM_RANGE', 'Adversary', 'check_reply', 'Price', 'Ball', 'Box', 'check_positive',
+           'Bregman', 'QuadraticKL', 'LogBall']
 
 # %% ../nbs/23_opponents.ipynb #74b95f8d
 class Adversary(Loss):

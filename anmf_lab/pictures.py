@@ -12,8 +12,9 @@ from .core import check_choice
 from .tables import MUTATION, numbered
 
 # %% auto #0
-__all__ = ['INK', 'ACCENT', 'PALE', 'KINDS', 'CLASSES', 'DRAW', 'Profiles', 'cosmic_order', 'draw_mutations', 'heaviest',
-           'draw_words', 'draw_images', 'draw_spectra', 'draw_bars', 'draw_profiles', 'plot_components']
+__all__ = ['INK', 'ACCENT', 'PALE', 'KINDS', 'CLASSES', 'DRAW', 'Profiles', 'cosmic_order', 'draw_mutations',
+           'heaviest', 'draw_words', 'draw_images', 'draw_spectra', 'draw_bars', 'draw_profiles',
+           'plot_components']
 
 # %% ../nbs/46_pictures.ipynb #a3567a3b
 INK, ACCENT, PALE = "#22303c", "#1f6f78", "#9fc3c7"

@@ -1,8 +1,9 @@
-"""Files and public tables, as their owners publish them. A plain module: one small reader per format, and no story.
+"""Files and public tables, as their owners publish them: one small reader a format, in a plain module.
 
-A reader takes a path and the set's row of the registry, a fetcher the row alone. Both return fields of the data set: `data` (n, f), `target`
-or None, and whatever else the file says. Images may come in the file's own size and pixel order: then `shape` is their (height, width), and
-`columns_first` says that columns come first (True), rows (False), or that the shape must tell; `anmf_lab.data` turns and shrinks them.
+A reader takes a path and the set's row of the registry, a fetcher the row alone. Both return fields of the
+data set: `data` (n, f), `target` or None, and whatever else the file says. Images may come in the file's own
+size and pixel order: then `shape` is their (height, width), and `columns_first` says that columns come first
+(True), rows (False), or that the shape must tell; `anmf_lab.data` turns and shrinks them.
 An error of a reader gets the path of its file from the caller.
 """
 from __future__ import annotations
@@ -121,7 +122,8 @@ def read_bbc(path: Path, row: Any) -> dict:
     names = path.with_suffix(".docs").read_text(encoding="utf-8").split()
     terms = path.with_suffix(".terms").read_text(encoding="utf-8").split()
     classes, y = np.unique([d.split(".")[0] for d in names], return_inverse=True)
-    return dict(data=counts(scipy.io.mmread(path).T), target=y, target_names=classes, feature_names=np.array(terms))
+    return dict(data=counts(scipy.io.mmread(path).T), target=y, target_names=classes,
+                feature_names=np.array(terms))
 
 
 def read_lines(path: Path, row: Any) -> dict:

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 # %% auto #0
-__all__ = ['DOUBTS', 'Flag', 'plain', 'rounded', 'versions', 'Record', 'to_json', 'from_json', 'write_whole', 'read_record',
-           'check_same_data', 'save_record', 'on_file', 'holding', 'small_png', 'npz']
+__all__ = ['DOUBTS', 'Flag', 'plain', 'rounded', 'versions', 'Record', 'to_json', 'from_json', 'write_whole',
+           'read_record', 'check_same_data', 'save_record', 'on_file', 'holding', 'small_png', 'npz']
 
 # %% ../nbs/06_records.ipynb #ad223c53
 DOUBTS = {

@@ -17,8 +17,8 @@ from .objective import Entrywise, Loss
 from .polish import Pair, problem_of
 
 # %% auto #0
-__all__ = ['Local', 'localised', 'Reduced', 'component_variances', 'code_variances', 'Sketch', 'influence', 'entry_gradients',
-           'sandwich', 'spread', 'at_zeros']
+__all__ = ['Local', 'localised', 'Reduced', 'component_variances', 'code_variances', 'Sketch', 'influence',
+           'entry_gradients', 'sandwich', 'spread', 'at_zeros']
 
 # %% ../nbs/32_reduced.ipynb #9228b8f1
 @dataclass(frozen=True, eq=False)

@@ -13,9 +13,9 @@ from .pictures import ACCENT, INK, Profiles, draw_profiles, heaviest
 from .records import small_png
 
 # %% auto #0
-__all__ = ['FIRM', 'WITHIN', 'STABLE', 'MATTERS', 'CITE', 'movers', 'meaning', 'trusted', 'spoken', 'percent', 'sentence',
-           'shared', 'verdict', 'Grid', 'Section', 'rank_grid', 'component_grid', 'profiles_of', 'rank_section',
-           'attack_grid', 'sections', 'page', 'render', 'methods']
+__all__ = ['FIRM', 'WITHIN', 'STABLE', 'MATTERS', 'CITE', 'movers', 'meaning', 'trusted', 'spoken', 'percent',
+           'sentence', 'shared', 'verdict', 'Grid', 'Section', 'rank_grid', 'component_grid', 'profiles_of',
+           'rank_section', 'attack_grid', 'sections', 'page', 'render', 'methods']
 
 # %% ../nbs/48_report.ipynb #05a7653e
 FIRM, WITHIN, STABLE, MATTERS = .10, 2., (.8, .2), .10

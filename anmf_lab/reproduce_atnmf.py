@@ -23,10 +23,11 @@ from .records import Flag, rounded, small_png
 from .solvers import hals_step
 
 # %% auto #0
-__all__ = ['CLAIMED', 'ANMF_QUOTED', 'PROTOCOL', 'L2_GRID', 'ONE_START', 'GRID', 'FULL', 'QUICK', 'PARTS', 'claimed_at',
-           'synthetic', 'in_words', 'short_of_protocol', 'table_job', 'controls', 'controls_job', 'fresh_draw',
-           'in_order', 'order_job', 'faces', 'startup_cost', 'startup_job', 'completed_faces', 'completion_job',
-           'training_curves', 'training_job', 'pictures_job', 'spectra', 'spectra_job', 'jobs', 'add_parser', 'cli_run']
+__all__ = ['CLAIMED', 'ANMF_QUOTED', 'PROTOCOL', 'L2_GRID', 'ONE_START', 'GRID', 'FULL', 'QUICK', 'PARTS',
+           'claimed_at', 'synthetic', 'in_words', 'short_of_protocol', 'table_job', 'controls',
+           'controls_job', 'fresh_draw', 'in_order', 'order_job', 'faces', 'startup_cost', 'startup_job',
+           'completed_faces', 'completion_job', 'training_curves', 'training_job', 'pictures_job', 'spectra',
+           'spectra_job', 'jobs', 'add_parser', 'cli_run']
 
 # %% ../nbs/53_reproduce_atnmf.ipynb #2da08ff8
 CLAIMED = {  # mean and standard deviation at each of `ALPHAS`

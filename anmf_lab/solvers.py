@@ -14,8 +14,8 @@ from .objective import Beta, Loss, loss_of
 from .loop import INITS, start
 
 # %% auto #0
-__all__ = ['hals_update', 'masked_grams', 'masked_hals_update', 'hals_codes', 'hals_step', 'mu_exponent', 'mu_update', 'mu_step',
-           'Momentum', 'mue_step', 'solve_codes', 'INITS', 'start']
+__all__ = ['hals_update', 'masked_grams', 'masked_hals_update', 'hals_codes', 'hals_step', 'mu_exponent',
+           'mu_update', 'mu_step', 'Momentum', 'mue_step', 'solve_codes', 'INITS', 'start']
 
 # %% ../nbs/12_solvers.ipynb #6bb49318
 _all_ = ["INITS", "start"]   # where other pages look for them

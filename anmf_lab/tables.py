@@ -20,9 +20,10 @@ from .core import check_choice
 from .formats import read_cells, read_market, read_npy, read_parquet
 
 # %% auto #0
-__all__ = ['BOMS', 'SEPARATORS', 'LOOKS', 'MISSING', 'CONVENTIONS', 'MUTATION', 'FEATURE_TITLES', 'HUGE', 'BINARY', 'Table',
-           'numbered', 'check_names', 'decoded', 'split', 'separator_of', 'pattern', 'convention', 'numbers_of',
-           'has_header', 'name_columns', 'rows_are', 'read_table', 'read_profiles', 'as_table', 'read_like']
+__all__ = ['BOMS', 'SEPARATORS', 'LOOKS', 'MISSING', 'CONVENTIONS', 'MUTATION', 'FEATURE_TITLES', 'HUGE',
+           'BINARY', 'Table', 'numbered', 'check_names', 'decoded', 'split', 'separator_of', 'pattern',
+           'convention', 'numbers_of', 'has_header', 'name_columns', 'rows_are', 'read_table',
+           'read_profiles', 'as_table', 'read_like']
 
 # %% ../nbs/45_tables.ipynb #cc2a983a
 @dataclass(frozen=True, eq=False)

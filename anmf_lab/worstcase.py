@@ -19,8 +19,8 @@ from .polish import kkt_residual, polish
 from .solvers import _Rows, _solve_rows
 
 # %% auto #0
-__all__ = ['DIMS', 'worst_codes', 'CoupledHessian', 'Budgeted', 'minmax_objective', 'kinks', 'Setting', 'train', 'game_residual',
-           'game_at']
+__all__ = ['DIMS', 'worst_codes', 'CoupledHessian', 'Budgeted', 'minmax_objective', 'kinks', 'Setting',
+           'train', 'game_residual', 'game_at']
 
 # %% ../nbs/24_worstcase.ipynb #9f1f8f6a
 class _WorstRows(_Rows):
