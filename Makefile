@@ -7,6 +7,7 @@
 #   make test-portable   pages and tests under other arithmetic and other versions (hours; by hand)
 #   make mutants         one broken formula after the other: which test notices? (hours; by hand)
 #   make newcomer a fresh environment, the wheel, and what the front page says (minutes; by hand)
+#   make pictures the whole site on four sheets: wide and narrow, light and dark (needs a Chromium)
 #   make bench    speed against other libraries (slow; run by hand)
 #   make clean    remove what was built        make distclean   ... and the environment
 #
@@ -37,12 +38,12 @@ export MPLBACKEND := agg
 export OMP_NUM_THREADS ?= 1
 unexport PYTHONPATH
 
-.PHONY: help setup demo test page test-portable mutants newcomer sync lint docs wheel unit bench clean distclean
+.PHONY: help setup demo test page test-portable mutants newcomer pictures sync lint docs wheel unit bench clean distclean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n '3,15p' Makefile | sed 's/^# \{0,1\}//'
+	@sed -n '3,16p' Makefile | sed 's/^# \{0,1\}//'
 
 setup: .stamp-install
 
@@ -97,6 +98,9 @@ mutants: .stamp-install
 
 newcomer: .stamp-install
 	python tools/newcomer.py
+
+pictures: docs
+	python tools/contact_sheets.py --out results/site
 
 bench: .stamp-install
 	@ls benchmarks/bench_*.py >/dev/null 2>&1 || { echo "no benchmarks/bench_*.py here"; exit 1; }
