@@ -119,9 +119,9 @@ def ball_delta(
     eps = torch.as_tensor(eps, dtype=X.dtype, device=X.device).reshape(-1, 1).expand(len(x), 1)
     s = _price(e, x, eps)
     delta = torch.maximum(torch.where(s > 0, e / s, torch.where(e < 0, -torch.inf, 0.)), -x)
-    dual = (((e + delta)**2 - (1 + s) * delta**2) * seen).sum(1) + ((1 + s) * eps)[:, 0]
+    dual = ((e + delta)**2 - (1 + s) * delta**2).sum(1) + ((1 + s) * eps)[:, 0]
     delta = _spend(e.masked_fill(~seen, -torch.inf), delta, eps, s)
-    value = ((e + delta)**2 * seen).sum(1)
+    value = (e + delta).square().sum(1)
     bound = torch.where(s.isinf()[:, 0], value, dual)
     lam = 1 + s
     return Reply(delta.reshape(X.shape), lam[0, 0] if group == "all" else lam, value, bound)
