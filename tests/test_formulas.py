@@ -4,14 +4,19 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.decomposition._nmf import _initialize_nmf
+from sklearn.exceptions import ConvergenceWarning
 
 import anmf_lab.selection as selection
 from anmf_lab.adversary import ball_delta, box_loss
+from anmf_lab.anmf import Game
+from anmf_lab.anmf_admm import admm_start, admm_step
+from anmf_lab.anmf_model import ANMF
 from anmf_lab.core import Data, as_data
-from anmf_lab.minmax import _change, minmax_loss, minmax_step, prices, worst_data
+from anmf_lab.minmax import _change, _ratio, minmax_loss, minmax_step, prices, worst_data
 from anmf_lab.nmf import NMF
 from anmf_lab.noise import corrupt_pixels
 from anmf_lab.onmf import orthogonal_measure
+from anmf_lab.opponents import Bregman
 from anmf_lab.solvers import mu_exponent, start
 
 
@@ -106,3 +111,41 @@ def test_the_papers_change_is_relative_to_the_old():
 
 def test_prices_on_the_way_halve_what_exceeds_one():
     assert_array_equal(prices(1.1), [3., 2., 1.5, 1.25])
+
+
+def test_the_ratio_of_a_game_is_the_gradients():
+    data, W, H, (l1, l2) = as_data(draw(6, 5)), draw(6, 2, seed=1) + .1, draw(2, 5, seed=2) + .1, (.3, .7)
+    adv = Bregman(3., 1.)
+    at = W.clone().requires_grad_()
+    g, = torch.autograd.grad(adv.game(data, at, H, l1, l2), at)
+    P = H.sum(1) + l1 + l2 * W                  # KL: the positive half does not know the reply
+    assert_allclose(_ratio(adv, data, W, H, l1, l2), 1 - g / P, rtol=1e-9)
+
+
+def test_a_penalty_of_admm_grows_to_its_cap_and_never_falls():
+    X, W, H = draw(6, 5), draw(6, 2, seed=1), draw(2, 5, seed=2)
+    step = lambda s: admm_step(X, X, s, Game(1., 1., 1., 1e-3), ramp=3., cap=10.)
+    s, seen = admm_start(X, W, H, split=True), []
+    for _ in range(4): seen.append((s := step(s)).rho)
+    assert seen == [3., 9., 10., 10.] and step(s._replace(rho=20.)).rho == 20.
+
+
+def test_admm_begins_at_the_best_scale_with_consistent_copies():
+    X, W, H = draw(6, 5), draw(6, 2, seed=1), draw(2, 5, seed=2)
+    s = admm_start(X, W, H)
+    assert abs(float(((X - s.Q) * s.Q).sum())) < 1e-12
+    for copy in (s.P, s.Q): assert_allclose(copy, s.W @ s.H, rtol=1e-12)
+
+
+def test_the_attackers_price_has_a_default_for_each_scale():
+    X = np.random.default_rng(0).gamma(.3, size=(20, 12))
+    with pytest.warns(ConvergenceWarning):
+        by_scale = {s: ANMF(3, scale=s, max_iter=1, random_state=0).fit(X).lam_ for s in ("codes", "free")}
+    assert by_scale == {"codes": pytest.approx(10 * 20 / 3), "free": pytest.approx(1e-3)}
+
+
+def test_attacked_features_are_the_attacked_components_cut_at_zero():
+    X = np.random.default_rng(0).gamma(.3, size=(20, 12))
+    model = ANMF(3, lam=.1, features="attacked", max_iter=60, tol=0, random_state=0).fit(X)
+    assert model.adv_components_.min() < -.1      # a cheap attack goes below zero
+    assert_allclose(model.components_, np.maximum(model.adv_components_, 0))
