@@ -1,6 +1,6 @@
 """The first-order iterations of two checkouts, beside each other in one process: CPU time, medians.
 
-    python benchmarks/against.py CHECKOUT [--rounds 60] [--out results/objective/bench.json]
+    python benchmarks/bench_nmf.py --against CHECKOUT [--rounds 150] [--out results/objective/bench.json]
 
 CHECKOUT is a folder with another version of this repository, e.g. `git worktree add /tmp/before COMMIT`. Both
 versions are imported into this process, one after the other, and work on the same data from the same start. They
@@ -9,9 +9,7 @@ other first, so that whatever else the machine does meets both. The ratio is the
 (CPU time there) / (CPU time here): above 1, this version is faster. An iteration is what `iterate` does in a
 fit: the update, and at every tenth the objective and its residual.
 """
-import argparse
 import importlib
-import json
 import os
 import subprocess
 import sys
@@ -105,14 +103,13 @@ def commit(root):
     return done.stdout.strip() or None
 
 
-def against(checkout, rounds=60, seconds=.02, only=()):
+def against(checkout, rounds=150, seconds=.02):
     "Rows of all paths"
     torch.set_num_threads(1)
     there, here = library(Path(checkout).resolve()), library(ROOT)
     rows = []
     for solver in SOLVERS:
         for kind in KINDS:
-            if only and solver not in only and kind not in only: continue
             rows.append(compare(there, here, solver, kind, rounds, seconds))
             r = rows[-1]
             print(f"{solver:14}{kind:9}{r['ms_there']:9.3f} ms there{r['ms_here']:9.3f} ms here   ratio {r['ratio']:.3f} "
@@ -120,28 +117,11 @@ def against(checkout, rounds=60, seconds=.02, only=()):
     return rows
 
 
-def record(checkout, rounds, seconds, only=()):
+def record(checkout, rounds, seconds):
     "What goes on file"
     begin = time.process_time()
-    rows = against(checkout, rounds, seconds, only)
+    rows = against(checkout, rounds, seconds)
     from anmf_lab.records import versions
     return dict(command=f"python benchmarks/bench_nmf.py --against CHECKOUT --rounds {rounds}", there=commit(checkout),
                 here=commit(ROOT), shape=SHAPE, threads=1, rounds=rounds, burst_s=seconds, versions=versions(),
                 cpu_seconds=round(time.process_time() - begin), lowest=min(r["ratio"] for r in rows), rows=rows)
-
-
-def main():
-    p = argparse.ArgumentParser(description="first-order iterations of two checkouts")
-    p.add_argument("checkout", type=Path)
-    p.add_argument("--rounds", type=int, default=60)
-    p.add_argument("--seconds", type=float, default=.02, help="about how long one burst lasts")
-    p.add_argument("--only", nargs="+", default=(), help="solvers or kinds of data")
-    p.add_argument("--out", type=Path, default=ROOT / "results" / "objective" / "bench.json")
-    args = p.parse_args()
-    found = record(args.checkout, args.rounds, args.seconds, args.only)
-    from anmf_lab.records import write_whole
-    write_whole(args.out, (json.dumps(found, indent=1) + "\n").encode())
-    print(f"lowest ratio {found['lowest']}, {found['cpu_seconds']} CPU seconds")
-
-
-if __name__ == "__main__": main()

@@ -2,6 +2,7 @@
 """Time to a good fit, against other NMF libraries: same data, same start, one thread, CPU time.
 
     python benchmarks/bench_nmf.py [--rounds 5] [--out benchmarks/nmf.json]
+    python benchmarks/bench_nmf.py --against CHECKOUT     (another version of this repository: see against.py)
 
 Peers are optional; one that is not installed is skipped. They want an environment of their own:
 
@@ -34,11 +35,14 @@ from pathlib import Path
 import numpy as np
 import torch
 import anmf_lab
+from against import record as against
 from anmf_lab.core import as_data
 from anmf_lab.divergence import divergence
 from anmf_lab.loop import iterate
-from anmf_lab.nmf import NMF
-from anmf_lab.polish import Objective, measure
+from anmf_lab.objective import Entrywise
+from anmf_lab.polish import measure
+from anmf_lab.records import write_whole
+from anmf_lab.solve import updates
 from anmf_lab.solvers import mu_step
 
 SHAPES = {"i": (2429, 361, 49), "ii": (5000, 784, 10)}
@@ -60,10 +64,8 @@ def problem(n, f, k, seed=0):
 # Each maker returns run(n) -> (W, H): n iterations from the start. `None` where the peer has no such method.
 
 def ours(X, W, H, loss):
-    data, start = as_data(X), (torch.from_numpy(W), torch.from_numpy(H))
-    model = NMF(W.shape[1], loss=loss)
-    model._check_params(data)
-    obj, step = Objective(data, BETA[loss]), model._step(data)
+    obj, start = Entrywise(as_data(X), BETA[loss]), (torch.from_numpy(W), torch.from_numpy(H))
+    step = updates(obj, W.shape[1])
     return lambda n: iterate(step, start, lambda s: measure(obj, s[0], s[1]), max_iter=n, tol=0).state[:2]
 
 
@@ -165,9 +167,8 @@ def reach(make, X, W, H, loss, stop, limit=15.):
     "(iterations until the objective is below `stop`, or None; iterations made): one at a time, at most `limit` CPU seconds"
     data, begin, n = as_data(X.astype(np.float64)), time.process_time(), 0
     if make is ours:
-        model = NMF(W.shape[1], loss=loss)
-        model._check_params(as_data(X))
-        step, state = model._step(as_data(X)), (torch.from_numpy(W), torch.from_numpy(H))
+        step = updates(Entrywise(as_data(X), BETA[loss]), W.shape[1])
+        state = torch.from_numpy(W), torch.from_numpy(H)
     while time.process_time() - begin < limit:
         if make is ours: state = step(state); W, H = state[:2]
         else: W, H = (np.ascontiguousarray(T) for T in make(X, W, H, loss)(1))
@@ -237,13 +238,22 @@ def version(package):
 
 def main():
     p = argparse.ArgumentParser(description="NMF speed against other libraries")
-    p.add_argument("--rounds", type=int, default=5)
+    p.add_argument("--against", type=Path, metavar="CHECKOUT", help="compare with another version instead")
+    p.add_argument("--rounds", type=int, help="default: 5, and 150 short ones with --against")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--problems", nargs="+", default=list(SHAPES), choices=list(SHAPES))
-    p.add_argument("--out", type=Path, default=Path(__file__).with_name("nmf.json"))
+    p.add_argument("--out", type=Path, help="default: nmf.json here, or results/objective/bench.json")
     args = p.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
+    here = Path(__file__).resolve().parent
+    if args.against:
+        found = against(args.against, args.rounds or 150, .02)
+        out = args.out or here.parent / "results" / "objective" / "bench.json"
+        write_whole(out, (json.dumps(found, indent=1) + "\n").encode())
+        print(f"lowest ratio {found['lowest']}, {found['cpu_seconds']} CPU seconds")
+        return
+    args.rounds, args.out = args.rounds or 5, args.out or here / "nmf.json"
     packages = sorted({m[0] for m in METHODS.values()} | {"numpy", "torch"})
     record = dict(command=f"python benchmarks/bench_nmf.py --rounds {args.rounds} --seed {args.seed} --problems {' '.join(args.problems)}", python=platform.python_version(), machine=platform.machine(),
                   threads=1, rounds=args.rounds, versions={q: version(q) for q in packages},
