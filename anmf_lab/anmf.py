@@ -21,8 +21,8 @@ from .solvers import masked_grams
 
 # %% auto #0
 __all__ = ['PAPER', 'Game', 'learner_cost', 'attacker_cost', 'best_response', 'reply_gap', 'relaxed_cost',
-           'price_unit', 'set_scale', 'Slope', 'slope_by_residuals', 'slope', 'stationarity', 'game_residual',
-           'solve_bilevel']
+           'price_unit', 'set_scale', 'Slope', 'slope_by_residuals', 'game_slope', 'stationarity',
+           'game_residual', 'solve_bilevel']
 
 # %% ../nbs/25_anmf.ipynb #2427235a
 def _former_beta(
@@ -196,7 +196,7 @@ def slope_by_residuals(
     return Slope(float(loss), gW, 2 * b * W.T @ Rb + game.lam * L, gA, A)
 
 # %% ../nbs/25_anmf.ipynb #8e60c6b9
-def slope(
+def game_slope(
     data: Data,                    # the problem, dense or sparse
     target: Target,                # what the attacker wants
     W: Tensor,                     # codes, (n, k)
@@ -253,10 +253,10 @@ def game_residual(
     H_adv: Tensor | None = None,  # attacked components: needed with `gamma`
     *,
     scale: str = "free",          # the constraint on the scale
-    s: Slope | None = None,       # `slope` at this point, if it is known already
+    s: Slope | None = None,       # `game_slope` at this point, if it is known already
 ) -> float:          # 0 at a solution
     "Certificate of a solution of (6), or of (9) where `gamma` is given"
-    s = slope(data, target, W, H, game, H_adv) if s is None else s
+    s = game_slope(data, target, W, H, game, H_adv) if s is None else s
     a, b, g, A = game.alpha, game.own, game.gamma, s.reply
     S = W.T @ W
     G = _priced(S, game.lam)
@@ -306,7 +306,7 @@ class _Objective:
         H = _on_sphere(V[1], 1, 1.) if self.scale == "components" else V[1]
         return [W, H, *V[2:]]
     def slope(self, F: list[Tensor]) -> Slope:
-        return slope(self.data, self.target, F[0], F[1], self.game, *F[2:])
+        return game_slope(self.data, self.target, F[0], F[1], self.game, *F[2:])
     def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         "Objective and gradient, as SciPy wants them"
         V = self.unpack(x)

@@ -10,7 +10,7 @@ import math
 from typing import NamedTuple
 import torch
 from torch import Tensor
-from .anmf import Game, Target, _priced, _solve_spd, game_residual, slope
+from .anmf import Game, Target, _priced, _solve_spd, game_residual, game_slope
 from .core import Data, check_choice, check_number
 from .loop import Run, iterate
 from .polish import pcg
@@ -269,7 +269,7 @@ def solve_admm(
     def step(s): return admm_step(X, Z, s, game, u_step=u_step, inner=inner, ramp=ramp, cap=cap)
     def measure(s):
         U, B, A = s.factors
-        here = slope(data, target, U, B, game, A)
+        here = game_slope(data, target, U, B, game, A)
         primal = kkt_15(X, Z, s, game).primal / max(float(s.P.norm()), float(s.Q.norm()), 1e-300)
         return here.loss, max(primal, game_residual(data, target, U, B, game, A, s=here))
     start = admm_start(X, W, H, rho=rho, split=u_step == "split", scaled=scaled)

@@ -22,7 +22,7 @@ from .solvers import hals_update
 from .worstcase import Setting, game_at, minmax_objective, train, worst_codes
 
 # %% auto #0
-__all__ = ['NORMS', 'opponent', 'online_update', 'paper_price', 'check_game', 'check_polish', 'raised',
+__all__ = ['NORMS', 'opponent', 'online_update', 'paper_price', 'check_minmax', 'check_polish', 'raised',
            'chosen', 'ATNMF']
 
 # %% ../nbs/29_atnmf.ipynb #dd6e1ae5
@@ -121,7 +121,7 @@ def paper_price(adv: Adversary) -> float | None:
     return float(adv.lam) if isinstance(adv, Price) and not isinstance(adv.lam, Tensor) else None
 
 
-def check_game(adv: Adversary, data: Data, solver: str, l1: float = 0., l2: float = 0.) -> None:
+def check_minmax(adv: Adversary, data: Data, solver: str, l1: float = 0., l2: float = 0.) -> None:
     "Raise a `ValueError` where solver, data and adversary do not go together"
     loss, odd = f"loss with beta={adv.beta:g}", solver == "alternating"
     if solver == "hals" and adv.beta != 2:
@@ -320,7 +320,7 @@ class ATNMF(FactorModel):
         check_number(self.forget, "forget", low=0, high=1, low_open=True)
         check_choice(self.solver, "solver", ("auto", "hals", "mu", "alternating"))
         check_choice(self.bound, "bound", ("tight", "uniform"))
-        check_game(self._opponent(), data, self.solver, self.l1, self.l2)
+        check_minmax(self._opponent(), data, self.solver, self.l1, self.l2)
         if self.polish is not False: check_polish(self.polish, self._opponent(), data)
 
     def _start(self, data: Data, W, H):

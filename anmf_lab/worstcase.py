@@ -20,7 +20,7 @@ from .solvers import _Rows, _solve_rows
 
 # %% auto #0
 __all__ = ['DIMS', 'worst_codes', 'CoupledHessian', 'Budgeted', 'minmax_objective', 'kinks', 'Setting',
-           'train', 'game_residual', 'game_at']
+           'train', 'minmax_residual', 'game_at']
 
 # %% ../nbs/24_worstcase.ipynb #9f1f8f6a
 class _WorstRows(_Rows):
@@ -300,7 +300,7 @@ def _first_order(setting: Setting, data: Data, W, H, *, max_iter, tol, callback,
 
     def measure(state):
         game = float(adv.game(data, *state, l1, l2))
-        return (game, game_residual(setting, data, *state)) if adv.smooth else game
+        return (game, minmax_residual(setting, data, *state)) if adv.smooth else game
 
     run = iterate(step, (W, H), measure, max_iter=max_iter, callback=callback, desc="ATNMF",
                   tol=tol * (1. if adv.smooth else .1), progress=progress)
@@ -329,7 +329,7 @@ def train(
     return Run(end.state, losses, run.n_iter + end.n_iter, end.status, residuals)
 
 # %% ../nbs/24_worstcase.ipynb #3e861118
-def game_residual(setting: Setting, data: Data, W: Tensor, H: Tensor) -> float:
+def minmax_residual(setting: Setting, data: Data, W: Tensor, H: Tensor) -> float:
     "How far the min-max problem is from solved: NMF's residual at the attacked data"
     X, Y = entry_pairs(data, W, H)
     if data.is_sparse: X, Y = X[None], Y[None]
@@ -343,4 +343,4 @@ def game_at(setting: Setting, data: Data, W: Tensor, H: Tensor) -> tuple[float, 
     u = unit_of(data)
     at, small, W, H = setting.in_unit(u), in_unit(data, u), W / u**.5, H / u**.5
     game = float(at.opponent.game(small, W, H, at.l1, at.l2)) * u**at.opponent.beta
-    return game, game_residual(at, small, W, H) if at.opponent.smooth else np.nan
+    return game, minmax_residual(at, small, W, H) if at.opponent.smooth else np.nan

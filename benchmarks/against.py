@@ -84,12 +84,14 @@ def cpu(run, n):
 
 def compare(there, here, solver, kind, rounds, seconds):
     "One path: the ratio, both costs, and whether the losses agree"
-    runs = [prepare(lib, solver, kind) for lib in (there, here)]
-    once = min(cpu(run, 10)[0] for run in runs * 2)       # the first calls warm up
+    order = (there, here, here, there)     # twice each: where an array lies in memory is worth some percent
+    made = [(lib, prepare(lib, solver, kind)) for lib in order]
+    pairs = [[run for lib, run in made if lib is who] for who in (there, here)]
+    once = min(cpu(run, 10)[0] for _, run in made * 2)       # the first calls warm up
     n = int(np.clip(10 * round(seconds / once), 10, 1000))
     times, ends = np.empty((rounds, 2)), [0., 0.]
     for i in range(rounds):
-        for j in (0, 1) if i % 2 else (1, 0): times[i, j], ends[j] = cpu(runs[j], n)
+        for j in (0, 1) if i % 2 else (1, 0): times[i, j], ends[j] = cpu(pairs[j][i // 2 % 2], n)
     ratios, (a, b) = times[:, 0] / times[:, 1], 1e3 * np.median(times, 0) / n
     same = np.isclose(*ends, rtol=1e-5 if kind == "float32" else 1e-10)
     return dict(solver=solver, kind=kind, iterations=n, ratio=round(float(np.median(ratios)), 3),

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from refs import anmf_printed  # noqa: E402
 
-from anmf_lab.anmf import PAPER, Game, Target, slope, slope_by_residuals, solve_bilevel  # noqa: E402
+from anmf_lab.anmf import PAPER, Game, Target, game_slope, slope_by_residuals, solve_bilevel  # noqa: E402
 from anmf_lab.anmf_admm import admm_start, admm_step, solve_admm  # noqa: E402
 from anmf_lab.core import as_data  # noqa: E402
 from anmf_lab.data import fingerprint, load_dataset  # noqa: E402
@@ -127,8 +127,8 @@ def gradient(quick):
         W, H, A = (torch.from_numpy(rng.random(s)) for s in ((data.n, k), (k, data.f), (k, data.f)))
         target = make_target(data, "shift", strength=3.)
         for problem, game in (("exact", Game(lam=10.)), ("relaxed", Game(lam=10., gamma=1e-3))):
-            t = interleaved({"gram": lambda g=game: slope(data, target, W, H, g, A), "residuals": lambda g=game: slope_by_residuals(data, target, W, H, g, A)}, 5 if quick else 25)
-            a, b = slope(data, target, W, H, game, A), slope_by_residuals(data, target, W, H, game, A)
+            t = interleaved({"gram": lambda g=game: game_slope(data, target, W, H, g, A), "residuals": lambda g=game: slope_by_residuals(data, target, W, H, g, A)}, 5 if quick else 25)
+            a, b = game_slope(data, target, W, H, game, A), slope_by_residuals(data, target, W, H, game, A)
             out.append(dict(data=about, k=k, problem=problem, cpu_s=t, speedup=round(t["residuals"]["median"] / t["gram"]["median"], 2),
                             relative_difference=float((a.W - b.W).norm() / b.W.norm())))
             print(name, problem, out[-1]["speedup"], flush=True)
@@ -144,8 +144,8 @@ def text_child():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     target, out = make_target(data, "shift", strength=1.), dict(shape=list(data.shape), nnz=int(data.values.numel()), k=30, sha256=fingerprint(X))
     for problem, game in (("exact", Game(lam=10 * data.n / 30)), ("relaxed", Game(lam=10 * data.n / 30, gamma=1e-3))):
-        slope(data, target, W, H, game, H)
-        out[problem] = dict(cpu_s=round(float(np.median([cpu(lambda g=game: slope(data, target, W, H, g, H)) for _ in range(5)])), 4))
+        game_slope(data, target, W, H, game, H)
+        out[problem] = dict(cpu_s=round(float(np.median([cpu(lambda g=game: game_slope(data, target, W, H, g, H)) for _ in range(5)])), 4))
     out["peak_rss_mb"], out["rss_before_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024), round(before)
     print(json.dumps(out))
 

@@ -14,7 +14,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from anmf_lab.anmf import (
     PAPER, Game, Target, attacker_cost, best_response, game_residual, price_unit, relaxed_cost, reply_gap,
-    set_scale, slope, slope_by_residuals, solve_bilevel,
+    set_scale, game_slope, slope_by_residuals, solve_bilevel,
 )
 from anmf_lab.anmf_admm import (
     State, admm_start, admm_step, codes_step, components_step, constraints, copies_step, fit_step, free_codes, kkt_15,
@@ -144,7 +144,7 @@ def test_slopes_by_finite_differences(gamma, masked):
         c = .6*(M*(X - W @ A)).square().sum() + .1*(M*(X - W @ H)).square().sum()
         return c if gamma is None else c + gamma*reply_gap(Z, W, H, A, .3, M).square().sum()
 
-    for route in (slope, slope_by_residuals):
+    for route in (game_slope, slope_by_residuals):
         s = route(data, target, W, H, game, A)
         assert_allclose(s.loss, cost(W, H, A), rtol=1e-12)
         assert_allclose(s.W, numeric(lambda B: cost(B, H, A), W), rtol=1e-6, atol=1e-7)
@@ -162,7 +162,7 @@ def test_gram_form_is_the_residual_form(n, f, k, lam, t, relaxed, own, seed):
     other = None if own else as_data(draw(n, f, seed=seed + 3).numpy())
     slow = slope_by_residuals(dense, Target(other or dense, t), W, H, game, A)
     for data in (dense, thin):
-        fast = slope(data, Target(other or data, t), W, H, game, A)
+        fast = game_slope(data, Target(other or data, t), W, H, game, A)
         assert_allclose(fast.loss, slow.loss, rtol=1e-10, atol=1e-10*dense.sq)
         for name in ("W", "H", "reply") + (("H_adv",) if relaxed else ()):
             a, b = getattr(fast, name), getattr(slow, name)
@@ -441,7 +441,7 @@ def test_other_bad_input():
     data, start = planted()
     with pytest.raises(ValueError, match="X is constant"): make_target(as_data(np.full((4, 3), 2.)))
     with pytest.raises(ValueError, match="lam must be a number > 0"): best_response(data.X, *start, 0.)
-    with pytest.raises(ValueError, match="pass H_adv"): slope(data, Target(data), *start, PAPER)
+    with pytest.raises(ValueError, match="pass H_adv"): game_slope(data, Target(data), *start, PAPER)
     with pytest.raises(ValueError, match="scale must be one of"): set_scale(*start, "unit")
     with pytest.raises(ValueError, match="use solver='bilevel'"): solve_admm(as_data(sparse.csr_array(data.X.numpy())), Target(data), *start, PAPER)
     with pytest.raises(ValueError, match="gamma is needed"): solve_admm(data, Target(data), *start, replace(PAPER, gamma=None))
