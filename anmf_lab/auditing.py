@@ -16,14 +16,15 @@ import scipy.sparse as sp
 from tqdm import tqdm
 from .adapters import objective_of
 from .core import check_choice, check_number
-from .findings import BASE, DEEP, Problem
+from .findings import ACROSS, BASE, DEEP, Problem, rank_row
 from .pictures import draw_profiles
+from .ranks import RankTable
 from .records import plain, versions, write_whole
 from .report import meaning, page, profiles_of, rank_grid, spoken, verdict
 from .tables import Table, as_table, read_like, read_profiles
 
 # %% auto #0
-__all__ = ['unit_of_counts', 'is_decimal', 'Course', 'Audit', 'problem_of_audit', 'audit']
+__all__ = ['ALL', 'unit_of_counts', 'is_decimal', 'Course', 'Audit', 'problem_of_audit', 'audit']
 
 # %% ../nbs/49_audit.ipynb #35f0b679
 def unit_of_counts(values: np.ndarray) -> float | None: # None: no counts
@@ -42,6 +43,9 @@ def is_decimal(unit: float) -> bool:
     return bool(unit < 1 and np.isclose(unit * 10.**place, (1, 2, 5), rtol=1e-6, atol=0).any())
 
 # %% ../nbs/49_audit.ipynb #2daa6e71
+ALL = BASE | DEEP | ACROSS
+
+
 @dataclass
 class Course:
     "What is done, and what was left out"
@@ -61,7 +65,7 @@ class Course:
             self.left_out.append(f"rank {k}: {name} (no time left)")
             return
         begin = time.monotonic()
-        try: result = (BASE | DEEP)[name](self.p, k, found)
+        try: result = ALL[name](self.p, k, found)
         except (ValueError, KeyError) as e:
             if name == "solved": raise
             if isinstance(e, KeyError): e = ValueError(f"needs {e}")
@@ -82,9 +86,10 @@ class Course:
                     if "solved" in self.ranks.get(k, {}) or name == "solved": self.step(name, k)
                     bar.update()
             at = spoken(self.done()) if self.done() else []
-            bar.total += len(at) * len(DEEP)
-            for name in DEEP:
-                for k in at:
+            more = ACROSS if len(ranks) > 1 else {}
+            bar.total += len(at) * len(DEEP) + len(self.done()) * len(more)
+            for name in [*DEEP, *more]:
+                for k in at if name in DEEP else self.done():
                     self.step(name, k)
                     bar.update()
         except KeyboardInterrupt: self.left_out.append("everything after an interruption (Ctrl-C)")
@@ -137,11 +142,17 @@ class Audit:
             raise ValueError(f"rank must be one of {', '.join(map(str, self.ranks)) or 'none'}, got {k!r}.")
         return self.ranks[k]
 
+    @property
+    def rank_table(self) -> RankTable:
+        "Every rank by every criterion, what each would choose, and why they disagree"
+        how = next((s["how"] for f in self.ranks.values() if (s := f.get("stability"))), "")
+        return RankTable(tuple(rank_row(found) for found in self.ranks.values()), how)
+
     def to_frame(self):
-        "A pandas data frame, one row a rank"
-        import pandas as pd
-        grid = rank_grid(self.ranks)
-        return pd.DataFrame(grid.rows, columns=list(grid.head)).set_index("rank")
+        "A pandas data frame, one row a rank, of numbers"
+        table = self.rank_table.to_frame().rename(columns=dict(verdict="determined"))
+        table.insert(1, "unexplained", [found["solved"]["unexplained"] for found in self.ranks.values()])
+        return table
 
     def plot(self, k: int | None = None, kind: str = "auto"):
         "The components with their intervals; returns the figure"
@@ -307,8 +318,8 @@ def audit(X, n_components=None, *, ranks=None, loss="auto", noise="auto", model=
     check_number(n_seeds, "n_seeds", low=1, integer=True)
     check_choice(noise, "noise", ("auto", "poisson", "gaussian", "multinomial"))
     if budget is not None: check_number(budget, "budget", low=0, low_open=True)
-    wanted = list(BASE | DEEP) if steps is None else ["solved", "errors", "determined", *steps]
-    for name in wanted: check_choice(name, "steps", tuple(BASE | DEEP))
+    wanted = list(ALL) if steps is None else ["solved", "errors", "determined", *steps]
+    for name in wanted: check_choice(name, "steps", tuple(ALL))
     table = as_table(X, "X", image_shape)
     given = None if components is None else read_profiles(components, table.features, table.named)
     asked = _ranks(n_components, ranks, model, None if given is None else given.values, table.shape)
