@@ -24,7 +24,7 @@ from .report import meaning, page, profiles_of, rank_grid, spoken, verdict
 from .tables import Table, as_table, read_like, read_profiles
 
 # %% auto #0
-__all__ = ['ALL', 'unit_of_counts', 'is_decimal', 'Course', 'Audit', 'problem_of_audit', 'audit']
+__all__ = ['unit_of_counts', 'is_decimal', 'every_step', 'Course', 'Audit', 'problem_of_audit', 'audit']
 
 # %% ../nbs/49_audit.ipynb #35f0b679
 def unit_of_counts(values: np.ndarray) -> float | None: # None: no counts
@@ -43,7 +43,9 @@ def is_decimal(unit: float) -> bool:
     return bool(unit < 1 and np.isclose(unit * 10.**place, (1, 2, 5), rtol=1e-6, atol=0).any())
 
 # %% ../nbs/49_audit.ipynb #2daa6e71
-ALL = BASE | DEEP | ACROSS
+def every_step() -> dict: # name -> function
+    "What can be asked"
+    return BASE | DEEP | ACROSS
 
 
 @dataclass
@@ -65,7 +67,7 @@ class Course:
             self.left_out.append(f"rank {k}: {name} (no time left)")
             return
         begin = time.monotonic()
-        try: result = ALL[name](self.p, k, found)
+        try: result = every_step()[name](self.p, k, found)
         except (ValueError, KeyError) as e:
             if name == "solved": raise
             if isinstance(e, KeyError): e = ValueError(f"needs {e}")
@@ -318,8 +320,8 @@ def audit(X, n_components=None, *, ranks=None, loss="auto", noise="auto", model=
     check_number(n_seeds, "n_seeds", low=1, integer=True)
     check_choice(noise, "noise", ("auto", "poisson", "gaussian", "multinomial"))
     if budget is not None: check_number(budget, "budget", low=0, low_open=True)
-    wanted = list(ALL) if steps is None else ["solved", "errors", "determined", *steps]
-    for name in wanted: check_choice(name, "steps", tuple(ALL))
+    wanted = list(every_step()) if steps is None else ["solved", "errors", "determined", *steps]
+    for name in wanted: check_choice(name, "steps", tuple(every_step()))
     table = as_table(X, "X", image_shape)
     given = None if components is None else read_profiles(components, table.features, table.named)
     asked = _ranks(n_components, ranks, model, None if given is None else given.values, table.shape)

@@ -57,6 +57,29 @@ def test_the_verdict_has_the_numbers_of_the_tables(genomes):
     assert f"{found['fit']['dispersion']:.2f}" in rank_grid(genomes.ranks).rows[1]
 
 
+def test_the_rank_table_is_in_the_report(genomes):
+    "Every criterion of a rank, and what each would choose, beside `rank_table` on the same data"
+    X, _ = planted(8, n=24, f=16, names=False)
+    a = al.audit(X, ranks=[2, 3, 4], n_seeds=6, steps=["rivals", "fit", "stability", "prediction"])
+    other = al.rank_table(X, (2, 3, 4), n_starts=4, n_resamples=2, n_splits=0)
+    for mine, yours in zip(a.rank_table.rows, other.rows, strict=True):
+        assert (mine.verdict, mine.null_directions) == (yours.verdict, yours.null_directions)
+        for name in ("loss", "dispersion", "median_error", "largest_error"):
+            assert getattr(mine, name) == pytest.approx(getattr(yours, name), rel=2e-3, nan_ok=True)
+    assert a.rank_table.choices["prediction"] == 3 and a.to_frame().loc[3, "null_directions"] == 0
+    text = a.to_json()
+    assert al.Audit.from_json(text).rank_table.rows == a.rank_table.rows
+    part = sections(a.ranks, a.about)[0]
+    grid, choice = part.tables
+    assert {"dispersion", "free", "silhouettes", "error bars", "rival: nats, sd", "minima", "hidden"} < set(grid.head)
+    assert [row[2] for row in choice.rows][:-1] == [k or "–" for k in a.rank_table.choices.values()]
+    assert len(part.figures) == 1 and "Stable and not determined at rank 4" not in " ".join(part.text)
+    said = " ".join(sections(genomes.ranks, genomes.about)[0].text)
+    assert "Determined and contested at rank 5" in said and not sections(genomes.ranks, genomes.about)[0].figures
+    single = al.audit(X, 3, n_seeds=4, steps=["prediction"])
+    assert "prediction" not in single.ranks[3]          # one rank has nothing to compare
+
+
 def test_its_numbers_are_those_of_an_independent_route(genomes):
     "Error bars by al.uncertainty on another fit; influence and dispersion by hand"
     X = known_table("wtsi").values
