@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from tqdm import tqdm
 from .adapters import objective_of
 from .core import check_choice, check_number
-from .findings import ACROSS, BASE, DEEP, Problem, rank_row
+from .findings import ACROSS, BASE, DEEP, SOLVES, Problem, rank_row
 from .pictures import draw_profiles
 from .ranks import RankTable
 from .records import plain, versions, write_whole
@@ -57,14 +57,16 @@ class Course:
     save: Callable = lambda: None     # called after every step
     progress: bool = False
     left_out: list[str] = field(default_factory=list)
-    took: dict = field(default_factory=dict)
+    took: dict = field(default_factory=dict)   # step -> seconds, the last time
+    one: dict = field(default_factory=dict)    # rank -> seconds of one solution
 
     def step(self, name: str, k: int) -> None:
         "One step of one rank"
         found = self.ranks.setdefault(k, dict(rank=k))
         if name in found or name not in self.wanted: return
-        if self.p.left() < max(1.5 * self.took.get(name, 0.), 0.):
-            self.left_out.append(f"rank {k}: {name} (no time left)")
+        expected = max(1.5 * self.took.get(name, 0.), SOLVES.get(name, 0) * self.one.get(k, 0.))
+        if self.p.left() < expected:
+            self.left_out.append(f"rank {k}: {name} (no time left: it would take about {expected:.0f} s)")
             return
         begin = time.monotonic()
         try: result = every_step()[name](self.p, k, found)
@@ -75,7 +77,9 @@ class Course:
             return
         self.took[name] = time.monotonic() - begin
         if result is not None: found[name] = plain(result)
-        if name == "solved": found["components"] = plain(found["components"])
+        if name == "solved":
+            found["components"] = plain(found["components"])
+            self.one[k] = self.took[name] / found["solved"]["starts"]
         self.save()
 
     def run(self, ranks: Sequence[int]) -> None:

@@ -122,17 +122,33 @@ def test_a_component_too_many_is_said():
     assert a.meaning[4]["needed"] is False and "3 would do" in a.verdict
 
 
-@pytest.mark.parametrize("change", ["seed", "float32", "scaled", "permuted"])
-def test_the_verdict_is_a_property_of_the_data(change):
+@pytest.fixture(scope="module")
+def base():
     X, _ = planted(2)
-    base = al.audit(X, ranks=[2, 3], n_seeds=8, steps=FEW)
-    how, other = {}, X
-    if change == "seed": how = dict(random_state=7)
-    if change == "float32": other = X.astype("f4")
-    if change == "scaled": other = X * .37
-    if change == "permuted": other = X.iloc[::-1, np.random.default_rng(0).permutation(X.shape[1])]
-    again = al.audit(other, ranks=[2, 3], n_seeds=8, steps=FEW, **how)
-    assert again.verdict == base.verdict and again.meaning == base.meaning
+    return X, al.audit(X, ranks=[2, 3], n_seeds=8, steps=[*FEW, "stability"])
+
+
+CHANGES = dict(
+    seed_1=lambda X: (X, dict(random_state=1)), seed_2=lambda X: (X, dict(random_state=2)),
+    seed_3=lambda X: (X, dict(random_state=3)), seed_4=lambda X: (X, dict(random_state=4)),
+    float32=lambda X: (X.astype("f4"), {}), scaled=lambda X: (X * .37, {}),
+    decimals=lambda X: (X * .01, dict(loss="kullback-leibler", noise="poisson")),
+    permuted=lambda X: (X.iloc[::-1, np.random.default_rng(0).permutation(X.shape[1])], {}))
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_verdict_is_a_property_of_the_data(change, base):
+    X, first = base
+    other, how = CHANGES[change](X)
+    again = al.audit(other, ranks=[2, 3], n_seeds=8, steps=[*FEW, "stability"], **how)
+    assert again.verdict == first.verdict and again.meaning == first.meaning
+
+
+def test_the_verdict_of_no_counts_has_no_unit():
+    X, _ = planted(2, n=20, f=12, k=2, names=False)
+    X = np.sqrt(X) + .1 * np.random.default_rng(0).random(X.shape)
+    said = {al.audit(c * X, 2, n_seeds=6, steps=FEW, random_state=i).verdict for i, c in enumerate((1, 1e-6 * np.pi, 1e5))}
+    assert len(said) == 1
 
 
 def test_somebody_elses_components_are_audited():
@@ -174,6 +190,41 @@ def test_time_is_kept_and_what_is_left_out_is_said():
     X, _ = planted(6)
     a = al.audit(X, ranks=range(2, 6), n_seeds=4, budget=1e-3)
     assert len(a.ranks) < 4 and any("no time left" in line for line in a.left_out)
+
+
+def test_a_step_that_would_not_end_in_time_is_not_begun(monkeypatch):
+    "The attack is nine hundred solutions: with a solution of half a second it is left out, and said so"
+    import anmf_lab.findings as findings
+    asked = []
+    monkeypatch.setitem(findings.DEEP, "attack", lambda p, k, found: asked.append(k))
+
+    def slow(p, k, found, step=findings.solved):
+        return step(p, k, found) | dict(starts=1e-3)      # each start as long as a thousand
+    monkeypatch.setitem(findings.BASE, "solved", slow)
+    X, _ = planted(6)
+    a = al.audit(X, 3, n_seeds=4, steps=["attack"], budget=60)
+    assert asked == [] and a.left_out[0].startswith("rank 3: attack (no time left: it would take about")
+    al.audit(X, 3, n_seeds=4, steps=["attack"])
+    assert asked == [3]
+
+
+def test_large_problems_are_solved_one_by_one():
+    from anmf_lab.core import as_data
+    from anmf_lab.objective import Entrywise
+    from anmf_lab.resampling import stackable
+    wide = Entrywise(as_data(np.ones((165, 625))), 1.)
+    assert not stackable(wide, 5) and stackable(Entrywise(as_data(np.ones((21, 96))), 1.), 8)
+
+
+def test_the_last_component_is_judged_alike_together_and_one_by_one(monkeypatch):
+    import anmf_lab.resampling as resampling
+    X, _ = planted(1, n=24, f=16, names=False)
+    both = []
+    for pays in (1e8, 0.):
+        monkeypatch.setattr(resampling, "PAYS", pays)
+        both.append(al.audit(X, 3, n_seeds=4, steps=["needed"]).ranks[3]["needed"])
+    assert both[0]["needed"] and both[1]["needed"]
+    assert both[0]["gain"] == pytest.approx(both[1]["gain"], rel=1e-3) and both[0]["mean"] == pytest.approx(both[1]["mean"], rel=.1)
 
 
 def test_ctrl_c_leaves_what_is_there(monkeypatch):

@@ -18,7 +18,7 @@ def test_quick_demo_writes_its_report(tmp_path):
     done = demo("--quick", "--out", str(out))
     assert done.returncode == 0, done.stderr
     said = " ".join(done.stdout.split())
-    assert "not determined" in said and "5 components:" in said and "relative errors" in said
+    assert "not determined" in said and "5 components:" in said and "error bars" in said
     assert sorted(p.name for p in out.iterdir()) == ["report.html", "wtsi.html"]
     page = (out / "wtsi.html").read_text(encoding="utf-8")
     assert page.count("data:image/png;base64,") >= 2 and "4 components" in page and len(page) < 2_000_000
