@@ -5,6 +5,7 @@
 # %% ../nbs/47_findings.ipynb #4540b3ee
 from __future__ import annotations
 from collections.abc import Callable
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 import time
@@ -14,23 +15,25 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from .align import feature_error
 from .core import Data, rng_of
-from .certificate import LARGEST as DENSE, certify
+from .certificate import certify
 from .determined import local_verdict
 from .error_bars import Uncertainty, uncertainty
 from .feasible import bands
 from .implicit import solution
 from .lafa import LaFA
 from .objective import Entrywise, Objective
-from .resampling import leave_one_out, stability
+from .ranks import RankRow, held_out
+from .resampling import alone, leave_one_out, stability, stackable
 from .rival_minima import gap_sd
 from .solve import Solution, solve_seeds
-from .stacked import LARGEST, Stack, random_starts, solve_stack
+from .stacked import LARGEST, Stack, first_order, random_starts, solve_stack
 from .tables import Table
 
 # %% auto #0
-__all__ = ['SIZE', 'ORDER', 'MORE', 'FAR', 'Step', 'BASE', 'DEEP', 'Problem', 'State', 'stacked_starts',
-           'starts', 'state_of', 'minima', 'solved', 'errors', 'determined', 'free_bands', 'rivals',
-           'residuals', 'fit', 'samples', 'resampled', 'needed', 'attacked', 'certified', 'reference']
+__all__ = ['SIZE', 'ORDER', 'MORE', 'FAR', 'DENSE', 'Step', 'BASE', 'DEEP', 'ACROSS', 'SOLVES', 'Problem',
+           'State', 'stacked_starts', 'starts', 'state_of', 'minima', 'solved', 'errors', 'determined',
+           'free_bands', 'rivals', 'residuals', 'fit', 'samples', 'resampled', 'needed', 'attacked',
+           'certified', 'reference', 'predicted', 'rank_row']
 
 # %% ../nbs/47_findings.ipynb #16050ce0
 @dataclass(eq=False)
@@ -55,7 +58,10 @@ class Problem:
     @property
     def beta(self) -> float | None: return getattr(self.objective, "beta", None)
     def stackable(self, k: int) -> bool:
-        "Can many problems of this size be solved together?"
+        "Does it pay to solve many problems of this size together?"
+        return stackable(self.objective, k)
+    def repeatable(self, k: int) -> bool:
+        "Can it be solved some fifty times, together or one by one?"
         good = self.beta is not None and 1 <= self.beta <= 2 and not self.data.is_sparse
         return good and k * min(self.data.shape) <= LARGEST
     def rng(self, *key: int): return rng_of(np.random.default_rng([self.seed, *key]))
@@ -118,7 +124,8 @@ def state_of(p: Problem, k: int) -> State:
     if k in p.states: return p.states[k]
     runs, moved = starts(p, k), None
     done = [run for run in runs if run.residual <= 1e-6] or runs[:1]
-    best = max((run for run in done if p.near(run.loss, done[0].loss)), key=_positive)
+    positive = lambda run: int((run.W > 0).sum() + (run.H > 0).sum())
+    best = max((run for run in done if p.near(run.loss, done[0].loss)), key=positive)
     W, H, loss, kkt = best.W, best.H, best.loss, best.residual
     if p.given is not None and p.given[1].shape[0] == k:
         own = solution(None, p.data.X, W=p.given[0], H=p.given[1], loss=p.beta, weights=p.data.mask)
@@ -130,9 +137,6 @@ def state_of(p: Problem, k: int) -> State:
     order = torch.argsort(-W.sum(0))
     p.states[k] = State(W[:, order], H[order], loss, kkt, done, len(runs), moved)
     return p.states[k]
-
-
-def _positive(run: Solution) -> int: return int((run.W > 0).sum() + (run.H > 0).sum())
 
 
 def minima(p: Problem, s: State) -> int:
@@ -176,11 +180,11 @@ ORDER = ("determined", "undecided", "one-sided", "flat")   # from the tightest t
 def determined(p: Problem, k: int, found: dict) -> dict:
     "(b) is a solution the only one near itself? The freest answer of those with the lowest objective"
     s, red = state_of(p, k), found["errors"]["light"] == "red"
-    if k * sum(p.data.shape) > SIZE or (red and not p.stackable(k)):
+    if k * sum(p.data.shape) > SIZE or (red and not p.repeatable(k)):
         why = "by the curvature of the positive entries alone: too large for the exact test"
         return dict(verdict="flat" if red else "determined", count=None, examined=0, reason=why)
     others = [(run.W, run.H) for run in s.runs if abs(run.loss - s.loss) <= 1e-9 * p.whole]
-    shared = [(s.W, s.H), *others[:5 if p.stackable(k) else 0]]
+    shared = [(s.W, s.H), *others[:5 if p.repeatable(k) else 0]]
     local = [local_verdict(p.objective, W, H, single=p.single) for W, H in shared]
     freest = max(local, key=lambda v: (ORDER.index(v.verdict), v.count))
     word, why, counts = freest.verdict, freest.reason, [v.count for v in local]
@@ -205,7 +209,6 @@ def free_bands(p: Problem, k: int, found: dict) -> dict | None:
 def rivals(p: Problem, k: int, found: dict) -> dict:
     "(b) other minima, and how many standard deviations of noise lie between"
     s, u = state_of(p, k), _errors(p, k)
-    assert p.beta is not None
     Y, others = s.W @ s.H, []
     for run in s.runs:
         if p.near(run.loss, s.loss) or run.loss < s.loss: continue
@@ -213,7 +216,8 @@ def rivals(p: Problem, k: int, found: dict) -> dict:
         if fe < .05: continue
         sd = gap_sd(u, Y, run.W @ run.H)
         gap = run.loss - s.loss
-        others.append(dict(gap=gap, sd=sd, distance=gap / sd, feature_error=fe))
+        unit = u.dispersion * (u._own or 1 / u.dispersion)
+        others.append(dict(gap=gap, nats=gap / unit, sd=sd, distance=gap / sd, feature_error=fe))
     near = min(others, key=lambda r: r["distance"], default=None)
     return dict(nearest=near, n=len(others))
 
@@ -245,15 +249,14 @@ def fit(p: Problem, k: int, found: dict) -> dict:
     typical = float((np.median(some) / .6745) ** 2 / freedom)
     if p.noise == "poisson": typical = max(typical, 1.)
     phi = found["errors"]["dispersion"] if "errors" in found else typical
-    sd = typical ** .5
-    far = int((np.abs(z) > FAR * sd).sum())
+    far = int((np.abs(z) > FAR * typical**.5).sum())
     noise = "as said"
     if p.noise == "poisson" and phi > MORE: noise = "overdispersed"
     if far and far <= .02 * z.size and phi > 1.2 * typical: noise = "outliers"
     rows = np.nanmean(z**2, axis=1) / typical
     return dict(dispersion=phi, typical=typical, noise=noise, of=p.noise.capitalize(), outliers=far,
                 rows=[dict(name=p.table.samples[i], dispersion=rows[i]) for i in np.argsort(-rows)[:5]],
-                cells=_cells(p, z / sd, Y))
+                cells=_cells(p, z / typical**.5, Y))
 
 
 def _cells(p: Problem, z: np.ndarray, Y: np.ndarray, n: int = 5) -> list[dict]:
@@ -271,7 +274,7 @@ def samples(p: Problem, k: int, found: dict, most: int = 40) -> dict | None:
     "(e) how far the components move without each of the largest samples"
     if found["determined"]["verdict"] != "determined":
         raise ValueError("the components are not determined, and refits move by themselves")
-    if not p.stackable(k): raise ValueError("too large to solve again without every sample")
+    if not p.repeatable(k): raise ValueError("too large to solve again without every sample")
     mass = np.asarray(p.data.XM.sum(1))
     rows = [int(i) for i in np.argsort(-mass, kind="stable")[:most]]
     one = leave_one_out(None, p.data.X.numpy(), samples=rows, **p.factors(k))
@@ -282,7 +285,7 @@ def samples(p: Problem, k: int, found: dict, most: int = 40) -> dict | None:
 # %% ../nbs/47_findings.ipynb #19199af8
 def resampled(p: Problem, k: int, found: dict, n: int = 30) -> dict | None:
     "(h) silhouettes under resampling"
-    if not p.stackable(k) or p.objective.data.mask is not None: return None
+    if not p.repeatable(k) or p.objective.data.mask is not None: return None
     how = "multinomial" if p.noise in ("poisson", "multinomial") and p.whole_numbers else "parametric"
     s = stability(None, p.data.X.numpy(), resample=how, n_resamples=n, random_state=p.seed,
                   **p.factors(k))
@@ -300,21 +303,31 @@ def _drawn(p: Problem, Y: torch.Tensor, phi: float, n: int) -> torch.Tensor: # (
     return (Y + phi**.5 * noise).clamp(min=0)
 
 
+def _ends(p: Problem, stack: Stack, W, H, first: int = 50, mu: float = 1e-2) -> list[torch.Tensor]:
+    "(W, H, losses) of a stack, solved together where that pays"
+    if p.stackable(k := W.shape[-1]):
+        end = solve_stack(stack, W, H, tol=1e-6, first=first, mu=mu)
+        return [end.W, end.H, end.losses]
+    runs = [alone(p.objective, Data(X), k, pair, None, 1, 1e-6)
+            for X, *pair in zip(stack.X, *first_order(stack, W, H, first), strict=True)]
+    return [torch.from_numpy(np.concatenate([getattr(r, a) for r in runs])) for a in ("W", "H", "losses")]
+
+
 def needed(p: Problem, k: int, found: dict, draws: int = 19) -> dict | None:
     "Does the last component gain more than it would on data made without it?"
-    if k == 1 or not p.stackable(k) or p.data.mask is not None: return None
+    if k == 1 or not p.repeatable(k) or p.data.mask is not None: return None
     s, less, obj = state_of(p, k), state_of(p, k - 1), p.objective
     assert isinstance(obj, Entrywise) and obj.beta is not None
     phi = found["errors"]["dispersion"]
     stack = Stack(_drawn(p, less.W @ less.H, phi, draws), obj.beta, obj.l1, obj.l2)
     W, H = (T.expand(draws, *T.shape).clone() for T in (less.W, less.H))
-    few = solve_stack(stack, W, H, tol=1e-6, first=0, mu=1e-3)
-    most = few.losses
+    U, V, few = _ends(p, stack, W, H, first=0, mu=1e-3)
+    most = few
     for i in range(3):
         W, H = random_starts(stack, k, p.rng(8, i))
-        if i: W[..., :-1], H[:, :-1] = .9 * few.W + .1 * W[..., :-1], .9 * few.H + .1 * H[:, :-1]
-        most = torch.minimum(most, solve_stack(stack, W, H, tol=1e-6).losses)
-    gains, gain = ((few.losses - most) / phi).numpy(), (less.loss - s.loss) / phi
+        if i: W[..., :-1], H[:, :-1] = .9 * U + .1 * W[..., :-1], .9 * V + .1 * H[:, :-1]
+        most = torch.minimum(most, _ends(p, stack, W, H)[2])
+    gains, gain = ((few - most) / phi).numpy(), (less.loss - s.loss) / phi
     return dict(gain=gain, mean=gains.mean(), largest=gains.max(), draws=draws, needed=gain > gains.max())
 
 # %% ../nbs/47_findings.ipynb #335bbe73
@@ -324,16 +337,20 @@ def attacked(p: Problem, k: int, found: dict, eps: float = .01) -> dict | None:
         raise ValueError("the components are not determined: there is nothing to attack")
     if not p.stackable(k): raise ValueError("too large for a quick attack: al.LaFA takes its time")
     own = tuple(T.numpy() for T in (state_of(p, k).W, state_of(p, k).H))
-    attack = LaFA("l2", (eps,), strength="quick", reference=own, loss=p.beta, random_state=p.seed)
+    attack = LaFA("l2", (eps,), strength="quick", reference=own, loss=p.beta, n_noise=5, random_state=p.seed)
     run = attack.run(lambda X: own, p.data.X.numpy())
     names = ("eps", "feature_error", "random", "floor")
     rows = [{name: r[name] for name in names} for r in run.records]
     return dict(rows=rows, flags=[flag.text for flag in run.flags])
 
 
+DENSE = 800   # entries of both factors up to which a certificate takes seconds
+
+
 def certified(p: Problem, k: int, found: dict) -> dict | None:
     "(f) a size of change below which nobody moves the components far"
-    if found["determined"]["verdict"] != "determined" or k * sum(p.data.shape) > DENSE: return None
+    if found["determined"]["verdict"] != "determined": return None
+    if k * sum(p.data.shape) > DENSE: raise ValueError("takes minutes here: al.certify")
     c = certify(None, p.data.X, n_seeds=0, **p.factors(k))
     return dict(eps=c.eps, feature_error=c.feature_error, binds=c.binds)
 
@@ -351,8 +368,33 @@ def reference(p: Problem, k: int, found: dict) -> dict | None:
         names[i], cosine[i] = str(p.reference.samples[j]), cosines[i, j]
     return dict(names=names, cosine=cosine)
 
+# %% ../nbs/47_findings.ipynb #012ff2cc
+def predicted(p: Problem, k: int, found: dict) -> dict | None:
+    "(g) the error on entries that were hidden from the fit"
+    if not p.repeatable(k): raise ValueError("too large to solve again with entries hidden")
+    e = held_out(p.objective, k, p.seed)   # type: ignore[arg-type]
+    return dict(mean=e.mean(), se=e.std(ddof=1) / len(e)**.5, splits=len(e))
+
+
+def rank_row(found: dict) -> RankRow:
+    "What was found at a rank, as the rank table has it"
+    def of(step: str, key: str, none=math.nan):
+        value = (found.get(step) or {}).get(key)
+        return none if value is None else value
+    bars = [e for e in of("errors", "relative", []) if e is not None]
+    near = of("rivals", "nearest", {} if found.get("rivals") else dict(nats=math.nan, distance=math.nan))
+    nats = near.get("gap", math.inf) / of("errors", "dispersion", 1.)   # of records without
+    return RankRow(
+        found["rank"], found["solved"]["loss"], of("errors", "dispersion"), of("determined", "verdict", ""),
+        of("determined", "count", 0), max(bars, default=math.nan), float(np.median(bars or [math.nan])),
+        of("solved", "minima"), of("solved", "share"), near.get("nats", nats), near.get("distance", math.inf),
+        of("stability", "mean"), of("stability", "least"), of("stability", "below"),
+        of("prediction", "mean"), of("prediction", "se"))
+
 # %% ../nbs/47_findings.ipynb #2e8e9788
 Step = Callable[[Problem, int, dict], dict | None]
 BASE: dict[str, Step] = dict(solved=solved, errors=errors, determined=determined, bands=free_bands,
                              rivals=rivals, fit=fit, stability=resampled, reference=reference)
 DEEP: dict[str, Step] = dict(needed=needed, samples=samples, attack=attacked, certificate=certified)
+ACROSS: dict[str, Step] = dict(prediction=predicted)   # of every rank, if there are several
+SOLVES = dict(stability=40, needed=90, samples=15, attack=900, prediction=30)   # cost, in solutions

@@ -14,7 +14,7 @@ from .tables import MUTATION, numbered
 # %% auto #0
 __all__ = ['INK', 'ACCENT', 'PALE', 'KINDS', 'CLASSES', 'DRAW', 'Profiles', 'cosmic_order', 'draw_mutations',
            'heaviest', 'draw_words', 'draw_images', 'draw_spectra', 'draw_bars', 'draw_profiles',
-           'plot_components']
+           'plot_components', 'draw_attack']
 
 # %% ../nbs/46_pictures.ipynb #a3567a3b
 INK, ACCENT, PALE = "#22303c", "#1f6f78", "#9fc3c7"
@@ -254,3 +254,16 @@ def plot_components(model, *, features=None, titles=None, low=None, high=None, i
                          f"and the components have {H.shape[1]} features.")
     shares = bool(np.allclose(H.sum(1), 1, atol=1e-6))
     return draw_profiles(Profiles(H, features, titles, low, high, image_shape, shares), kind)
+
+# %% ../nbs/46_pictures.ipynb #e81290b6
+def draw_attack(rows: Sequence[dict]) -> Figure:
+    "Feature error against the budget; a mark is a measurement, and no line joins them"
+    fig = Figure(figsize=(5.2, 2.6), layout="constrained")
+    ax, eps = fig.subplots(), [r["eps"] for r in rows]
+    style = dict(feature_error=("o", ACCENT, "worst found"), random=("^", "gray", "random noise"),
+                 floor=("_", INK, "fresh seeds, no change"))
+    for name, (mark, color, label) in style.items():
+        ax.plot(eps, [r[name] for r in rows], mark, color=color, label=label, ms=7)
+    ax.set(xlabel="change of the data", ylabel="feature error", ylim=(0, None), xlim=(0, None))
+    ax.legend(frameon=False, fontsize=8)
+    return fig

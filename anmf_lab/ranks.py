@@ -23,8 +23,8 @@ from .resampling import Fits, replicates, stability
 from .rival_minima import gap_sd
 
 # %% auto #0
-__all__ = ['Speckled', 'prediction_error', 'held_out', 'RankRow', 'distinct', 'apart', 'chosen', 'RankTable',
-           'rank_table']
+__all__ = ['ASKS', 'Speckled', 'prediction_error', 'held_out', 'RankRow', 'distinct', 'apart', 'chosen',
+           'disagreements', 'RankTable', 'rank_table']
 
 # %% ../nbs/39_ranks.ipynb #5e2f216f
 @dataclass(frozen=True, eq=False)
@@ -176,6 +176,37 @@ def chosen(
     return out
 
 
+ASKS = {"noise": "does one more component lower the dispersion by less than 15 %?",
+        "prediction": "are hidden entries predicted best?",
+        "prediction, one error": "the same, within one standard error of the best",
+        "stability": "do resampled fits come back (silhouettes .8 on average, .2 at least)?",
+        "determined": "the largest where the data leave no direction free",
+        "precise": "the largest of these with every error bar at most 30 %",
+        "uncontested": "the largest without another minimum within two sd of noise"}
+
+
+def disagreements(rows) -> list[str]: # sentences
+    "Which property of the data makes the criteria disagree"
+    choice, said = chosen(rows), []
+    def at(good) -> str: return ", ".join(str(r.rank) for r in rows if good(r))
+    known = lambda r: r.verdict == "determined"
+    if ks := at(lambda r: r.null_directions and r.stability >= .8):
+        said.append(f"Stable and not determined at rank {ks}: resampling and solving again lands in the "
+                    "same part of a set of equally good solutions, so agreement is no proof of "
+                    "uniqueness (al.bands says how wide the set is).")
+    if ks := at(lambda r: known(r) and r.stability < .8):
+        said.append(f"Determined and not stable at rank {ks}: the best minimum is unique where it is, but "
+                    "its error bars are wide or noise can make another minimum the best.")
+    if ks := at(lambda r: known(r) and r.distance < 2):
+        said.append(f"Determined and contested at rank {ks}: error bars hold for one minimum, and noise "
+                    "alone could have made another the best.")
+    most, read = choice["prediction"], choice["precise"]
+    if most and most > (read or 0):
+        said.append(f"Prediction takes {most}, and {read or 'none'} can be read: hidden entries gain from "
+                    "components whose shape is still uncertain.")
+    return said
+
+
 def _remark(r: RankRow) -> str:
     "One rank in words"
     said = []
@@ -210,16 +241,7 @@ class RankTable:
         pairs = sorted(by_rank.items(), key=lambda item: item[0] or 0)
         said = [f"{f'rank {k}' if k else 'no rank'}: {', '.join(names)}" for k, names in pairs]
         lines = ["Chosen by: " + "; ".join(said) + "."]
-        stable_flat = [r.rank for r in self.rows if r.null_directions and r.stability >= .8]
-        shaky = [r.rank for r in self.rows if r.verdict == "determined" and r.stability < .8]
-        if stable_flat:
-            lines.append(f"Stable and not determined at {stable_flat}: resampling and solving again lands "
-                         "in the same part of a set of equally good solutions, so agreement is no proof "
-                         "of uniqueness (al.bands says how wide the set is).")
-        if shaky:
-            lines.append(f"Determined and not stable at {shaky}: the best minimum is unique where it is, "
-                         "but its error bars are wide or noise can make another minimum the best.")
-        lines += map(_remark, self.rows)
+        lines += [*disagreements(self.rows), *map(_remark, self.rows)]
         return "\n".join(fill(line, 100, subsequent_indent="  ") for line in lines)
 
     def to_frame(self):

@@ -9,13 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 import numpy as np
-from .pictures import ACCENT, INK, Profiles, draw_profiles, heaviest
+from .findings import rank_row
+from .pictures import Profiles, draw_attack, draw_profiles, heaviest
+from .ranks import ASKS, RankTable, chosen, disagreements
 from .records import small_png
 
 # %% auto #0
 __all__ = ['FIRM', 'WITHIN', 'STABLE', 'MATTERS', 'CITE', 'movers', 'meaning', 'trusted', 'spoken', 'percent',
-           'sentence', 'shared', 'verdict', 'Grid', 'Section', 'rank_grid', 'component_grid', 'profiles_of',
-           'rank_section', 'attack_grid', 'sections', 'page', 'render', 'methods']
+           'sentence', 'shared', 'verdict', 'Grid', 'Section', 'rank_grid', 'choice_grid', 'rank_part',
+           'component_grid', 'profiles_of', 'rank_section', 'attack_grid', 'sections', 'page', 'render',
+           'methods']
 
 # %% ../nbs/48_report.ipynb #05a7653e
 FIRM, WITHIN, STABLE, MATTERS = .10, 2., (.8, .2), .10
@@ -100,10 +103,7 @@ def sentence(found: dict) -> str:
     "One rank in one sentence"
     m, k = meaning(found), found["rank"]
     said = []
-    if m["stable"] is not None:
-        s = found["stability"]
-        word = "stable under resampling" if m["stable"] else "not stable under resampling"
-        said.append(f"{word} (silhouette {s['mean']:.2f}, least {s['least']:.2f})")
+    if m["stable"] is not None: said.append("not " * (not m["stable"]) + "stable under resampling")
     if m["determined"] == "determined":
         said.append("determined" + (f", {_firmness(found)}" if m["firm"] + m["soft"] else ""))
     else: said.append(("but " if m["stable"] else "") + _freedom(found))
@@ -137,9 +137,9 @@ def shared(found: dict) -> list[str]: # sentences
                     f"({cell['z']:+.0f} standard deviations): look there first.")
     if attack:
         a = attack["rows"][-1]
-        far, noise = percent(a["feature_error"]), percent(a["random"])
-        said.append(f"A chosen change of the data by {percent(a['eps'])} moves them by {far}, "
-                    f"random noise of that size by {noise}.")
+        much = "at least twice as far as" if a["feature_error"] >= 2 * a["random"] else "hardly further than"
+        said.append(f"A chosen change of the data by {percent(a['eps'])} moves them {much} random noise "
+                    "of that size.")
     return said
 
 
@@ -185,29 +185,51 @@ def _number(x, digits: int = 2) -> str:
 def _share(x) -> str: return "–" if x is None or not np.isfinite(x) else percent(x)
 
 # %% ../nbs/48_report.ipynb #6e9b5803
-def _rival(found: dict) -> str:
-    if not found.get("rivals"): return "–"
-    near = found["rivals"]["nearest"]
-    if near is None: return "none"
-    far = f"{near['distance']:.1f}" if near["distance"] < 100 else "over 100"
-    return f"{far} sd, {percent(near['feature_error'])} away"
+def _pair(a, b, form=_number) -> str:
+    "Two numbers, or a dash"
+    if a is None or b is None or np.isnan(a): return "–"
+    first, second = form(a), form(b)
+    return f"{first.removesuffix(' %') if second.endswith(' %') else first}, {second}"
+
+
+def _gap(x: float) -> str: return "over 100" if x >= 100 else f"{x:.1f}"
 
 
 def rank_grid(ranks: dict[int, dict]) -> Grid:
     "What was found at every rank, one line each"
-    head = ["rank", "unexplained", "dispersion", "determined", "silhouette, least",
-            "relative errors", "rival", "minima"]
+    head = ["rank", "unexplained", "dispersion", "determined", "free", "silhouettes", "error bars",
+            "rival: nats, sd", "minima", "hidden"]
     lines = []
     for k, found in ranks.items():
-        s, fit = found.get("stability"), found.get("fit") or {}
-        relative = [e for e in (found.get("errors") or {}).get("relative", []) if e is not None]
-        lines.append([k, _share(found["solved"]["unexplained"]), _number(fit.get("dispersion")),
-                      meaning(found)["determined"],
-                      f"{s['mean']:.2f}, {s['least']:.2f}" if s else "–",
-                      _range(relative) if relative else "–", _rival(found),
-                      found["solved"]["minima"]])
-    return Grid("Every rank. Unexplained: deviance beside that of a constant. Rival: standard "
-                "deviations of noise to the nearest other minimum.", head, lines)
+        row, count = rank_row(found), found["determined"].get("count")
+        lines.append([k, _share(found["solved"]["unexplained"]), _number(row.dispersion),
+                      meaning(found)["determined"], "–" if count is None else count,
+                      _pair(row.stability, row.least), _pair(row.median_error, row.largest_error, percent),
+                      "none" if np.isinf(row.distance) else _pair(row.gap, row.distance, _gap),
+                      row.minima, "–" if np.isnan(row.held_out) else
+                      f"{row.held_out:.3g} ± {row.held_out_se:.1g}"])
+    return Grid("One line a rank. Unexplained: deviance beside that of a constant. Free: directions along which "
+                "the fit stays the same. Silhouettes of resampled fits: mean, least. Error bars of the "
+                "components: median, largest. Rival: the other minimum that noise reaches first. "
+                "Hidden: error on entries hidden from the fit, and its standard error.", head, lines)
+
+
+def choice_grid(ranks: dict[int, dict]) -> Grid:
+    "What each criterion would choose"
+    choices = chosen([rank_row(found) for found in ranks.values()])
+    rows = [[name, ASKS[name], k or "–"] for name, k in choices.items()]
+    rows.append(["this audit", "the ranks that the verdict speaks of", ", ".join(map(str, spoken(ranks)))])
+    return Grid("What each criterion would choose.", ["criterion", "what it asks", "rank"], rows)
+
+
+def rank_part(ranks: dict[int, dict]) -> Section:
+    "Every rank beside the others"
+    rows, figures = tuple(rank_row(found) for found in ranks.values()), []
+    if len(rows) > 2:
+        fig = RankTable(rows, "").plot()
+        said = "The same against the rank. Grey: not determined. Dotted: thresholds in use."
+        figures.append(dict(image=small_png(fig, dpi=110), alt="criteria against the rank", caption=said))
+    return Section("Every rank", disagreements(rows), [rank_grid(ranks), choice_grid(ranks)], figures)
 
 
 def component_grid(found: dict, features) -> Grid:
@@ -256,18 +278,9 @@ def _profile_figure(found: dict, about: dict) -> dict:
 
 def _attack_figure(attack: dict) -> dict:
     "Feature error against the budget"
-    from matplotlib.figure import Figure
-    fig = Figure(figsize=(5.2, 2.6), layout="constrained")
-    ax, rows = fig.subplots(), attack["rows"]
-    eps = [r["eps"] for r in rows]
-    style = dict(feature_error=("o", ACCENT, "worst found"), random=("^", "gray", "random noise"),
-                 floor=("_", INK, "fresh seeds, no change"))
-    for name, (mark, color, label) in style.items():
-        ax.plot(eps, [r[name] for r in rows], mark, color=color, label=label, ms=7)
-    ax.set(xlabel="change of the data", ylabel="feature error", ylim=(0, None), xlim=(0, None))
-    ax.legend(frameon=False, fontsize=8)
     said = "Every mark is one budget, the best of fresh solutions; nothing was measured between them."
-    return dict(image=small_png(fig, dpi=110), alt="feature error and change of the data", caption=said)
+    return dict(image=small_png(draw_attack(attack["rows"]), dpi=110),
+                alt="feature error and change of the data", caption=said)
 
 # %% ../nbs/48_report.ipynb #179eeb58
 def _told(found: dict) -> list[str]:
@@ -284,6 +297,9 @@ def _told(found: dict) -> list[str]:
         said.append(f"Against {k - 1} components the fit gains {n['gain']:.1f}; on {n['draws']} data "
                     f"sets made with {k - 1} it gains {n['mean']:.1f} on average and "
                     f"{n['largest']:.1f} at most.")
+    if near := (found.get("rivals") or {}).get("nearest"):
+        said.append(f"Nearest rival: {_gap(near['distance'])} standard deviations of noise above, its "
+                    f"components {percent(near['feature_error'])} away.")
     c = found.get("certificate")
     if c and not c["eps"]: said.append(f"No certificate: {c['binds']}.")
     if c and c["eps"]:
@@ -330,7 +346,7 @@ def attack_grid(attack: dict) -> Grid:
 def sections(ranks: dict[int, dict], about: dict) -> list[Section]:
     "The report's parts, in order"
     at, parts = spoken(ranks) if ranks else [], []
-    if len(ranks) > 1: parts.append(Section("Every rank", tables=[rank_grid(ranks)]))
+    if len(ranks) > 1: parts.append(rank_part(ranks))
     parts += [rank_section(ranks[k], about) for k in at]
     parts += [rank_section(ranks[k], about, folded=True) for k in ranks if k not in at]
     if about.get("left_out"): parts.append(Section("Left out", about["left_out"]))
@@ -361,6 +377,7 @@ CITE = {
     "bands": "feasible bands of equally good solutions (Gillis & Rajkó 2023; MCR-BANDS)",
     "stability": "silhouettes of matched resamples as in SigProfilerExtractor (Islam et al. 2022)",
     "samples": "leave-one-out refits",
+    "prediction": "prediction of scattered hidden entries (Owen & Perry 2009)",
     "needed": "a parametric bootstrap of the gain of the last component",
     "attack": "latent feature attacks with exact gradients (after Vu et al. 2024)",
 }

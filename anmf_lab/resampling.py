@@ -26,7 +26,7 @@ from .solve import factorize
 from .stacked import LARGEST, Stack, random_starts, solve_stack
 
 # %% auto #0
-__all__ = ['Fits', 'stackable', 'replicates', 'stability', 'LeaveOneOut', 'leave_one_out']
+__all__ = ['PAYS', 'Fits', 'stackable', 'alone', 'replicates', 'stability', 'LeaveOneOut', 'leave_one_out']
 
 # %% ../nbs/37_resampling.ipynb #4e229037
 @dataclass(frozen=True, eq=False)
@@ -38,13 +38,18 @@ class Fits:
     residuals: np.ndarray   # KKT, (r,)
 
 
+PAYS = 1e8   # multiplications of a dense Newton step; above, problems are quicker one by one
+
+
 def stackable(
     obj: Objective,   # what is minimised
     k: int,           # number of components
 ) -> bool:
-    "Can replicates of this problem be solved as a stack?"
+    "Can replicates of this problem be solved as a stack, and does it pay?"
     if type(obj) is not Entrywise or obj.beta is None or not 1 <= obj.beta <= 2: return False
-    return not obj.data.is_sparse and k * min(obj.data.shape) <= LARGEST
+    few, many = sorted(obj.data.shape)
+    small = k * few <= LARGEST and many * k * (k * few)**2 <= PAYS
+    return not obj.data.is_sparse and small
 
 
 def _starts(stack: Stack, k: int, gens: list) -> tuple[Tensor, Tensor]:
@@ -67,7 +72,7 @@ def _stacked(obj: Entrywise, drawn: list, k: int, near, gens: list, n_init: int,
     return Fits(W, H, F, res)
 
 
-def _alone(obj: Objective, data: Data, k: int, near, gen, n_init: int, tol: float) -> Fits:
+def alone(obj: Objective, data: Data, k: int, near, gen, n_init: int, tol: float) -> Fits:
     "One replicate; an interruption that the solver swallowed is raised again"
     at = obj.at(data)
     if near is None: run = factorize(at, k, n_init=n_init, rng=gen, polish_tol=tol)
@@ -81,7 +86,7 @@ def _solved(obj: Objective, source, items: list, k: int, near, n_init: int, tol:
     "Draw and solve some replicates: what one job does"
     drawn = [source.draw(item) for item in items]
     warm = near and [(near[0] if rows is None else near[0][rows], near[1]) for _, rows in drawn]
-    if not stackable(obj, k): return _alone(obj, drawn[0][0], k, warm and warm[0], items[0], n_init, tol)
+    if not stackable(obj, k): return alone(obj, drawn[0][0], k, warm and warm[0], items[0], n_init, tol)
     at = warm and tuple(torch.stack(T) for T in zip(*warm, strict=True))
     assert isinstance(obj, Entrywise)
     return _stacked(obj, [d for d, _ in drawn], k, at, items, n_init, tol)

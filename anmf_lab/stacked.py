@@ -198,14 +198,14 @@ def _inverse_roots(C: Tensor) -> Tensor:
 def _eliminated(W: Tensor, H: Tensor, D: Tensor, R: Tensor, K: Tensor) -> Tensor:
     "The sum in eq. (schur), (r, kn, kn), as many problems at a time as the cache holds"
     (r, n, k), f = W.shape, H.shape[-1]
-    out = W.new_empty(r, k * n, k * n)
+    out, roots = W.new_empty(r, k * n, k * n), K.permute(0, 3, 2, 1).contiguous()   # (r, k, k, f)
     step = max(1, 2**18 // (f * k * k * n))
+    room = W.new_empty(min(step, r), k, n, k, f)   # features last: long loops, the room kept in the cache
     for i in (slice(a, a + step) for a in range(0, r, step)):
-        KW = K[i] @ (D[i].mT[..., None] * W[i][:, None]).mT       # (., f, k, n)
-        Z = KW[:, :, :, None] * H[i].mT[:, :, None, :, None]
-        Z += K[i][..., None] * R[i].mT[:, :, None, None]
-        Z = Z.reshape(-1, f * k, k * n)
-        torch.bmm(Z.mT, Z, out=out[i])
+        KW = torch.einsum("rbac,rib->riac", roots[i], W[i]) * D[i][:, :, None]
+        Z = torch.mul(KW[:, None], H[i][:, :, None, None], out=room[:len(KW)])
+        Z = Z.addcmul_(roots[i][:, :, None], R[i][:, None, :, None]).view(-1, k * n, k * f)
+        torch.bmm(Z, Z.mT, out=out[i])
     return out
 
 # %% ../nbs/31_stacked.ipynb #df77e55e
