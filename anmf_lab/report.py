@@ -208,8 +208,8 @@ def rank_grid(ranks: dict[int, dict]) -> Grid:
                       "none" if np.isinf(row.distance) else _pair(row.gap, row.distance, _gap),
                       row.minima, "–" if np.isnan(row.held_out) else
                       f"{row.held_out:.3g} ± {row.held_out_se:.1g}"])
-    return Grid("One line a rank. Unexplained: deviance beside that of a constant. Free: directions along which "
-                "the fit stays the same. Silhouettes of resampled fits: mean, least. Error bars of the "
+    return Grid("One line a rank. Unexplained: deviance beside that of a constant. Free: directions along "
+                "which the fit stays the same. Silhouettes of resampled fits: mean, least. Error bars of the "
                 "components: median, largest. Rival: the other minimum that noise reaches first. "
                 "Hidden: error on entries hidden from the fit, and its standard error.", head, lines)
 
