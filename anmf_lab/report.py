@@ -137,9 +137,9 @@ def shared(found: dict) -> list[str]: # sentences
                     f"({cell['z']:+.0f} standard deviations): look there first.")
     if attack:
         a = attack["rows"][-1]
-        much = "at least twice as far as" if a["feature_error"] >= 2 * a["random"] else "hardly further than"
-        said.append(f"A chosen change of the data by {percent(a['eps'])} moves them {much} random noise "
-                    "of that size.")
+        far = "at least twice as far as" if a["feature_error"] >= 2 * a["random"] else "hardly more than"
+        said.append(f"A chosen change of the data by {percent(a['eps'])} moves them {far} random "
+                    "noise of that size.")
     return said
 
 
@@ -204,21 +204,24 @@ def rank_grid(ranks: dict[int, dict]) -> Grid:
         row, count = rank_row(found), found["determined"].get("count")
         lines.append([k, _share(found["solved"]["unexplained"]), _number(row.dispersion),
                       meaning(found)["determined"], "–" if count is None else count,
-                      _pair(row.stability, row.least), _pair(row.median_error, row.largest_error, percent),
+                      _pair(row.stability, row.least),
+                      _pair(row.median_error, row.largest_error, percent),
                       "none" if np.isinf(row.distance) else _pair(row.gap, row.distance, _gap),
                       row.minima, "–" if np.isnan(row.held_out) else
                       f"{row.held_out:.3g} ± {row.held_out_se:.1g}"])
-    return Grid("One line a rank. Unexplained: deviance beside that of a constant. Free: directions along "
-                "which the fit stays the same. Silhouettes of resampled fits: mean, least. Error bars of the "
-                "components: median, largest. Rival: the other minimum that noise reaches first. "
-                "Hidden: error on entries hidden from the fit, and its standard error.", head, lines)
+    said = ("One line a rank. Unexplained: deviance beside that of a constant. Free: directions along "
+            "which the fit stays the same. Silhouettes of resampled fits: mean, least. Error bars of "
+            "the components: median, largest. Rival: the other minimum that noise reaches first. "
+            "Hidden: error on entries hidden from the fit, and its standard error.")
+    return Grid(said, head, lines)
 
 
 def choice_grid(ranks: dict[int, dict]) -> Grid:
     "What each criterion would choose"
     choices = chosen([rank_row(found) for found in ranks.values()])
     rows = [[name, ASKS[name], k or "–"] for name, k in choices.items()]
-    rows.append(["this audit", "the ranks that the verdict speaks of", ", ".join(map(str, spoken(ranks)))])
+    at = ", ".join(map(str, spoken(ranks)))
+    rows.append(["this audit", "the ranks that the verdict speaks of", at])
     return Grid("What each criterion would choose.", ["criterion", "what it asks", "rank"], rows)
 
 
@@ -228,8 +231,9 @@ def rank_part(ranks: dict[int, dict]) -> Section:
     if len(rows) > 2:
         fig = RankTable(rows, "").plot()
         said = "The same against the rank. Grey: not determined. Dotted: thresholds in use."
-        figures.append(dict(image=small_png(fig, dpi=110), alt="criteria against the rank", caption=said))
-    return Section("Every rank", disagreements(rows), [rank_grid(ranks), choice_grid(ranks)], figures)
+        figures.append(dict(image=small_png(fig, dpi=110), alt="criteria and ranks", caption=said))
+    tables = [rank_grid(ranks), choice_grid(ranks)]
+    return Section("Every rank", disagreements(rows), tables, figures)
 
 
 def component_grid(found: dict, features) -> Grid:
@@ -298,8 +302,8 @@ def _told(found: dict) -> list[str]:
                     f"sets made with {k - 1} it gains {n['mean']:.1f} on average and "
                     f"{n['largest']:.1f} at most.")
     if near := (found.get("rivals") or {}).get("nearest"):
-        said.append(f"Nearest rival: {_gap(near['distance'])} standard deviations of noise above, its "
-                    f"components {percent(near['feature_error'])} away.")
+        said.append(f"Nearest rival: {_gap(near['distance'])} standard deviations of noise above, "
+                    f"its components {percent(near['feature_error'])} away.")
     c = found.get("certificate")
     if c and not c["eps"]: said.append(f"No certificate: {c['binds']}.")
     if c and c["eps"]:
