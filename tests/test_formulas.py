@@ -16,8 +16,10 @@ from anmf_lab.minmax import _change, _ratio, minmax_loss, minmax_step, prices, w
 from anmf_lab.nmf import NMF
 from anmf_lab.noise import corrupt_pixels
 from anmf_lab.onmf import orthogonal_measure
-from anmf_lab.opponents import Bregman
+from anmf_lab.opponents import Ball, Bregman, Price
+from anmf_lab.reduced import localised
 from anmf_lab.solvers import mu_exponent, start
+from anmf_lab.worstcase import _SparseRows, _WorstRows
 
 
 def draw(*shape, seed=0):
@@ -149,3 +151,37 @@ def test_attacked_features_are_the_attacked_components_cut_at_zero():
     model = ANMF(3, lam=.1, features="attacked", max_iter=60, tol=0, random_state=0).fit(X)
     assert model.adv_components_.min() < -.1      # a cheap attack goes below zero
     assert_allclose(model.components_, np.maximum(model.adv_components_, 0))
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("adv", [Price(2.), Ball(.5, group="row"), Bregman(3., 1.)], ids=str)
+def test_derivatives_of_rows_under_attack_are_their_losss(adv, sparse):
+    if sparse and adv.group: pytest.skip("a group's codes are those of a price")
+    X, H, penalties = draw(4, 9) * (draw(4, 9, seed=3) > .4), draw(2, 9, seed=1) + .1, (.3, .7)
+    r, c = X.nonzero().T
+    rows = _SparseRows(adv, X[r, c], r, c, len(X), H, *penalties) if sparse else _WorstRows(adv, X, None, H, *penalties)
+    w, v, h = draw(4, 2, seed=2) + .1, draw(4, 2, seed=4) - .5, 1e-6
+    slope = lambda w: (lambda N, P: P - N)(*rows.parts(w))
+    assert_allclose((slope(w) * v).sum(1), (rows.loss(w + h * v) - rows.loss(w - h * v)) / (2 * h), rtol=1e-6)
+    assert_allclose(torch.einsum("ijk,ik->ij", rows.hess(w), v), (slope(w + h * v) - slope(w - h * v)) / (2 * h), rtol=1e-5, atol=1e-7)
+
+
+def test_a_ball_of_rows_is_a_ball_of_columns_of_the_transpose():
+    adv, data, W, H = Ball(.2, group="row"), as_data(draw(5, 4)), draw(5, 2, seed=1), draw(2, 4, seed=2)
+    assert_allclose(adv.game(data, W, H, 0., 0.), adv.T.game(data.T, H.T, W.T, 0., 0.), rtol=1e-12)
+    assert (adv.T.group, adv.T.T.group) == ("column", "row")
+
+
+def test_what_a_price_spends_is_weighted():
+    M, X, W, H = draw(5, 4, seed=3) + .1, draw(5, 4), draw(5, 2, seed=1), draw(2, 4, seed=2)
+    moves = torch.maximum((X - W @ H) / (3. - 1), -X)**2
+    assert Price(3.).terms(Data(X, M), W, H)[1] == pytest.approx(float((M * moves).sum()), rel=1e-12)
+
+
+def test_scales_are_no_free_entries():
+    X = np.random.default_rng(0).poisson(9., size=(9, 7)).astype(float)
+    for l2, scales in ((0., 2), (.05, 0)):      # a penalty fixes the scale
+        model = NMF(2, loss="kullback-leibler", l2=l2, polish=True, random_state=0).fit(X)
+        W, H = (torch.from_numpy(T) for T in model.factors(X))
+        at = localised(model.objective(X), W, H)
+        assert at.n_free == int((W > 0).sum() + (H > 0).sum()) - scales
