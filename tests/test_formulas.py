@@ -12,13 +12,17 @@ from anmf_lab.anmf import Game
 from anmf_lab.anmf_admm import admm_start, admm_step
 from anmf_lab.anmf_model import ANMF
 from anmf_lab.core import Data, as_data
+from anmf_lab.determined import local_verdict, mixing_directions
+from anmf_lab.error_bars import cosine_law, uncertainty
 from anmf_lab.minmax import _change, _ratio, minmax_loss, minmax_step, prices, worst_data
 from anmf_lab.nmf import NMF
 from anmf_lab.noise import corrupt_pixels
+from anmf_lab.objective import Beta, Entrywise
 from anmf_lab.onmf import orthogonal_measure
 from anmf_lab.opponents import Ball, Bregman, Price
 from anmf_lab.reduced import localised
 from anmf_lab.solvers import mu_exponent, start
+from anmf_lab.stacked import Interior, Stack
 from anmf_lab.worstcase import _SparseRows, _WorstRows
 
 
@@ -185,3 +189,53 @@ def test_scales_are_no_free_entries():
         W, H = (torch.from_numpy(T) for T in model.factors(X))
         at = localised(model.objective(X), W, H)
         assert at.n_free == int((W > 0).sum() + (H > 0).sum()) - scales
+
+
+def test_a_cosine_has_its_bias_taken_off():
+    rng = np.random.default_rng(0)
+    W, H = (rng.random(s) * (rng.random(s) < .6) for s in ((30, 2), (2, 8)))
+    X = rng.poisson(99 * W @ H).astype(float)[W.any(1)][:, H.any(0)]
+    model = NMF(2, loss="kullback-leibler", polish=True, random_state=0).fit(X)
+    bars, other = uncertainty(model, X), rng.random(X.shape[1])
+    value, low, high = (v[0] for v in bars.cosine(other))
+    c, bias, se = cosine_law(torch.from_numpy(bars.components[0]), torch.from_numpy(other), torch.from_numpy(bars.covariance(0)))
+    assert abs(bias) > 1e-6 and low > -1 and high < 1
+    assert_allclose((value, low, high), (c, c - bias - 1.959963984540054 * se, c - bias + 1.959963984540054 * se), rtol=1e-9)
+
+
+@pytest.mark.parametrize("beta", [-1., 0., .5, 1., 1.5, 2., 3., 5.])
+def test_a_loss_knows_the_exponent_of_its_update(beta):
+    assert Beta(beta).damping == pytest.approx(mu_exponent(beta), rel=1e-12)
+
+
+@pytest.mark.parametrize("beta", [1., 1.5, 2.])
+def test_a_stack_with_weights_is_the_objective_of_each(beta):
+    X, M, W, H = draw(3, 6, 5) + .1, draw(3, 6, 5, seed=1), draw(3, 6, 2, seed=2), draw(3, 2, 5, seed=3)
+    stack, plain = Stack(X, beta, .3, .7, M), Stack(X, beta)
+    value, sides_, (D, R) = stack.value(W, H), stack.parts(W, H), stack.curves(W, H)
+    assert_allclose(D, M * plain.curves(W, H)[0], rtol=1e-12)
+    for r in range(3):
+        obj = Entrywise(Data(X[r], M[r]), Beta(beta), .3, .7)
+        assert_allclose(value[r], obj.value(W[r], H[r]), rtol=1e-12)
+        for ours, its in zip(sides_, obj.parts(W[r], H[r]), strict=True):
+            for half, other in zip(ours, its, strict=True): assert_allclose(half[r], other, rtol=1e-10)
+        Y = (W[r] @ H[r]).requires_grad_()
+        assert_allclose(R[r], torch.autograd.grad((M[r] * obj.loss.value(X[r], Y)).sum(), Y)[0], rtol=1e-8, atol=1e-12)
+
+
+def test_the_gap_of_an_interior_point_is_of_both_factors():
+    at = lambda v, *shape: torch.full(shape or (1, 1, 1), float(v))
+    point = Interior(at(2, 1, 4, 2), at(3, 1, 2, 5), at(1, 1, 4, 2), at(5, 1, 2, 5), at(1), at(3), at(0, 1), at(1, 1))
+    assert float(point.gap) == (2 * 1 / 1 + 3 * 5 / 3) / 2
+
+
+def test_a_held_zero_of_the_codes_stops_a_mixture():
+    W, H = torch.tensor([[0., 1.], [1., 0.], [1., 1.]], dtype=torch.float64), draw(2, 5) + .1
+    directions = mixing_directions(W, H, (W > 0, H > 0))
+    assert len(directions) == 2                   # the two scales; with every entry free there are four
+    assert len(mixing_directions(W, H, (W > -1, H > 0))) == 4
+
+
+def test_an_unsolved_point_has_no_verdict():
+    said = local_verdict(Entrywise(as_data(draw(8, 6)), Beta(1.)), draw(8, 2, seed=1) + .1, draw(2, 6, seed=2) + .1)
+    assert said.verdict == "undecided" and "not solved" in said.reason
