@@ -14,6 +14,7 @@ from anmf_lab.anmf_model import ANMF
 from anmf_lab.core import Data, as_data
 from anmf_lab.determined import local_verdict, mixing_directions
 from anmf_lab.error_bars import cosine_law, uncertainty
+from anmf_lab.feasible import Mixtures, _descent
 from anmf_lab.minmax import _change, _ratio, minmax_loss, minmax_step, prices, worst_data
 from anmf_lab.nmf import NMF
 from anmf_lab.noise import corrupt_pixels
@@ -239,3 +240,10 @@ def test_a_held_zero_of_the_codes_stops_a_mixture():
 def test_an_unsolved_point_has_no_verdict():
     said = local_verdict(Entrywise(as_data(draw(8, 6)), Beta(1.)), draw(8, 2, seed=1) + .1, draw(2, 6, seed=2) + .1)
     assert said.verdict == "undecided" and "not solved" in said.reason
+
+
+def test_an_end_of_a_band_keeps_the_names_of_its_components():
+    mix = Mixtures(draw(6, 2).numpy() + .1, np.array([[.6, .3, .1], [.1, .2, .7]]))
+    aim = lambda to: lambda x: (float(((x - to)**2).sum()), 2 * (x - to))
+    assert_allclose(_descent(mix, aim(.01), 1, np.zeros(2)), .01, atol=1e-6)
+    assert _descent(mix, aim(1.), 1, np.ones(2)) is None       # T exchanges the two components
