@@ -1,4 +1,8 @@
 """Formulas that no other test and no page could see change: found by `make mutants`, each by hand or by another route."""
+import math
+from itertools import permutations
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -6,11 +10,14 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.decomposition._nmf import _initialize_nmf
 from sklearn.exceptions import ConvergenceWarning
 
+import anmf_lab.resampling as resampling
 import anmf_lab.selection as selection
 from anmf_lab.adversary import ball_delta, box_loss
+from anmf_lab.align import feature_error
 from anmf_lab.anmf import Game
 from anmf_lab.anmf_admm import admm_start, admm_step
 from anmf_lab.anmf_model import ANMF
+from anmf_lab.certificate import _block_bounds, _obstacle, feature_bound
 from anmf_lab.core import Data, as_data
 from anmf_lab.determined import local_verdict, mixing_directions
 from anmf_lab.error_bars import cosine_law, uncertainty
@@ -21,6 +28,7 @@ from anmf_lab.noise import corrupt_pixels
 from anmf_lab.objective import Beta, Entrywise
 from anmf_lab.onmf import orthogonal_measure
 from anmf_lab.opponents import Ball, Bregman, Price
+from anmf_lab.redraws import Resampler
 from anmf_lab.reduced import localised
 from anmf_lab.solvers import mu_exponent, start
 from anmf_lab.stacked import Interior, Stack
@@ -247,3 +255,49 @@ def test_an_end_of_a_band_keeps_the_names_of_its_components():
     aim = lambda to: lambda x: (float(((x - to)**2).sum()), 2 * (x - to))
     assert_allclose(_descent(mix, aim(.01), 1, np.zeros(2)), .01, atol=1e-6)
     assert _descent(mix, aim(1.), 1, np.ones(2)) is None       # T exchanges the two components
+
+
+def test_redrawn_data_have_nothing_where_nothing_is_seen():
+    M = (draw(6, 5, seed=1) > .4).double()
+    Z, _ = Resampler(Data(draw(6, 5) * M, M), "parametric", mean=draw(6, 5, seed=2) + 5.).draw(np.random.default_rng(0))
+    assert not Z.X[M == 0].any() and Z.X[M > 0].any()
+
+
+def test_the_best_start_of_every_replicate_is_kept(monkeypatch):
+    ends = [SimpleNamespace(W=torch.full((2, 4, 1), i), H=torch.full((2, 1, 3), i), losses=torch.tensor(losses), residuals=torch.zeros(2))
+            for i, losses in ((1., [3., 1.]), (2., [2., 5.]), (3., [math.nan, 4.]))]
+    monkeypatch.setattr(resampling, "solve_stack", lambda *a, **kw: ends.pop(0))
+    drawn = [as_data(draw(4, 3, seed=s)) for s in (0, 1)]
+    fits = resampling._stacked(Entrywise(drawn[0], Beta(1.)), drawn, 1, None, [np.random.default_rng(s) for s in (0, 1)], 3, 1e-6)
+    assert fits.losses.tolist() == [2., 1.] and fits.W[:, 0, 0].tolist() == [2., 1.]
+
+
+def test_the_bound_of_a_cubic_form_holds_where_its_soft_part_is_large():
+    gen, n, m = np.random.default_rng(0), 5, 2
+    T = gen.standard_normal((n, n, n))
+    T = sum(T.transpose(p) for p in permutations(range(3)))
+    T[m:, m:, m:] = 0
+    T[:m, :m, :m] *= 30
+    squares, cubics = [torch.eye(n).double()] * m, [torch.from_numpy(A) for A in T[:m]]
+    v = gen.standard_normal((4000, n)) * [9, 9, 1, 1, 1]
+    v /= np.linalg.norm(v, axis=1, keepdims=True)
+    seen = abs(np.einsum("abc,ra,rb,rc->r", T, v, v, v)).max()
+    gamma = _block_bounds(squares, cubics, 0., 0.)[1]
+    assert seen <= gamma <= 3 * seen
+
+
+def test_a_feature_bound_holds_for_factors_that_are_not_balanced():
+    W, H = torch.tensor([[8., 0.], [0., 8.], [4., 4.]], dtype=torch.float64), torch.tensor([[.5, 0., .1], [0., .5, .1]], dtype=torch.float64)
+    gen, r = np.random.default_rng(0), .1
+    moves = gen.standard_normal((200, 2, 3))
+    moves *= r / np.linalg.norm(moves, axis=(1, 2), keepdims=True)
+    worst = max(feature_error(W, H, W, (H + torch.from_numpy(d)).clamp(min=0)) for d in moves)
+    s = (H.norm(dim=1) / W.norm(dim=0)).sqrt()
+    even = feature_bound(SimpleNamespace(W=W * s, H=H / s[:, None]), r, l1=.1)
+    assert even < worst <= feature_bound(SimpleNamespace(W=W, H=H), r, l1=.1)      # the small factor is moved further
+
+
+def test_what_is_not_solved_has_no_certificate():
+    W, H = draw(6, 2), draw(2, 5)
+    sol = SimpleNamespace(objective=Entrywise(as_data(draw(6, 5, seed=1)), Beta(2.)), W=W, H=H, kkt=1e-5)
+    assert "not solved" in _obstacle(sol)
