@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .align import feature_error
+from .align import align, feature_error
 from .determined import local_verdict, sides
 from .goals import SAME, TIE, Verdict, Victim
 from .implicit import Adjoint, Condition, NullSpace
@@ -82,6 +82,13 @@ def clean_flags(how: LaFA, victim: Victim, adj: Adjoint, ident: NullSpace,
     return said
 
 
+def per_component(pair: Pair, reference: Pair) -> list[float]:
+    "Distance of every component from its reference, relative to its size"
+    (W, H), (W_ref, H_ref) = (align(*p, *reference) for p in (pair, reference))
+    moved = (W - W_ref).square().sum(0) + (H - H_ref).square().sum(1)
+    return (moved / (W_ref.square().sum(0) + H_ref.square().sum(1))).sqrt().tolist()
+
+
 def row_flags(r: dict, how: LaFA, weak: bool = False) -> list[Flag]:
     "What a reader of one budget's numbers must know"
     said: list[Flag] = []
@@ -105,6 +112,9 @@ def row_flags(r: dict, how: LaFA, weak: bool = False) -> list[Flag]:
         add("unsolved", f"a verifying solution is not solved, KKT residual {r['residual']:.1e}")
     if how.goal == "features" and r["random_max"] >= r["feature_error"]:
         add("noise_as_strong", "random noise does as much as the attack")
+    if r.get("n_nan"):
+        add("nan_gradient", f"{r['n_nan']} gradients were not finite; zero was taken, and the attack may be "
+                            "weaker than it could be")
     if r["feature_error"] <= 1e-6:
         add("unmoved", "the attack did not move the features")
     if how.method != "ensemble" and how.relative and r["size"] < .98 * r["eps"]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from .align import feature_error
 from .divergence import power
 from .objective import Entrywise, Objective, Pair
-from .stacked import LARGEST, Interior, Newton, Stack, balanced, inside, interior_step, rounded
+from .stacked import LARGEST, Interior, Newton, Stack, balanced, inside, interior_step
 from .threat import Threat
 
 # %% auto #0
@@ -104,7 +104,7 @@ def climb(
         way = .75 * way + torch.stack([threat.steepest(g, z) for g, z in zip(G, Z, strict=True)])
         Z = _moved(threat, Z, way, .5 * .1**t * threat.radius(eps), budget_at(t, eps, over))
         at = _follow(problems(Z), at)
-    W, H = flip(*rounded(problems(Z), at))
+    W, H = flip(at.W, at.H)
     return Z, W.contiguous(), H.contiguous()
 
 # %% ../nbs/42_crowd.ipynb #cdb340b9

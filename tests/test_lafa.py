@@ -11,7 +11,7 @@ from sklearn.decomposition import NMF as SklearnNMF
 
 import anmf_lab as al
 from anmf_lab.align import feature_error
-from anmf_lab.ascent import Ascent, Climber, Effort, plan_for, published_pgd
+from anmf_lab.ascent import Ascent, Climber, Effort, plan_for, published_pgd, slack_of
 from anmf_lab.attack_result import AttackResult, local_word, row_flags
 from anmf_lab.core import Data, as_data
 from anmf_lab.goals import Problem, check_goal, goal_of, judge, lead_slope, value_of, victim_of
@@ -505,3 +505,40 @@ def test_the_edge_of_a_set_of_solutions_is_called_one_sided():
     result = LaFA(eps=.01, reference=(W, H), **QUICK).run(al.NMF(2, random_state=0), W @ H)
     flag, = [f for f in result.flags if f.code == "not_determined"]
     assert "one-sided" in flag.text or "null directions" in flag.text
+
+
+def test_a_gradient_that_is_no_number_is_counted_and_flagged(monkeypatch):
+    X, real = planted(), Adjoint.vjp
+
+    def broken(self, gW, gH, *, tol=1e-8):
+        slope, cert = real(self, gW, gH, tol=tol)
+        return slope * torch.nan, cert
+    monkeypatch.setattr(Adjoint, "vjp", broken)
+    r = LaFA("l2", .02, **(QUICK | dict(steps=4))).run(victim(), X)
+    assert r.records[0]["n_nan"] > 0 and r.has("nan_gradient")
+    assert "not finite" in next(f.text for f in r.flags if f.code == "nan_gradient")
+    monkeypatch.undo()
+    r = LaFA("l2", .02, **(QUICK | dict(steps=4))).run(victim(), X)
+    assert r.records[0]["n_nan"] == 0 and not r.has("nan_gradient")
+
+
+def test_best_of_ten_is_the_expectation_over_draws():
+    from itertools import product
+    from anmf_lab.goals import Verdict
+    errors = np.array([.5, .1, .3])   # the lowest objective first
+    v = Verdict(None, [], errors, None, .5, .5, 1., .1, 1., .5)
+    by_hand = np.mean([errors[min(draw)] for draw in product(range(3), repeat=4)])
+    assert_allclose(v.best_of(4), by_hand, rtol=1e-12)
+    assert_allclose(v.best_of(1), errors.mean(), rtol=1e-12)
+
+
+def test_two_exact_fits_do_not_lead_each_other():
+    "Data that two different factorizations fit exactly: neither leads, whatever the last digits of zero say"
+    W = np.vstack([np.eye(3), np.ones((5, 3)), np.eye(3)[::-1] + .5])
+    X = W @ (np.random.default_rng(0).uniform(.5, 1, (3, 9)))
+    problem, t = Problem(Entrywise(as_data(X)), 3), Threat.around(torch.from_numpy(X))
+    a, b = (s.factors for s in problem.fresh(t.X, 2, np.random.default_rng(1)))
+    slack = slack_of(problem, t, a, .02, np.random.default_rng(0))
+    assert_allclose(slack, 1e-3 * t.radius(.02)**2 / 2, rtol=.05)      # squared error: half the square of the size
+    v = judge(problem, t, FEATURES, a, t.X, 8, np.random.default_rng(2), known=(b,), slack=slack)
+    assert v.secured <= min(v.errors.min(), v.feature_error) + 1e-9
