@@ -10,17 +10,16 @@ import math
 import torch
 from torch import Tensor
 from .align import feature_error
-from .core import Data
-from .goals import SAME, Goal, Problem, is_nothing, lead_slope, value_of
+from .crowd import climb, feature_errors, members, places, stack_of
+from .goals import Features, SAME, Goal, Problem, is_nothing, lead_slope, value_of
 from .implicit import Adjoint
 from .objective import Pair
 from .solve import Solution
-from .solvers import mu_step
 from .threat import Threat
-from .unrolled import neumann_gradient, unrolled_gradient
+from .unrolled import published_pgd
 
 # %% auto #0
-__all__ = ['STRENGTHS', 'Point', 'Effort', 'Climber', 'Ascent', 'published_pgd', 'Plan', 'plan_for', 'Starts',
+__all__ = ['STRENGTHS', 'Point', 'Effort', 'Climber', 'slack_of', 'Ascent', 'Plan', 'plan_for', 'Starts',
            'Candidate', 'halving']
 
 # %% ../nbs/43_ascent.ipynb #2c90aa91
@@ -49,6 +48,7 @@ class Effort:
     n_regularised: int = 0   # gradients of a regularised problem, where there is no other
     n_unsolved: int = 0      # gradients whose linear system was not solved
     n_rivals: int = 0        # rivals found
+    n_nan: int = 0           # gradients that were not finite; zero was taken
 
 # %% ../nbs/43_ascent.ipynb #4b9d5918
 @dataclass
@@ -61,6 +61,7 @@ class Climber:
     eps: float
     effort: Effort
     lead: float = 1e-6          # relative lead over every rival that is kept
+    slack: float = 0.           # and absolute
     solve_tol: float = 1e-4     # KKT residual of the warm solves; must be well below the budget
     adjoint_tol: float = 1e-2   # relative residual of the adjoint solves
     momentum: float = .75
@@ -69,6 +70,9 @@ class Climber:
     rivals: list[Pair] = field(default_factory=list)
     ask: Callable | None = None      # Z -> the model's own factors, where the model itself is followed
 
+    def needed(self, loss: float) -> float:
+        "Lead that an objective must have"
+        return max(self.lead * abs(loss), self.slack)
     def settle(self, Z: Tensor, W: Tensor, H: Tensor) -> Point:
         "Solve at `Z` from (W, H), and the value of the goal there"
         self.effort.n_solves += 1
@@ -88,8 +92,13 @@ class Climber:
             if cert.solved and cert.ritz > 0 and bool(slope.isfinite().all()): break
         self.effort.n_regularised += t > 0
         self.effort.n_unsolved += not cert.solved
-        p.slope = slope.nan_to_num(0., 0., 0.)   # where there is none, stay
+        p.slope = self._finite(slope)   # where there is none, stay
         return p.slope
+
+    def _finite(self, slope: Tensor) -> Tensor:
+        "A gradient; what is not finite is counted, and zero"
+        self.effort.n_nan += not bool(slope.isfinite().all())
+        return slope.nan_to_num(0., 0., 0.)
 
     def keep_ahead(self, p: Point, tries: int = 3) -> tuple[Point, bool]:
         "`p`, moved if needed so that no rival is lower; whether that worked"
@@ -103,8 +112,8 @@ class Climber:
             other = [s for s in found if feature_error(*s.factors, *p.factors) > SAME]
             if not other: return p, True
             low = min(other, key=lambda s: s.loss)
-            lead = low.loss - p.loss - self.lead * abs(p.loss)
-            p.ahead = lead, lead_slope(self.problem.at(p.Z), p.factors, low.factors)
+            lead = low.loss - p.loss - self.needed(p.loss)
+            p.ahead = lead, self._finite(lead_slope(self.problem.at(p.Z), p.factors, low.factors))
             if lead >= 0: return p, True
             if i == tries: break
             moved = self.settle(self.regained(p, p.Z), p.W, p.H)
@@ -126,6 +135,20 @@ class Climber:
         self.rivals = [*self.rivals[-3:], (W, H)]
         self.effort.n_rivals += 1
         return True
+
+# %% ../nbs/43_ascent.ipynb #b0b1c2d5
+def slack_of(
+    problem: Problem,
+    threat: Threat,
+    reference: Pair,   # (W, H) of the clean data
+    eps: float,        # budget
+    rng,               # generator
+) -> float:            # in the unit of the objective
+    "The smallest lead that counts: a thousandth of what noise adds to the objective"
+    D = torch.from_numpy(rng.standard_normal(threat.X.shape)).to(threat.X)
+    clean, *moved = (float(problem.at(Z).value(*reference))
+                     for Z in (threat.X, threat.spend(D, eps), threat.spend(-D, eps)))
+    return 1e-3 * max(sum(moved) / 2 - clean, 0.)
 
 # %% ../nbs/43_ascent.ipynb #6c448fa5
 @dataclass
@@ -172,7 +195,7 @@ class Ascent:
         if c.ask is not None: found = [c.settle(p.Z, *c.ask(p.Z))]
         else: found = [c.settled(p.Z, s) for s in c.problem.fresh(p.Z, n, rng, tol=1e-5, max_iter=60)]
         c.effort.n_fresh += len(found)
-        other = [q for q in found if c.ask or q.loss < p.loss * (1 + c.lead)]
+        other = [q for q in found if c.ask or q.loss < p.loss + c.needed(p.loss)]
         other = [q for q in other if not is_nothing(*q.factors)]
         other = [q for q in other if feature_error(*q.factors, *p.factors) > SAME]
         if other and (c.ask or other[0].value >= p.value): self.restart(other[0], other[0])
@@ -197,35 +220,6 @@ class Ascent:
         self.run(steps)
         self.note()
 
-# %% ../nbs/43_ascent.ipynb #06355d5e
-def published_pgd(
-    data: Data,                # clean data
-    reference: Pair,           # (W, H) of the clean data
-    beta: float,               # β of the divergence
-    threat: Threat,            # feasible set
-    eps: float,                # budget
-    rng,                       # generator
-    *,
-    steps: int = 40,           # gradient steps
-    n_iter: int = 500,         # updates T before each gradient
-    terms: int = 100,          # terms K of the series; 0 back-propagates through all updates
-    alpha: float = .01,        # step, in units of max X
-) -> Tensor:                   # attacked data
-    "PGD as released with LaFA: sign steps, rescaling, fresh factors for every gradient"
-    X, r, k = data.X, threat.radius(eps), reference[1].shape[0]
-    Z = X.clone()
-    for _ in range(steps):
-        W, H = (torch.from_numpy(rng.uniform(size=s)).to(X) for s in ((len(X), k), (k, X.shape[1])))
-        if terms == 0:
-            _, G, _ = unrolled_gradient(Data(Z), W, H, *reference, beta, n_iter=n_iter)
-        else:
-            for _ in range(n_iter): W, H = mu_step(Data(Z), (W, H), beta)
-            _, G = neumann_gradient(Data(Z), W, H, *reference, beta, terms=terms)
-        D = Z + alpha * float(X.max()) * G.sign() - X
-        D = D.clamp(-r, r) if threat.norm == "linf" else D * (r / D.norm().clamp(min=1e-300))
-        Z = (X + D).clamp(threat.low, threat.high)
-    return threat.project(Z, eps)   # only rounding is left to mend
-
 # %% ../nbs/43_ascent.ipynb #ab4600b6
 @dataclass(frozen=True)
 class Plan:
@@ -233,12 +227,13 @@ class Plan:
     steps: int          # of all ascents together
     starts: int         # points that are tried
     probes: int = 2     # fresh solves behind every judgement
+    work: float = 0.    # operations of the crowd, in units of 1e9; 0: no crowd
 
 
-STRENGTHS = {   # seconds; fewest and most steps
-    "quick": (3., 16, 60),
-    "standard": (14., 40, 240),
-    "thorough": (120., 160, 2400),
+STRENGTHS = {   # seconds; fewest and most steps; operations of the crowd
+    "quick": (3., 16, 60, 2.),
+    "standard": (10., 40, 180, 16.),
+    "thorough": (120., 160, 2400, 160.),
 }
 
 
@@ -247,10 +242,10 @@ def plan_for(
     size: int,        # n f k
 ) -> Plan:
     "Steps for about so many seconds on one core, and starts for the steps; the same on every machine"
-    seconds, least, most = STRENGTHS[strength]
+    seconds, least, most, work = STRENGTHS[strength]
     steps = round(seconds / (.01 + 4e-4 * size ** .5 + 2e-7 * size))
     steps = min(max(steps, least), most)
-    return Plan(steps, min(max(steps // 20, 3), 24), 2 if size < 1e5 else 1)
+    return Plan(steps, min(max(steps // 20, 3), 24), 2 if size < 1e5 else 1, work)
 
 # %% ../nbs/43_ascent.ipynb #fa0d671f
 def _noise(X: Tensor, rng) -> Tensor: return torch.from_numpy(rng.standard_normal(X.shape)).to(X)
@@ -266,11 +261,14 @@ class Starts:
     flat: list[Pair]           # directions of the factors along which the clean fit does not change
     before: Point | None       # the smaller budget's winner
     published: bool = False    # also run a short published attack
+    work: float = 0.           # operations of the crowd, in units of 1e9
 
     def __iter__(self) -> Iterator[tuple[str, Point]]:
         "One of each kind in turn, until nothing is left"
         kinds = [self.earlier, self.steepest, self.far, self.others, self.series, self.flats, self.noise]
         alive = [(kind.__name__, kind()) for kind in kinds]
+        crowd = "crowd", self.crowd()
+        alive[1:1] = [crowd, crowd]   # two of these a round
         while alive:
             for name, points in list(alive):
                 p = next(points, None)
@@ -285,6 +283,29 @@ class Starts:
         if self.before is None: return
         for Z in (self._along(self.before.Z - self.climber.threat.X), self.before.Z):
             yield self._settle(Z, self.before.factors)
+    def crowd(self):
+        "Where many ascents along the central path end; those that the reference's own solution contradicts last"
+        c, stack, found = self.climber, stack_of(self.climber.problem.objective), list[tuple[bool, Point]]()
+        r = members(*c.threat.X.shape, c.problem.k, self.work) if stack and self.work else 0
+        for over in (2., 1.) if r else ():
+            for Z, *pair in self._crowd(stack, 3 * r // 4 if over > 1 else r - 3 * r // 4, over)[:4]:
+                p = c.settle(Z, *pair)
+                if is_nothing(*p.factors): continue
+                low = c.settle(Z, *c.reference)
+                found.append((low.loss < p.loss + c.needed(p.loss) and feature_error(*low.factors, *p.factors) > SAME, p))
+        yield from (p for _, p in sorted(found, key=lambda f: (f[0], -f[1].value)))
+    def _crowd(self, stack, r: int, over: float) -> list[tuple]:
+        "(data, W, H) of the members, the most damage first, one of each place"
+        c, X, rng = self.climber, self.climber.threat.X, self.rng("crowd", over)
+        Z = torch.stack([c.threat.spend(_noise(X, rng), over * c.eps) for _ in range(r)])
+        return places(*climb(stack, c.threat, c.eps, c.reference, Z, self._gain, over=over), self._gain)
+    def _gain(self, W: Tensor, H: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        "The goal of every member, and its gradients"
+        goal, ref = self.climber.goal, self.climber.reference
+        if isinstance(goal, Features): return feature_errors(W, H, ref)
+        each = [value_of(goal, *pair, ref) for pair in zip(W, H, strict=True)]
+        values, gW, gH = zip(*each, strict=True)
+        return W.new_tensor(values), torch.stack(gW), torch.stack(gH)
     def steepest(self):
         "Both ways along the direction that moves the components most"
         if self.worst is None: return
@@ -343,7 +364,7 @@ def halving(
     "All candidates climb a little, the better half by verified value goes on; the best first"
     c, alive = starts.climber, list[Candidate]()
     for (kind, p), _ in zip(starts, range(plan.starts), strict=False):
-        apart = feature_error(*p.factors, *c.reference) > .05 and kind in ("far", "others")
+        apart = feature_error(*p.factors, *c.reference) > .05 and kind in ("far", "others", "crowd")
         alive.append(Candidate(kind, Ascent(replace(c, rivals=[c.reference] if apart else []), p, None)))
     for a in alive:
         p, ok = a.ascent.climber.keep_ahead(a.point)

@@ -337,6 +337,10 @@ class Verdict:
         "Part of the fresh solutions that see the damage"
         if not len(self.errors): return 0.
         return float((self.errors >= part * self.feature_error - 1e-6).mean())
+    def best_of(self, n: int = 10) -> float:
+        "Expected feature error at the lowest of `n` fresh solutions, drawn from those that were made"
+        none_lower = np.linspace(1, 0, len(self.errors) + 1) ** n   # of the i lowest
+        return float((none_lower[:-1] - none_lower[1:]) @ self.errors)
 
 
 def ran_away(
@@ -374,6 +378,7 @@ def judge(
     *,
     known: tuple = (),        # other minima, followed to `Z`
     lead: float = 0.,         # relative lead that is required
+    slack: float = 0.,        # and absolute
 ) -> Verdict:
     "Solve attacked data afresh; the lowest objective decides, whatever the ascent believed"
     fresh = those_that_stayed(problem, problem.fresh(Z, n_seeds, rng))
@@ -391,7 +396,7 @@ def judge(
         g = lead_slope(obj, best.factors, found[i].factors)
         rate = float(g.norm() if threat.norm == "l2" else g.abs().sum()) * threat.unit
         margin, flip = gap / scale, gap / rate if rate > 0 else math.inf
-    near = [v for v, s in zip(values, found, strict=True) if s.loss <= best.loss + lead * scale]
+    near = [v for v, s in zip(values, found, strict=True) if s.loss <= best.loss + max(lead * scale, slack)]
     of_fresh = np.array([feature_error(*s.factors, *reference) for s in fresh])
     lost = n_seeds - len(fresh)
     return Verdict(Z, fresh, of_fresh, best, fe, values[0], margin, rival, flip, min(near), lost)

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from .align import align, feature_error
 from .ascent import Candidate, Climber, Effort, Plan, Point, STRENGTHS, Starts
-from .ascent import halving, plan_for, published_pgd
-from .attack_result import AttackResult, clean_flags, row_flags, victim_flags
+from .ascent import halving, plan_for, published_pgd, slack_of
+from .attack_result import AttackResult, clean_flags, per_component, row_flags, victim_flags
 from .core import as_data, check_choice, check_number, give_back
 from .goals import Problem, Verdict, Victim, check_goal, distinct, goal_of, judge
 from .goals import lowest, own_fits, those_that_stayed, victim_of
@@ -27,7 +27,7 @@ from .threat import Threat, check_box, stream
 
 # %% auto #0
 __all__ = ['Study', 'prepare', 'worst_direction', 'Found', 'attack', 'chosen', 'strongest', 'control',
-           'usual', 'per_component', 'row_of', 'LaFA', 'settings_of']
+           'usual', 'row_of', 'LaFA', 'settings_of']
 
 # %% ../nbs/44_lafa.ipynb #389f04b6
 @dataclass(frozen=True, eq=False)
@@ -59,10 +59,13 @@ class Study:
     def fits(self, Z: Tensor, eps: float, n: int) -> list[Pair]:
         "What the model itself makes of attacked data"
         return own_fits(self.victim, self.as_given(Z, eps).cpu().numpy(), n)
-    def judge(self, Z: Tensor, *key, known=()) -> Verdict:
+    def judge(self, Z: Tensor, eps: float, *key, known=()) -> Verdict:
         "A verdict on attacked data, from starts of their own"
         return judge(self.problem, self.threat, self.goal, self.reference, Z, self.how.n_seeds,
-                     self.rng(*key), known=tuple(known), lead=self.how.margin)
+                     self.rng(eps, *key), known=tuple(known), lead=self.how.margin, slack=self.slack(eps))
+    def slack(self, eps: float) -> float:
+        "A smaller lead over another solution is none"
+        return slack_of(self.problem, self.threat, self.reference, eps, self.rng(eps, "slack"))
 
 # %% ../nbs/44_lafa.ipynb #d236049d
 def _reference(how: LaFA, problem: Problem, own: list[Pair], clean: list[Solution]) -> Pair:
@@ -155,7 +158,7 @@ def _starts(study: Study, c: Climber, plan: Plan, before: Point | None) -> Start
     cheap = c.threat.X.numel() * study.problem.k < 1e5 and plan.starts > 6
     def rng(*key): return study.rng(c.eps, *key)
     return Starts(c, rng, others, cond.direction if cond else None, study.null_space.directions,
-                  before, published=plain and cheap)
+                  before, published=plain and cheap, work=plan.work)
 
 
 def attack(
@@ -169,7 +172,7 @@ def attack(
     plan = how.plan(study.threat.X.numel() * p.k)
     ask = (lambda Z: study.fits(Z, eps, 1)[0]) if how.branch == "victim" else None
     c = Climber(p, study.threat, study.goal, study.reference, eps, Effort(), ask=ask,
-                lead=max(how.margin, 1e-6), solve_tol=min(3e-4, .03 * eps))
+                lead=max(how.margin, 1e-6), slack=study.slack(eps), solve_tol=min(3e-4, .03 * eps))
     starts = _starts(study, c, plan, before)
     candidates = halving(starts, plan, starts.rng)
     spent, first = time.process_time() - began, candidates[0]
@@ -190,8 +193,9 @@ def chosen(
         for again in range(1 if i else 3):
             c, p = a.ascent.climber, a.point
             v = study.judge(p.Z, eps, "select", i, again, known=c.rivals)
-            if best is None or v.secured > best[0]:
-                best = v.secured, Found(p, p.value, a.kind, 0., c.effort, c.rivals)
+            sure = min(v.secured, v.best_of(10)) if study.how.goal == "features" else v.secured
+            if best is None or sure > best[0]:
+                best = sure, Found(p, p.value, a.kind, 0., c.effort, c.rivals)
             if v.secured >= .9 * p.value or again == 2: break
             began = time.process_time()
             a.ascent.recover(v.best.factors, max(plan.steps // 5, 4))
@@ -239,13 +243,6 @@ def usual(study: Study, Z: Tensor, eps: float) -> dict:
     p, own = study.problem, study.fits(Z, eps, len(study.own))
     best = feature_error(*lowest(p.at(Z), own), *lowest(p.objective, study.own))
     return dict(usual=best, victim=feature_error(*own[0], *study.own[0]))
-
-
-def per_component(pair: Pair, reference: Pair) -> list[float]:
-    "Distance of every component from its reference, relative to its size"
-    (W, H), (W_ref, H_ref) = (align(*p, *reference) for p in (pair, reference))
-    moved = (W - W_ref).square().sum(0) + (H - H_ref).square().sum(1)
-    return (moved / (W_ref.square().sum(0) + H_ref.square().sum(1))).sqrt().tolist()
 
 # %% ../nbs/44_lafa.ipynb #a420ffd9
 def row_of(study: Study, eps: float, v: Verdict, found: Found) -> dict:
@@ -314,7 +311,8 @@ class LaFA:
     def plan(self, size: int) -> Plan:
         "Steps and starts for a problem of n f k numbers"
         plan = plan_for(self.strength, size)
-        return replace(plan, steps=self.steps or plan.steps, starts=self.starts or plan.starts)
+        steps = self.steps or plan.steps
+        return replace(plan, steps=steps, starts=self.starts or plan.starts, work=plan.work * steps / plan.steps)
 
     def run(self, model, X, *, mask=None, weights=None) -> AttackResult:
         "Attack `model` on clean data `X` (n, f) at every budget, and verify"
@@ -343,7 +341,7 @@ norm : str
 eps : float or sequence
     Budgets, relative to the Frobenius norm (l2) or the largest entry (linf) of the data; at most 1.
 strength : str
-    How much is spent on a budget: ``"quick"``, ``"standard"``, ``"thorough"``, about 3, 14 and 120 seconds
+    How much is spent on a budget: ``"quick"``, ``"standard"``, ``"thorough"``, about 3, 10 and 120 seconds
     of one core on small problems; counted in steps, see `plan_for`.
 goal : str, tuple or callable
     ``"features"``, ``("hide", j)``, ``("appear", pattern)``, ``("merge", i, j)``, or a function

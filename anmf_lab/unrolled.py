@@ -13,7 +13,7 @@ from .core import Data
 from .solvers import mu_step
 
 # %% auto #0
-__all__ = ['unrolled_gradient', 'neumann_gradient', 'explicit_gradient']
+__all__ = ['unrolled_gradient', 'neumann_gradient', 'explicit_gradient', 'published_pgd']
 
 # %% ../nbs/40_unrolled.ipynb #1f9396f4
 def unrolled_gradient(
@@ -92,3 +92,32 @@ def explicit_gradient(
         power = power @ J
         S = S + power
     return fe, (torch.cat([gW.reshape(-1), gH.reshape(-1)]) @ (S @ B)).reshape(data.shape)
+
+# %% ../nbs/40_unrolled.ipynb #06355d5e
+def published_pgd(
+    data: Data,                # clean data
+    reference,                 # (W, H) of the clean data
+    beta: float,               # β of the divergence
+    threat,                    # feasible set, a `Threat` of the next page
+    eps: float,                # budget
+    rng,                       # generator
+    *,
+    steps: int = 40,           # gradient steps
+    n_iter: int = 500,         # updates T before each gradient
+    terms: int = 100,          # terms K of the series; 0 back-propagates through all updates
+    alpha: float = .01,        # step, in units of max X
+) -> Tensor:                   # attacked data
+    "PGD as released with LaFA: sign steps, rescaling, fresh factors for every gradient"
+    X, r, k = data.X, threat.radius(eps), reference[1].shape[0]
+    Z = X.clone()
+    for _ in range(steps):
+        W, H = (torch.from_numpy(rng.uniform(size=s)).to(X) for s in ((len(X), k), (k, X.shape[1])))
+        if terms == 0:
+            _, G, _ = unrolled_gradient(Data(Z), W, H, *reference, beta, n_iter=n_iter)
+        else:
+            for _ in range(n_iter): W, H = mu_step(Data(Z), (W, H), beta)
+            _, G = neumann_gradient(Data(Z), W, H, *reference, beta, terms=terms)
+        D = Z + alpha * float(X.max()) * G.sign() - X
+        D = D.clamp(-r, r) if threat.norm == "linf" else D * (r / D.norm().clamp(min=1e-300))
+        Z = (X + D).clamp(threat.low, threat.high)
+    return threat.project(Z, eps)   # only rounding is left to mend
