@@ -292,7 +292,8 @@ class Starts:
                 p = c.settle(Z, *pair)
                 if is_nothing(*p.factors): continue
                 low = c.settle(Z, *c.reference)
-                found.append((low.loss < p.loss + c.needed(p.loss) and feature_error(*low.factors, *p.factors) > SAME, p))
+                other = feature_error(*low.factors, *p.factors) > SAME
+                found.append((other and low.loss < p.loss + c.needed(p.loss), p))
         yield from (p for _, p in sorted(found, key=lambda f: (f[0], -f[1].value)))
     def _crowd(self, stack, r: int, over: float) -> list[tuple]:
         "(data, W, H) of the members, the most damage first, one of each place"

@@ -117,7 +117,7 @@ def places(
     gain: Callable,   # as for `climb`
     apart: float = .03,   # feature error between two places
 ) -> list[tuple]:     # (data, codes, components)
-    "One member of each place where some have ended, the most damage first; those that left the numbers are none"
+    "One member of each place where some have ended, the most damage first; none that left the numbers"
     values, kept = gain(W, H)[0], list[tuple]()
     for i in values.argsort(descending=True).tolist():
         if not bool(values[i].isfinite()): continue

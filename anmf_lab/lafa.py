@@ -312,7 +312,8 @@ class LaFA:
         "Steps and starts for a problem of n f k numbers"
         plan = plan_for(self.strength, size)
         steps = self.steps or plan.steps
-        return replace(plan, steps=steps, starts=self.starts or plan.starts, work=plan.work * steps / plan.steps)
+        starts, work = self.starts or plan.starts, plan.work * steps / plan.steps
+        return replace(plan, steps=steps, starts=starts, work=work)
 
     def run(self, model, X, *, mask=None, weights=None) -> AttackResult:
         "Attack `model` on clean data `X` (n, f) at every budget, and verify"
