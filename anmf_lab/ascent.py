@@ -284,7 +284,7 @@ class Starts:
         for Z in (self._along(self.before.Z - self.climber.threat.X), self.before.Z):
             yield self._settle(Z, self.before.factors)
     def crowd(self):
-        "Where many ascents along the central path end; those that the reference's own solution contradicts last"
+        "Where many ascents along the central path end; last those that the reference's solution contradicts"
         c, stack, found = self.climber, stack_of(self.climber.problem.objective), list[tuple[bool, Point]]()
         r = members(*c.threat.X.shape, c.problem.k, self.work) if stack and self.work else 0
         for over in (2., 1.) if r else ():

@@ -339,8 +339,7 @@ class Verdict:
         return float((self.errors >= part * self.feature_error - 1e-6).mean())
     def best_of(self, n: int = 10) -> float:
         "Expected feature error at the lowest of `n` fresh solutions, drawn from those that were made"
-        none_lower = np.linspace(1, 0, len(self.errors) + 1) ** n   # of the i lowest
-        return float((none_lower[:-1] - none_lower[1:]) @ self.errors)
+        return float(-np.diff(np.linspace(1, 0, len(self.errors) + 1) ** n) @ self.errors)
 
 
 def ran_away(
@@ -390,8 +389,7 @@ def judge(
     scale = max(abs(best.loss), 1e6 * obj.rounding(0.))
     otherwise = [i for i, e in enumerate(errors) if abs(e - fe) > max(SAME, .1 * fe)]
     margin, rival, flip = math.inf, math.nan, math.inf
-    if otherwise:
-        i = otherwise[0]
+    for i in otherwise[:1]:
         gap, rival = found[i].loss - best.loss, errors[i]
         g = lead_slope(obj, best.factors, found[i].factors)
         rate = float(g.norm() if threat.norm == "l2" else g.abs().sum()) * threat.unit
