@@ -96,7 +96,7 @@ def explicit_gradient(
 # %% ../nbs/40_unrolled.ipynb #06355d5e
 def published_pgd(
     data: Data,                # clean data
-    reference,                 # (W, H) of the clean data
+    reference: tuple[Tensor, Tensor],   # (W, H) of the clean data
     beta: float,               # β of the divergence
     threat,                    # feasible set, a `Threat` of the next page
     eps: float,                # budget
