@@ -284,11 +284,13 @@ class Starts:
         for Z in (self._along(self.before.Z - self.climber.threat.X), self.before.Z):
             yield self._settle(Z, self.before.factors)
     def crowd(self):
-        "Where many ascents along the central path end; last those that the reference's solution contradicts"
-        c, stack, found = self.climber, stack_of(self.climber.problem.objective), list[tuple[bool, Point]]()
+        "Where many ascents at once end; last those that the reference's solution contradicts"
+        c, found = self.climber, list[tuple[bool, Point]]()
+        stack = stack_of(c.problem.objective)
         r = members(*c.threat.X.shape, c.problem.k, self.work) if stack and self.work else 0
         for over in (2., 1.) if r else ():
-            for Z, *pair in self._crowd(stack, 3 * r // 4 if over > 1 else r - 3 * r // 4, over)[:4]:
+            part = 3 * r // 4 if over > 1 else r - 3 * r // 4
+            for Z, *pair in self._crowd(stack, part, over)[:4]:
                 p = c.settle(Z, *pair)
                 if is_nothing(*p.factors): continue
                 low = c.settle(Z, *c.reference)
@@ -299,7 +301,8 @@ class Starts:
         "(data, W, H) of the members, the most damage first, one of each place"
         c, X, rng = self.climber, self.climber.threat.X, self.rng("crowd", over)
         Z = torch.stack([c.threat.spend(_noise(X, rng), over * c.eps) for _ in range(r)])
-        return places(*climb(stack, c.threat, c.eps, c.reference, Z, self._gain, over=over), self._gain)
+        ends = climb(stack, c.threat, c.eps, c.reference, Z, self._gain, over=over)
+        return places(*ends, self._gain)
     def _gain(self, W: Tensor, H: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         "The goal of every member, and its gradients"
         goal, ref = self.climber.goal, self.climber.reference

@@ -367,8 +367,7 @@ def distinct(solutions: list[Solution], same: float = SAME) -> list[Solution]:
 
 
 def judge(
-    problem: Problem,
-    threat: Threat,
+    problem: Problem, threat: Threat,
     goal,                     # from `goal_of`
     reference: Pair,          # (W, H) of the clean data
     Z: Tensor,                # attacked data
@@ -394,7 +393,8 @@ def judge(
         g = lead_slope(obj, best.factors, found[i].factors)
         rate = float(g.norm() if threat.norm == "l2" else g.abs().sum()) * threat.unit
         margin, flip = gap / scale, gap / rate if rate > 0 else math.inf
-    near = [v for v, s in zip(values, found, strict=True) if s.loss <= best.loss + max(lead * scale, slack)]
+    most = best.loss + max(lead * scale, slack)
+    near = [v for v, s in zip(values, found, strict=True) if s.loss <= most]
     of_fresh = np.array([feature_error(*s.factors, *reference) for s in fresh])
-    lost = n_seeds - len(fresh)
-    return Verdict(Z, fresh, of_fresh, best, fe, values[0], margin, rival, flip, min(near), lost)
+    return Verdict(Z, fresh, of_fresh, best, fe, values[0], margin, rival, flip, min(near),
+                   n_seeds - len(fresh))
