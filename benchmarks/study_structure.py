@@ -6,14 +6,15 @@ CHECKOUT is a folder with the other version, e.g. `git worktree add /tmp/before 
 the objective was passed). All but one number is read by `ast`:
 
 * `modules`: floor (the number of the page a module is written on) and imports from lower floors;
-* `evaluates`: modules above the divergence that put a misfit together themselves, from data and β: they call its
+* `evaluates`: modules other than the divergence and the objective that put a misfit together themselves, from data and β: they call its
   kernels. `takes`: modules whose functions take an objective, by the name or the annotation of a parameter;
 * `widths`: of the library's lines and of the pages' exported cells.
 
 `to_change` is what a new divergence would have to change. It is found by running: a fit with Newton's method, the
 adjoint's certificate and an attack, on dense, masked and sparse data and for three β, with a trace. Each function
 of the library that ran and computes with β (an operand of arithmetic or of a comparison) decides by β what is
-minimised. If a class of one's own, which is no β-divergence, goes the same way, none has to be changed.
+minimised. If a class of one's own, which is no β-divergence, goes the same way, none has to be changed. `models` are the
+estimators of the top level, `say` those that have `objective(X)`.
 """
 import argparse
 import ast
@@ -91,7 +92,7 @@ def structure(root):
     texts = sources(root)
     trees = {m: ast.parse(t) for m, t in texts.items()}
     return {m: dict(floor=floor(texts[m], texts, m), imports=sorted(set(imports(t)) & texts.keys() - {m}),
-                    evaluates=[] if m == "divergence" else evaluates(t), takes=takes(t))
+                    evaluates=[] if m in ("divergence", "objective") else evaluates(t), takes=takes(t))
             for m, t in trees.items()}
 
 
@@ -193,7 +194,12 @@ def own_loss():
 
 def trace(root):
     "[[module, function]] of what ran and computes with β; and whether a loss of one's own goes the same way"
+    import anmf_lab
+    from sklearn.base import TransformerMixin
     home, ran = str(root / "anmf_lab"), set()
+    classes = [getattr(anmf_lab, name) for name in anmf_lab.__all__]
+    models = [c.__name__ for c in classes if isinstance(c, type) and issubclass(c, TransformerMixin)]
+    say = [name for name in models if hasattr(getattr(anmf_lab, name), "objective")]
 
     def seen(frame, event, arg):
         if event == "call" and frame.f_code.co_filename.startswith(home):
@@ -207,8 +213,9 @@ def trace(root):
             first = isinstance(f, ast.FunctionDef) and min([f.lineno, *(d.lineno for d in f.decorator_list)])
             if first and (m, f.name, first) in ran and by_beta(f): found.append([m, f.name])
     try: the_way([own_loss()])
-    except Exception as error: return dict(functions=found, own=f"{type(error).__name__}: {error}")
-    return dict(functions=found, own=True)
+    except Exception as error: own = f"{type(error).__name__}: {str(error).split(', got')[0]}"
+    else: own = True
+    return dict(functions=found, own=own, models=models, say=say)
 
 
 def traced(root):

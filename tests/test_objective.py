@@ -1,4 +1,7 @@
 """One objective, passed everywhere: every model is differentiated through its own, and what cannot be is refused by name."""
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -212,3 +215,29 @@ def test_nmf_takes_a_loss_as_an_object():
     assert_allclose(model.reconstruction_err_, np.sqrt(2 * value), rtol=1e-12)
     with pytest.raises(ValueError, match="needs solver='auto'"): al.NMF(2, loss=loss, solver="mu").fit(X)
     with pytest.raises(ValueError, match="pass X.toarray"): al.NMF(2, loss=loss).fit(csr_array(X))
+
+
+# --- what was to stay as it was before the objective was passed: the records, which benchmarks/ makes
+
+def on_file(name):
+    path = Path(__file__).resolve().parent.parent / "results" / "objective" / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_the_papers_numbers_have_stayed_or_it_is_said_why():
+    record = on_file("quick")
+    kept = {name: r for name, r in record["records"].items() if not name.startswith("lafa/")}
+    assert len(kept) >= 6 and all(r["same"] == r["numbers"] > 0 for r in kept.values())
+    assert all(row["why"] for r in record["records"].values() for row in r["differ"])
+    assert max(record["controlled"].values()) <= 1e-6
+
+
+def test_an_iteration_costs_no_more():
+    record = on_file("bench")
+    assert {r["kind"] for r in record["rows"]} == {"dense", "masked", "float32", "sparse"}
+    assert min(r["ratio"] for r in record["rows"]) >= .95 and all(r["same_loss"] for r in record["rows"])
+
+
+def test_a_new_divergence_changes_nothing():
+    before, now = (on_file("structure")[when]["to_change"] for when in ("before", "now"))
+    assert now["own"] is True and now["say"] == now["models"] and len(before["functions"]) > 20
