@@ -1,6 +1,7 @@
 """The house rules: layers, clean notebooks, pages in order, documents whose commands work."""
 import ast
 import importlib
+import importlib.util
 import io
 import json
 import re
@@ -266,6 +267,20 @@ def test_the_size_rules_can_fail():
     assert "class A" in sizes("class A:\n" + "\n".join(f"    x{i} = 1" for i in range(120)))
     assert sizes("x = 1\n" * 401) == {"lines": 401}
     assert sizes("x = 1\n" * 9 + "y = '" + "x" * 100 + "'") == {"wide": 10.}
+
+
+def test_long_lines_that_nbdev_writes_are_wrapped():
+    spec = importlib.util.spec_from_file_location("sync", ROOT / "tools" / "sync.py")
+    sync = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sync)
+    names = [f"name_{i}" for i in range(40)]
+    text = f'"""{"word " * 40}end"""\n\n__all__ = {names}\n\nx = [\n    1]\n'
+    found = sync.narrow(text)
+    assert max(map(len, found.splitlines())) <= WIDEST and found.endswith("\n\nx = [\n    1]\n")
+    space = {}
+    exec(found, space)
+    assert space["__all__"] == names and sync.narrow(found) == found
+    assert ast.get_docstring(ast.parse(found)).split() == ["word"] * 40 + ["end"]
 
 
 # --- who writes attributes

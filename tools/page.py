@@ -18,7 +18,8 @@ from pathlib import Path
 from nbdev.config import get_config
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = str(ROOT / "tests"), str(ROOT / "tools")
+from sync import export  # noqa: E402
 
 
 def notebook(name):
@@ -61,7 +62,7 @@ def main():
 
     def step(*command): subprocess.run(command, check=True, cwd=ROOT)
     try:
-        step("nbdev_export")
+        export()
         step(sys.executable, "tools/run_notebooks.py", str(page))
         step("nbdev_clean")
         tests = tests_of(page, ROOT / "tests")

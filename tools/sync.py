@@ -34,16 +34,21 @@ def narrow(text):
     return re.sub(r"^__all__ = \[[^]]*\]", listed, text, count=1, flags=re.M)
 
 
+def export():
+    "What the notebooks export, within WIDTH"
+    subprocess.run(["nbdev_export"], check=True, cwd=CFG.config_path)
+    for p in CFG.lib_path.rglob("*.py"):
+        text = p.read_text(encoding="utf-8")
+        if MARK in text: p.write_text(narrow(text), encoding="utf-8")
+
+
 def main():
     before = files()
     for p in CFG.lib_path.rglob("*.py"):
         if p.read_text(encoding="utf-8").startswith(MARK):
             p.unlink()
-    for command in ("nbdev_export", "nbdev_clean"):
-        subprocess.run([command], check=True, cwd=CFG.config_path)
-    for p in CFG.lib_path.rglob("*.py"):
-        text = p.read_text(encoding="utf-8")
-        if MARK in text: p.write_text(narrow(text), encoding="utf-8")
+    export()
+    subprocess.run(["nbdev_clean"], check=True, cwd=CFG.config_path)
     after = files()
     changed = sorted(p for p in before.keys() | after.keys() if before.get(p) != after.get(p))
     if changed:
