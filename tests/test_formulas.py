@@ -20,7 +20,7 @@ from anmf_lab.anmf_model import ANMF
 from anmf_lab.certificate import _block_bounds, _obstacle, feature_bound
 from anmf_lab.core import Data, as_data
 from anmf_lab.determined import local_verdict, mixing_directions
-from anmf_lab.error_bars import cosine_law, uncertainty
+from anmf_lab.error_bars import cosine_law, measured_dispersion, uncertainty
 from anmf_lab.feasible import Mixtures, _descent
 from anmf_lab.minmax import _change, _ratio, minmax_loss, minmax_step, prices, worst_data
 from anmf_lab.nmf import NMF
@@ -29,9 +29,12 @@ from anmf_lab.objective import Beta, Entrywise
 from anmf_lab.onmf import orthogonal_measure
 from anmf_lab.opponents import Ball, Bregman, Price
 from anmf_lab.redraws import Resampler
-from anmf_lab.reduced import localised
+from anmf_lab.ranks import Speckled
+from anmf_lab.reduced import Reduced, influence, localised, spread
+from anmf_lab.rival_minima import _noisy, gap_sd, gap_slope
 from anmf_lab.solvers import mu_exponent, start
 from anmf_lab.stacked import Interior, Stack
+from anmf_lab.threat import Threat
 from anmf_lab.worstcase import _SparseRows, _WorstRows
 
 
@@ -301,3 +304,65 @@ def test_what_is_not_solved_has_no_certificate():
     W, H = draw(6, 2), draw(2, 5)
     sol = SimpleNamespace(objective=Entrywise(as_data(draw(6, 5, seed=1)), Beta(2.)), W=W, H=H, kkt=1e-5)
     assert "not solved" in _obstacle(sol)
+
+
+def test_whole_counts_scatter_at_least_as_counts_do():
+    rng = np.random.default_rng(0)
+    W, H = (rng.random(s) * (rng.random(s) < .6) + .01 for s in ((30, 2), (2, 8)))
+    X = (99 * W @ H).round()
+    model = NMF(2, loss="kullback-leibler", polish=True, random_state=0).fit(X)
+    at = localised(model.objective(X), *map(torch.from_numpy, model.factors(X)))
+    assert measured_dispersion(at, at.Y, "poisson") == 1 > .2 > measured_dispersion(at, at.Y, "gaussian")
+
+
+@pytest.mark.parametrize("beta", [1., 1.5, 2.])
+def test_the_slope_of_a_gap_is_weighted_and_its_spread_a_variance(beta):
+    X, M, YA, YB = draw(4, 3).requires_grad_(), draw(4, 3, seed=1), draw(4, 3, seed=2) + .1, draw(4, 3, seed=3) + .1
+    obj = Entrywise(Data(X.detach(), M), Beta(beta))
+    gap = (M * (obj.loss.value(X, YB) - obj.loss.value(X, YA))).sum()
+    J = gap_slope(obj, YA, YB)
+    assert_allclose(J, torch.autograd.grad(gap, X)[0], rtol=1e-8)
+    bars = SimpleNamespace(_sol=SimpleNamespace(objective=obj), _V=draw(4, 3, seed=4), _fixed=False, dispersion=3.)
+    assert gap_sd(bars, YA, YB) == pytest.approx(float(3 * (J**2 * bars._V).sum())**.5, rel=1e-12)
+
+
+def test_where_totals_are_fixed_a_constant_of_a_row_has_no_spread():
+    J, V, row = draw(2, 4, 3), draw(4, 3, seed=1), draw(2, 4, 1, seed=2)
+    assert_allclose(spread(J + row, V, True), spread(J, V, True), rtol=1e-9)
+    assert (spread(J, V, True) < spread(J, V, False)).all()
+
+
+def test_gaussian_noise_has_the_variance_of_the_error_bars():
+    u = SimpleNamespace(dispersion=4., _V=torch.full((3, 2), .25), noise="gaussian")
+    Z = torch.stack(list(_noisy(torch.full((3, 2), 100.), u, 400, np.random.default_rng(0))))
+    assert .9 < Z.std() < 1.1
+
+
+def test_how_a_fitted_value_follows_the_data_is_what_refits_say():
+    rng = np.random.default_rng(0)
+    W0, H0 = (rng.random(s) * (rng.random(s) < .6) for s in ((12, 2), (2, 7)))
+    X = rng.poisson(50 * W0 @ H0).astype(float)
+    X = X[X.any(1)][:, X.any(0)]
+    how = dict(loss="kullback-leibler", polish=1e-10, max_iter=5000)
+    W, H = (model := NMF(2, random_state=0, **how).fit(X)).factors(X)
+    assert (W == 0).any() and (H == 0).any()
+    at = localised(model.objective(X), *map(torch.from_numpy, (W, H)))
+    i, j, h = *np.argwhere(X > 5)[3], 1e-3
+    gW, gH = torch.zeros(*W.shape, 1).double(), torch.zeros(*H.T.shape, 1).double()
+    gW[i, :, 0], gH[j, :, 0] = at.H[:, j], at.W[i]
+    J = influence(Reduced(at), gW, gH)[0]
+    for a, b in ((i, j), (i, (j + 1) % X.shape[1]), ((i + 1) % len(X), j)):
+        move = h * (np.indices(X.shape) == np.array([a, b])[:, None, None]).all(0) * (X > 0)
+        fits = [NMF(2, init="custom", **how).fit(Z, W=W, H=H).factors(Z) for Z in (X + move, X - move)]
+        if move.any(): assert_allclose(J[a, b], np.subtract(*((P @ Q)[i, j] for P, Q in fits)) / (2 * h), rtol=1e-4, atol=1e-6)
+
+
+def test_a_step_out_of_the_box_is_not_taken():
+    threat = Threat.around(torch.tensor([[0., 1., .5, .5]]), box=(0., 1.))
+    step = threat.steepest(torch.tensor([[-1., 1., 3., -4.]]), threat.X)
+    assert_allclose(step, [[0., 0., .6, -.8]], rtol=1e-6)
+
+
+def test_every_row_and_column_keeps_a_value_when_entries_are_hidden():
+    drawn = [Speckled(as_data(draw(5, 4)), .8).hidden(np.random.default_rng(s)) for s in range(30)]
+    assert all((~out).any(0).all() and (~out).any(1).all() and out.any() for out in drawn)
