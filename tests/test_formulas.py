@@ -12,6 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 import anmf_lab.resampling as resampling
 import anmf_lab.selection as selection
+import anmf_lab.unrolled as unrolled
 from anmf_lab.adversary import ball_delta, box_loss
 from anmf_lab.align import feature_error
 from anmf_lab.anmf import Game
@@ -366,3 +367,15 @@ def test_a_step_out_of_the_box_is_not_taken():
 def test_every_row_and_column_keeps_a_value_when_entries_are_hidden():
     drawn = [Speckled(as_data(draw(5, 4)), .8).hidden(np.random.default_rng(s)) for s in range(30)]
     assert all((~out).any(0).all() and (~out).any(1).all() and out.any() for out in drawn)
+
+
+@pytest.mark.parametrize("terms, used", [(0, "unrolled_gradient"), (3, "neumann_gradient")])
+def test_no_terms_of_the_series_means_back_propagation(monkeypatch, terms, used):
+    X, calls = draw(6, 5), []
+    for name in ("unrolled_gradient", "neumann_gradient"):
+        def spy(data, *args, name=name, **kw):
+            calls.append(name)
+            return (0., torch.ones_like(data.X), None)[:3 if name[0] == "u" else 2]
+        monkeypatch.setattr(unrolled, name, spy)
+    unrolled.published_pgd(as_data(X), (draw(6, 2), draw(2, 5)), 1., Threat.around(X), .01, np.random.RandomState(0), steps=2, n_iter=3, terms=terms)
+    assert calls == [used] * 2
