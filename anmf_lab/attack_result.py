@@ -5,6 +5,7 @@ import base64
 import html
 import json
 import math
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -120,6 +121,24 @@ def row_flags(r: dict, how: LaFA, weak: bool = False) -> list[Flag]:
     if how.method != "ensemble" and how.relative and r["size"] < .98 * r["eps"]:
         add("shrunk", f"clamping left {r['size'] / r['eps']:.0%} of the budget")
     return said
+
+
+def settings_of(study, began: float) -> dict:
+    "How the result of a `Study` was made"
+    how, law, obj, box = study.how, study.law, study.problem.objective, study.threat
+    kept = ("norm", "method", "strength", "margin", "n_seeds", "n_noise", "n_usual", "branch", "relative",
+            "random_state")
+    goal, plan = how.goal, how.plan(box.X.numel() * study.problem.k)
+    if callable(goal): goal = getattr(goal, "__name__", type(goal).__name__)
+    return {k: getattr(how, k) for k in kept} | dict(
+        goal=goal if isinstance(goal, str) else goal[0], steps=plan.steps, starts=plan.starts,
+        victim=study.victim.name, n_components=study.problem.k, objective=type(obj).__name__,
+        loss=repr(getattr(obj, "loss", None)), l1=getattr(obj, "l1", 0.), l2=getattr(obj, "l2", 0.),
+        reference=how.reference if isinstance(how.reference, str) else "given",
+        box=[box.low, box.high],
+        excess=study.null_space.excess, kappa=law and law.kappa,
+        kappa_random=law and law.random, radius=law and law.radius,
+        cpu_seconds=round(time.process_time() - began, 2))
 
 
 @dataclass

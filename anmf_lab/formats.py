@@ -105,3 +105,27 @@ def read_cells(path: Path) -> dict:
     found = anndata.read_h5ad(path)
     X = sp.csr_array(found.X) if sp.issparse(found.X) else found.X
     return _found(X, found.obs_names, found.var_names)
+
+
+def and_more(n: int) -> str:
+    "What an error says of further cells"
+    return f" (and {n - 1} more)" if n > 1 else ""
+
+
+def check_cells(table) -> None:
+    "Negative and infinite cells, rows and columns without a number: named"
+    X = table.values.tocoo() if sp.issparse(table.values) else table.values
+    v = X.data if sp.issparse(X) else X
+    for bad, what in ((v < 0, "negative"), (np.isinf(v), "infinite")):
+        if not bad.any(): continue
+        k = np.flatnonzero(bad)[0]
+        i, j = (X.row[k], X.col[k]) if sp.issparse(X) else np.unravel_index(k, X.shape)
+        where = f"row {table.samples[i]!r}, column {table.features[j]!r}"
+        raise ValueError(f"{where} is {what}: {v.flat[k]:g}{and_more(int(bad.sum()))}. "
+                         "A factorization into parts needs finite numbers >= 0.")
+    if sp.issparse(X): return
+    for axis, names, what in ((1, table.samples, "sample"), (0, table.features, "feature")):
+        empty = np.flatnonzero(np.isnan(X).all(axis))
+        if len(empty):
+            who = f"{what} {names[empty[0]]!r}"
+            raise ValueError(f"{who} holds no number{and_more(len(empty))}: leave it out.")

@@ -15,7 +15,8 @@ from torch import Tensor
 from .align import align, feature_error
 from .ascent import Candidate, Climber, Effort, Plan, Point, STRENGTHS, Starts
 from .ascent import halving, plan_for, published_pgd, slack_of
-from .attack_result import AttackResult, clean_flags, per_component, row_flags, victim_flags
+from .attack_result import (AttackResult, clean_flags, per_component, row_flags, settings_of,
+                                    victim_flags)
 from .core import as_data, check_choice, check_number, give_back
 from .goals import Problem, Verdict, Victim, check_goal, distinct, goal_of, judge
 from .goals import lowest, own_fits, those_that_stayed, victim_of
@@ -27,7 +28,7 @@ from .threat import Threat, check_box, stream
 
 # %% auto #0
 __all__ = ['Study', 'prepare', 'worst_direction', 'Found', 'attack', 'chosen', 'strongest', 'control',
-           'usual', 'row_of', 'LaFA', 'settings_of']
+           'usual', 'row_of', 'LaFA']
 
 # %% ../nbs/44_lafa.ipynb #389f04b6
 @dataclass(frozen=True, eq=False)
@@ -266,7 +267,19 @@ def row_of(study: Study, eps: float, v: Verdict, found: Found) -> dict:
 # %% ../nbs/44_lafa.ipynb #21196e84
 @dataclass(frozen=True)
 class LaFA:
-    "Latent-feature attack on a nonnegative matrix factorization: the worst found, beside its controls"
+    """
+    Latent-feature attack on a nonnegative matrix factorization: the worst found, beside its controls
+
+    Examples
+    --------
+    >>> import numpy as np, anmf_lab as al
+    >>> X = np.random.default_rng(0).gamma(.5, size=(12, 8))
+    >>> model = al.NMF(2, random_state=0).fit(X)
+    >>> result = al.LaFA(eps=.01, strength="quick", n_noise=3, n_usual=0).run(model, X)
+    >>> row = result.records[0]
+    >>> row["feature_error"] > row["random"]   # more than noise of that size does
+    True
+    """
     norm: str = "l2"
     eps: float | tuple = (.002, .004, .008)
     _: KW_ONLY
@@ -379,21 +392,3 @@ References
 Vu, Bhattarai, et al. LaFA: Latent Feature Attacks on Non-negative Matrix Factorization,
 arXiv 2408.03909, 2024.
 """
-
-
-def settings_of(study: Study, began: float) -> dict:
-    "How a result was made"
-    how, law, obj, box = study.how, study.law, study.problem.objective, study.threat
-    kept = ("norm", "method", "strength", "margin", "n_seeds", "n_noise", "n_usual", "branch", "relative",
-            "random_state")
-    goal, plan = how.goal, how.plan(box.X.numel() * study.problem.k)
-    if callable(goal): goal = getattr(goal, "__name__", type(goal).__name__)
-    return {k: getattr(how, k) for k in kept} | dict(
-        goal=goal if isinstance(goal, str) else goal[0], steps=plan.steps, starts=plan.starts,
-        victim=study.victim.name, n_components=study.problem.k, objective=type(obj).__name__,
-        loss=repr(getattr(obj, "loss", None)), l1=getattr(obj, "l1", 0.), l2=getattr(obj, "l2", 0.),
-        reference=how.reference if isinstance(how.reference, str) else "given",
-        box=[box.low, box.high],
-        excess=study.null_space.excess, kappa=law and law.kappa,
-        kappa_random=law and law.random, radius=law and law.radius,
-        cpu_seconds=round(time.process_time() - began, 2))

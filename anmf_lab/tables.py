@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 from .core import check_choice
-from .formats import read_cells, read_market, read_npy, read_parquet
+from .formats import and_more, check_cells, read_cells, read_market, read_npy, read_parquet
 
 # %% auto #0
 __all__ = ['BOMS', 'SEPARATORS', 'LOOKS', 'MISSING', 'CONVENTIONS', 'MUTATION', 'FEATURE_TITLES', 'HUGE',
@@ -66,16 +66,13 @@ def check_names(names, what: str) -> np.ndarray: # as text
     names = np.array([str(name).strip() for name in names], dtype=object)
     empty = [i + 1 for i, name in enumerate(names) if not name]
     if empty:
-        raise ValueError(f"{what} {empty[0]} has no name{_more(len(empty))}: give it one.")
+        raise ValueError(f"{what} {empty[0]} has no name{and_more(len(empty))}: give it one.")
     twice = [name for name, n in Counter(names).items() if n > 1]
     if twice:
         at = [i + 1 for i, name in enumerate(names) if name == twice[0]]
         raise ValueError(f"two {what}s are called {twice[0]!r} (numbers {at[0]} and {at[1]})"
-                         f"{_more(len(twice))}: rename or add them up.")
+                         f"{and_more(len(twice))}: rename or add them up.")
     return names
-
-
-def _more(n: int) -> str: return f" (and {n - 1} more)" if n > 1 else ""
 
 # %% ../nbs/45_tables.ipynb #b0aad15d
 BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -165,7 +162,7 @@ def numbers_of(
     if wrong:
         i, j = wrong[0]
         where = f"row {samples[i]!r} (line {first[i]}), column {features[j]!r}"
-        raise ValueError(f"{where}: {cells[i][j]!r} is not a number{_more(len(wrong))}. "
+        raise ValueError(f"{where}: {cells[i][j]!r} is not a number{and_more(len(wrong))}. "
                          "Correct it, or leave it empty if it is missing.")
     said = f"decimal sign {point!r}" + (f", thousands separator {group!r}" if group else "")
     return out, "" if own == CONVENTIONS[0] else said
@@ -295,7 +292,18 @@ def read_table(
     key: str | None = None,        # which matrix of an npz
     signed: bool = False,          # let negative numbers through
 ) -> Table:                        # rows are samples
-    "A table of numbers from a file, with its names, and what was taken for what"
+    """
+    A table of numbers from a file, with its names, and what was taken for what
+
+    Examples
+    --------
+    >>> import anmf_lab as al
+    >>> from pathlib import Path
+    >>> _ = Path("counts.csv").write_text("sample,C>A,C>G\\nPD1,3,1\\nPD2,0,7\\nPD3,2,2\\n")
+    >>> table = al.read_table("counts.csv")
+    >>> table.shape, list(table.features)
+    ((3, 2), ['C>A', 'C>G'])
+    """
     check_choice(rows, "rows", ("auto", "samples", "features"))
     if decimal is not None: check_choice(decimal, "decimal", (".", ","))
     path = Path(path)
@@ -304,7 +312,7 @@ def read_table(
         what, why = rows, "as asked"
         if rows == "auto": what, why = rows_are(table.samples, title, table.features)
         if what == "features": table = replace(table.T, named=True)
-        if not signed: _check_signs(table)
+        if not signed: check_cells(table)
     except ValueError as e:
         raise ValueError(str(e) if str(path) in str(e) else f"{path.name}: {e}") from None
     n, f = table.shape
@@ -314,25 +322,6 @@ def read_table(
     if holes: said += (f"{holes} cells are empty and count as missing",)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return replace(table, said=said, source=path.name, sha256=digest)
-
-
-def _check_signs(table: Table) -> None:
-    "Negative and infinite cells, rows and columns without a number: named"
-    X = table.values.tocoo() if sp.issparse(table.values) else table.values
-    v = X.data if sp.issparse(X) else X
-    for bad, what in ((v < 0, "negative"), (np.isinf(v), "infinite")):
-        if not bad.any(): continue
-        k = np.flatnonzero(bad)[0]
-        i, j = (X.row[k], X.col[k]) if sp.issparse(X) else np.unravel_index(k, X.shape)
-        where = f"row {table.samples[i]!r}, column {table.features[j]!r}"
-        raise ValueError(f"{where} is {what}: {v.flat[k]:g}{_more(int(bad.sum()))}. "
-                         "A factorization into parts needs finite numbers >= 0.")
-    if sp.issparse(X): return
-    for axis, names, what in ((1, table.samples, "sample"), (0, table.features, "feature")):
-        empty = np.flatnonzero(np.isnan(X).all(axis))
-        if len(empty):
-            who = f"{what} {names[empty[0]]!r}"
-            raise ValueError(f"{who} holds no number{_more(len(empty))}: leave it out.")
 
 # %% ../nbs/45_tables.ipynb #926d2789
 def read_profiles(
@@ -352,7 +341,7 @@ def read_profiles(
                 return replace(one, values=one.values[:, order], features=features)
             if hits: missing = [c for c in features if str(c) not in place]
         if set(map(str, features)) & {*map(str, table.features), *map(str, table.samples)}:
-            lost = f"{str(missing[0])!r}{_more(len(missing))}"
+            lost = f"{str(missing[0])!r}{and_more(len(missing))}"
             raise ValueError(f"{name} lacks the feature {lost} of the data.")
         raise ValueError(f"{name} has other features than the data: {table.features[0]!r}, "
                          f"and the data have {features[0]!r}.")
