@@ -68,7 +68,7 @@ def build_parser(
     run = None
     for key, command in (COMMANDS if commands is None else commands).items():
         if find_spec(command.module) is None: continue
-        about = command.about[0].upper() + command.about[1:] + "."
+        about = command.about[0].upper() + command.about[1:] + "." * (command.about[-1] != "?")
         sub = subs.add_parser(key, help=command.about, description=about, allow_abbrev=False)
         if key == name:
             module = import_module(command.module)

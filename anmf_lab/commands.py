@@ -14,17 +14,17 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 from .adapters import objective_of
-from .auditing import audit, unit_of_counts
+from .auditing import Audit, audit, unit_of_counts
 from .core import check_number
 from .data import REGISTRY, list_datasets, load_dataset
 from .records import write_whole
-from .report import rank_grid
+from .report import rank_grid, sections
 from .solve import solve_seeds
 from .tables import Table, numbered, read_table
 
 # %% auto #0
 __all__ = ['AUDIT_EXAMPLES', 'FIT_EXAMPLES', 'known_table', 'table_of', 'ranks_of', 'data_arguments',
-           'loss_of_line', 'audit_arguments', 'audit_run', 'fit_arguments', 'csv_of', 'fit_run',
+           'loss_of_line', 'audit_arguments', 'text_of', 'audit_run', 'fit_arguments', 'csv_of', 'fit_run',
            'datasets_arguments', 'datasets_run']
 
 # %% ../nbs/57_commands.ipynb #07212994
@@ -70,7 +70,9 @@ def data_arguments(parser: argparse.ArgumentParser) -> None:
     add("--loss", default="auto", metavar="NAME",
         help="kullback-leibler, frobenius, itakura-saito or a number (default: by the data)")
     add("--seed", type=int, default=0, metavar="N", help="of the random starts (default: 0)")
-    add("-q", "--quiet", action="store_true", help="say only what went wrong")
+    loud = parser.add_mutually_exclusive_group()
+    loud.add_argument("-q", "--quiet", action="store_true", help="the answer only, no table, no progress")
+    loud.add_argument("-v", "--verbose", action="store_true", help="all the tables and choices, too")
 
 
 def loss_of_line(text: str):
@@ -108,6 +110,17 @@ def audit_arguments(parser: argparse.ArgumentParser) -> None:
     add("--starts", type=int, default=24, metavar="N", help="random starts of a rank (default: 24)")
 
 
+def text_of(found: Audit) -> str:
+    "The report of an audit for a terminal, without its pictures"
+    lines = []
+    for part in sections(found.ranks, found.about):
+        lines += [part.title, "-" * len(part.title)]
+        lines += [textwrap.fill(line, 100) for line in part.text]
+        lines += [f"\n{textwrap.fill(t.caption, 100)}\n{t.text()}" for t in part.tables]
+        lines.append("")
+    return "\n".join(lines)
+
+
 def audit_run(args: argparse.Namespace) -> int:
     "Run `anmf-lab audit`"
     table = table_of(args)
@@ -121,7 +134,8 @@ def audit_run(args: argparse.Namespace) -> int:
                   n_seeds=args.starts, random_state=args.seed, resume=args.resume,
                   progress=not args.quiet, command="anmf-lab " + " ".join(words))
     if not found.ranks: raise ValueError("nothing was finished: " + "; ".join(found.left_out))
-    if not args.quiet: print(f"\n{rank_grid(found.ranks).text()}\n")
+    if args.verbose: print(f"\n{text_of(found)}")
+    elif not args.quiet: print(f"\n{rank_grid(found.ranks).text()}\n")
     print(textwrap.fill(found.verdict, 100))
     for line in found.left_out: print(f"left out: {line}", file=sys.stderr)
     where = [found.save(args.out)]
@@ -174,6 +188,7 @@ def fit_run(args: argparse.Namespace) -> int:
     files = {"components.csv": csv_of(H, names, table.features, "component"),
              "codes.csv": csv_of(W, table.samples, names, "sample")}
     for name, content in files.items(): write_whole(args.out / name, content)
+    if args.verbose: print("\n".join(f"objective {r.loss:.10g}, residual {r.residual:.0e}" for r in runs))
     same = sum(run.loss <= best.loss + 1e-6 * abs(best.loss) for run in runs)
     print(f"{loss}, rank {args.rank}: residual {best.residual:.0e}, best minimum found by {same} of "
           f"{len(runs)} starts. Written: {', '.join(str(args.out / name) for name in files)}")

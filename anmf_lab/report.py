@@ -298,8 +298,8 @@ def _told(found: dict) -> list[str]:
         said.append(f"What was handed in lies {percent(s['moved'])} from this solution{better}.")
     said += (found.get("errors") or {}).get("notes", [])
     if n := found.get("needed"):
-        said.append(f"Against {k - 1} components the fit gains {n['gain']:.1f}; on {n['draws']} data "
-                    f"sets made with {k - 1} it gains {n['mean']:.1f} on average and "
+        said.append(f"Against {k - 1} component{'s' * (k > 2)} the fit gains {n['gain']:.1f}; on "
+                    f"{n['draws']} data sets made with {k - 1} it gains {n['mean']:.1f} on average and "
                     f"{n['largest']:.1f} at most.")
     if near := (found.get("rivals") or {}).get("nearest"):
         said.append(f"Nearest rival: {_gap(near['distance'])} standard deviations of noise above, "

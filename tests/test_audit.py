@@ -292,9 +292,13 @@ def test_from_a_csv_to_its_report(tmp_path, capsys):
     X, _ = planted(7)
     X.to_csv(tmp_path / "x.csv")
     assert anmf("audit", tmp_path / "x.csv", "--rank", 3, "--starts", 4, "--out", tmp_path / "r.html",
-                "--json", tmp_path / "r.json") == 0
+                "--json", tmp_path / "r.json", "--verbose") == 0
     said = capsys.readouterr().out
     assert "40 samples x 24 features" in said and "3 components:" in said and "determined, 3 firm" in said
+    assert "Methods, to paste" in said and "The samples that fit worst" in said and "heaviest features" in said
+    with pytest.raises(SystemExit) as both:
+        anmf("audit", tmp_path / "x.csv", "--rank", 3, "--quiet", "--verbose")
+    assert both.value.code == 2 and "not allowed with" in capsys.readouterr().err
     assert (tmp_path / "r.html").stat().st_size < 2_000_000
     found = al.Audit.from_json(tmp_path / "r.json")
     assert meaning(found.ranks[3])["determined"] == "determined" and json.loads((tmp_path / "r.json").read_text())["about"]["sha256"]
