@@ -35,10 +35,12 @@ def meaning(found: dict) -> dict: # of one rank
     stable, fit = found.get("stability"), found.get("fit") or {}
     relative = [e for e in errors.get("relative", []) if e is not None]
     near = rivals.get("nearest")
+    determined = (found.get("determined") or {}).get("verdict", "undecided")
+    known = determined == "determined"   # else whatever else fits as well is no news
     return dict(
-        determined=(found.get("determined") or {}).get("verdict", "undecided"),
+        determined=determined,
         firm=sum(e <= FIRM for e in relative), soft=sum(e > FIRM for e in relative),
-        rival=bool(near and near["distance"] < WITHIN),
+        rival=bool(known and near and near["distance"] < WITHIN),
         stable=None if not stable else stable["mean"] >= STABLE[0] and stable["least"] >= STABLE[1],
         needed=(found.get("needed") or {}).get("needed"),
         matters=[row["name"] for row in movers(found)],
@@ -86,17 +88,15 @@ def _firmness(found: dict) -> str:
 
 def _freedom(found: dict) -> str:
     "What the same fit allows"
-    bands, names = found.get("bands"), found["components"]["names"]
-    kind = found["determined"]["verdict"]
+    bands, kind = found.get("bands"), found["determined"]["verdict"]
     if kind == "undecided": return f"not decided ({found['determined'].get('reason') or 'rounding'})"
     said = {"flat": "not determined", "one-sided": "at the edge of a set of equally good solutions"}[kind]
     if not bands: return said
     width = [high - low for low, high in bands["shares"]]
-    j = int(np.argmax(width))
-    low, high = bands["shares"][j]
-    if width[j] < .005: return f"{said}, though no share can move by more than {percent(width[j])}"
+    low, high = bands["shares"][int(np.argmax(width))]
+    if max(width) < .005: return f"{said}, but no share moves by more than {percent(max(width))}"
     between = f"between {percent(low)[:-2]} and {percent(high)} of the total"
-    return f"{said}: the same fit allows {names[j]} {between}"
+    return f"{said}: the same fit allows one component {between}"
 
 
 def sentence(found: dict) -> str:
