@@ -263,7 +263,7 @@ def test_an_end_of_a_band_keeps_the_names_of_its_components():
 
 def test_redrawn_data_have_nothing_where_nothing_is_seen():
     M = (draw(6, 5, seed=1) > .4).double()
-    Z, _ = Resampler(Data(draw(6, 5) * M, M), "parametric", mean=draw(6, 5, seed=2) + 5.).draw(np.random.default_rng(0))
+    Z, _ = Resampler(Data(draw(6, 5) * M, M), "parametric", draw(6, 5, seed=2) + 5., "gaussian").draw(np.random.default_rng(0))
     assert not Z.X[M == 0].any() and Z.X[M > 0].any()
 
 
