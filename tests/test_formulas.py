@@ -10,6 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.decomposition._nmf import _initialize_nmf
 from sklearn.exceptions import ConvergenceWarning
 
+import anmf_lab.findings as findings
 import anmf_lab.resampling as resampling
 import anmf_lab.selection as selection
 import anmf_lab.unrolled as unrolled
@@ -379,3 +380,18 @@ def test_no_terms_of_the_series_means_back_propagation(monkeypatch, terms, used)
         monkeypatch.setattr(unrolled, name, spy)
     unrolled.published_pgd(as_data(X), (draw(6, 2), draw(2, 5)), 1., Threat.around(X), .01, np.random.RandomState(0), steps=2, n_iter=3, terms=terms)
     assert calls == [used] * 2
+
+
+def test_the_audit_reports_the_freest_of_equal_solutions_and_the_best_start(monkeypatch):
+    W, H = draw(5, 2).numpy() + .1, draw(2, 4).numpy() + .1
+    runs = [SimpleNamespace(W=W, H=H, loss=loss) for loss in (1., 1., 3.)]
+    s = SimpleNamespace(runs=runs, W=W, H=H, loss=1., kkt=0., starts=3, moved=0.)
+    p = SimpleNamespace(data=SimpleNamespace(shape=(5, 4)), repeatable=lambda k: True, whole=1., objective=None, single=False, unit=1.,
+                        near=lambda a, b: abs(a - b) < 1e-9)
+    verdicts = iter([SimpleNamespace(verdict=v, count=n, reason="", curvature=1.) for v, n in (("determined", 0), ("flat", 2), ("one-sided", 1))])
+    monkeypatch.setattr(findings, "state_of", lambda p, k: s)
+    monkeypatch.setattr(findings, "local_verdict", lambda *a, **kw: next(verdicts))
+    said = findings.determined(p, 2, {"errors": {"light": "green"}})
+    assert (said["verdict"], said["count"], said["range"]) == ("flat", 2, [0, 2])
+    said = findings.solved(p, 2, {})
+    assert (said["share"], said["minima"], said["better"]) == (2 / 3, 2, 0.)
