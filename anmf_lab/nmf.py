@@ -20,7 +20,7 @@ from .divergence import divergence
 from .solve import SOLVERS, factorize, warn_of_few
 from .loop import INITS, Run, Status, ending, given_start, joined, start
 from .loop import CallbackSupportMixin, with_callbacks, _sk_callback
-from .objective import Beta, Entrywise, Objective, loss_of, penalty_weights
+from .objective import Entrywise, Objective, check_loss, loss_of, penalty_weights
 from .polish import in_double, kkt_residual
 from .solvers import solve_codes
 
@@ -290,7 +290,18 @@ class FactorModel(_Output, CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin
 
 # %% ../nbs/15_nmf.ipynb #c2175661
 class NMF(FactorModel):
-    "Nonnegative matrix factorization: any β-divergence, missing entries, a certificate"
+    """
+    Nonnegative matrix factorization: any β-divergence, missing entries, a certificate
+
+    Examples
+    --------
+    >>> import numpy as np, anmf_lab as al
+    >>> X = np.random.default_rng(0).gamma(1, size=(30, 20))
+    >>> model = al.NMF(3, loss="kullback-leibler", random_state=0).fit(X)
+    >>> W, H = model.transform(X), model.components_
+    >>> W.shape, H.shape, str(model.status_)
+    ((30, 3), (3, 20), 'converged')
+    """
     _allow_weights = True
 
     def __init__(self, n_components=2, *, loss="frobenius", solver="auto", init=None, n_init=1,
@@ -358,22 +369,11 @@ class NMF(FactorModel):
     def _misfit(self, data, W, H): return float(Entrywise(data, loss_of(self.loss)).value(W, H))
     def _check_params(self, data: Data) -> None:
         super()._check_params(data)
-        beta = self._beta()
         for name in ("l1", "l2"): check_number(getattr(self, name), name, low=0)
         check_choice(self.solver, "solver", SOLVERS)
         if not isinstance(self.polish, bool) and self.polish != "auto":
             check_number(self.polish, "polish", low=0, low_open=True)
-        own = not isinstance(loss_of(self.loss), Beta)
-        if own and (self.solver != "auto" or data.is_sparse):
-            raise ValueError(f"loss={self.loss!r} needs solver='auto' and a dense X (pass X.toarray()).")
-        if self.solver == "hals" and beta != 2:
-            raise ValueError("solver='hals' minimises loss='frobenius' only, "
-                             f"got loss={self.loss!r}. Use 'mue' or 'mu'.")
-        if beta <= 0 and not own:
-            zero = (data.values == 0) if data.mask is None else (data.X == 0) & (data.mask > 0)
-            if data.is_sparse or bool(zero.any()):
-                raise ValueError(f"loss={self.loss!r} is infinite where X is 0. Add a small "
-                                 "constant to X, mark the zeros as missing, or use another loss.")
+        check_loss(data, self.loss, self.solver)
 
     def _objective(self, data: Data) -> Entrywise:
         weights = penalty_weights(data, self._beta(), self.l1, self.l2)

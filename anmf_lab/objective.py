@@ -17,8 +17,8 @@ from .divergence import floor_of, hessian, newton_curvature, power, slope
 from .divergence import _at_nonzeros
 
 # %% auto #0
-__all__ = ['Pair', 'Loss', 'Beta', 'loss_of', 'NegativeBinomial', 'Objective', 'AutoHessian', 'Entrywise',
-           'penalty_weights']
+__all__ = ['Pair', 'Loss', 'Beta', 'loss_of', 'check_loss', 'NegativeBinomial', 'Objective', 'AutoHessian',
+           'Entrywise', 'penalty_weights']
 
 # %% ../nbs/11_objective.ipynb #44d2d29b
 def _derivative(f: Callable, T: Tensor) -> Tensor:
@@ -90,6 +90,26 @@ def loss_of(
 ) -> Loss:         # as an object
     "The `Loss` that an argument stands for"
     return loss if isinstance(loss, Loss) else Beta(beta_of(loss))
+
+# %% ../nbs/11_objective.ipynb #c1055002
+def check_loss(
+    data: Data,   # the problem
+    loss,         # its loss, as for `loss_of`
+    solver: str,  # the update that was asked for
+) -> None:
+    "Raise a `ValueError` where this update, or these data, cannot have this loss"
+    named = loss_of(loss)
+    own, beta = not isinstance(named, Beta), named.exponent
+    if own and (solver != "auto" or data.is_sparse):
+        raise ValueError(f"loss={loss!r} needs solver='auto' and a dense X (pass X.toarray()).")
+    if solver == "hals" and beta != 2:
+        raise ValueError("solver='hals' minimises loss='frobenius' only, "
+                         f"got loss={loss!r}. Use 'mue' or 'mu'.")
+    if own or beta > 0: return
+    zero = (data.values == 0) if data.mask is None else (data.X == 0) & (data.mask > 0)
+    if data.is_sparse or bool(zero.any()):
+        raise ValueError(f"loss={loss!r} is infinite where X is 0. Add a small "
+                         "constant to X, mark the zeros as missing, or use another loss.")
 
 # %% ../nbs/11_objective.ipynb #32335599
 @dataclass(frozen=True)

@@ -19,11 +19,11 @@ from .polish import kkt_entries
 from .solvers import hals_codes, hals_update, mu_update, solve_codes, _Rows, _solve_rows
 
 # %% auto #0
-__all__ = ['squares', 'l21', 'capped', 'cauchy', 'correntropy', 'huber', 'cauchy_scale', 'three_sigma',
-           'released_cut', 'residual_squares', 'ResidualLoss', 'observed_squares', 'rounding_residual',
-           'with_weights', 'weighted_codes_update', 'weighted_components_update', 'reweighted_step',
-           'root_mean_square', 'reweighted_measure', 'convex_relative', 'settle', 'RobustLoss',
-           'weight_slope', 'SampleHessian', 'Samplewise', 'reweighted_codes']
+__all__ = ['EXAMPLE', 'squares', 'l21', 'capped', 'cauchy', 'correntropy', 'huber', 'cauchy_scale',
+           'three_sigma', 'released_cut', 'residual_squares', 'ResidualLoss', 'observed_squares',
+           'rounding_residual', 'with_weights', 'weighted_codes_update', 'weighted_components_update',
+           'reweighted_step', 'root_mean_square', 'reweighted_measure', 'convex_relative', 'settle',
+           'RobustLoss', 'weight_slope', 'SampleHessian', 'Samplewise', 'reweighted_codes']
 
 # %% ../nbs/16_robust_losses.ipynb #d6ae33fb
 def squares(s: Tensor) -> tuple[Tensor, Tensor]:
@@ -335,3 +335,17 @@ def _rows_at_rest(X: Tensor, M: Tensor | None, H: Tensor, W: Tensor, loss: Calla
         at = at[moved]
         if not len(at): break
     return W
+
+# %% ../nbs/16_robust_losses.ipynb #16e0ab02
+EXAMPLE = """
+
+Examples
+--------
+>>> import numpy as np, anmf_lab as al
+>>> rng = np.random.default_rng(0)
+>>> X = rng.random((30, 3)) @ rng.random((3, 20)) + .1 * rng.random((30, 20))
+>>> X[3, 5] = 9.   # a gross error
+>>> model = al.{name}(3, tol=.1, random_state=0).fit(X)
+>>> model.transform(X).shape, model.components_.shape, len(model.weights_)
+((30, 3), (3, 20), 30)
+"""
