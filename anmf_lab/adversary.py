@@ -23,14 +23,14 @@ def check_lam(lam: float | Tensor) -> float | Tensor:
                          "A larger lam is a weaker adversary; lam=2 is a good first value.")
     return lam
 
-
+# %% ../nbs/20_adversary.ipynb #38033df5
 def _check_budget(eps) -> None:
     "A `ValueError` where some budget is negative or not a number"
     budget = torch.as_tensor(eps, dtype=torch.float64)
     if not bool(((budget >= 0) & budget.isfinite()).all()):
         raise ValueError(f"eps must be a number >= 0, got {eps}.")
 
-
+# %% ../nbs/20_adversary.ipynb #cfb5d9ad
 def worst_delta(
     X: Tensor,  # data, nonnegative
     Y: Tensor,  # reconstruction, same shape
@@ -71,7 +71,7 @@ class Reply:
         "`bound - value`, one a group: 0 certifies that the reply is the worst"
         return self.bound - self.value
 
-
+# %% ../nbs/20_adversary.ipynb #b6831933
 def _price(E: Tensor, X: Tensor, eps: Tensor) -> Tensor:
     "`lam - 1` for each row of `E = X - Y`, eq. (root); 0 where the budget outlasts the data"
     # brk: lam - 1 at which the entry saturates, inf where x = 0
@@ -94,7 +94,7 @@ def _spend(E: Tensor, D: Tensor, eps: Tensor, s: Tensor) -> Tensor:
     up = (eps - (D**2).sum(1, keepdim=True) + old**2).clamp_min(0).sqrt()
     return D.scatter(1, i, torch.where((s == 0) & ((top + up)**2 > (top + old)**2), up, old))
 
-
+# %% ../nbs/20_adversary.ipynb #106ad06c
 GROUPS = ("all", "row", "column")
 
 
@@ -132,7 +132,7 @@ def eps_of_lam(X: Tensor, Y: Tensor, lam: float, mask: Tensor | None = None) -> 
     D = worst_delta(X, Y, lam)
     return ((D if mask is None else D * mask)**2).sum()
 
-
+# %% ../nbs/20_adversary.ipynb #e077df8f
 def lam_of_eps(X: Tensor, Y: Tensor, eps: float, mask: Tensor | None = None) -> Tensor:
     "The price at which the adversary spends `eps` at reconstruction `Y`, eq. (root)"
     return ball_delta(X, Y, eps, mask=mask).lam
@@ -144,7 +144,7 @@ def box_delta(X: Tensor, Y: Tensor, rho: float) -> Tensor:
     down = X.clamp_max(rho)
     return torch.where(2 * (X - Y) >= down - rho, rho, -down)
 
-
+# %% ../nbs/20_adversary.ipynb #0c1cad4a
 def box_loss(X: Tensor, Y: Tensor, rho: float) -> Tensor:
     "What that move costs, eq. (box)"
     return (X + box_delta(X, Y, rho) - Y)**2

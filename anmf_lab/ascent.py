@@ -39,7 +39,7 @@ class Point:
         "(W, H)"
         return self.W, self.H
 
-
+# %% ../nbs/43_ascent.ipynb #f6c07d89
 @dataclass
 class Effort:
     "What an attack spent and met"
@@ -229,7 +229,7 @@ class Plan:
     probes: int = 2     # fresh solves behind every judgement
     work: float = 0.    # operations of the crowd, in units of 1e9; 0: no crowd
 
-
+# %% ../nbs/43_ascent.ipynb #bd3d9bef
 STRENGTHS = {   # seconds; fewest and most steps; operations of the crowd
     "quick": (3., 16, 60, 2.),
     "standard": (10., 40, 180, 16.),
@@ -250,7 +250,7 @@ def plan_for(
 # %% ../nbs/43_ascent.ipynb #fa0d671f
 def _noise(X: Tensor, rng) -> Tensor: return torch.from_numpy(rng.standard_normal(X.shape)).to(X)
 
-
+# %% ../nbs/43_ascent.ipynb #c3cacb2c
 @dataclass(frozen=True, eq=False)
 class Starts:
     "Where an ascent may begin: kinds of points, each an iterator"
@@ -359,7 +359,7 @@ class Candidate:
     @property
     def value(self) -> float: return self.ascent.sure.value if self.ascent.sure else 0.
 
-
+# %% ../nbs/43_ascent.ipynb #d82147a9
 def halving(
     starts: Starts,
     plan: Plan,

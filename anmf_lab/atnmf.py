@@ -22,174 +22,8 @@ from .solvers import hals_update
 from .worstcase import Setting, game_at, minmax_objective, train, worst_codes
 
 # %% auto #0
-__all__ = ['NORMS', 'opponent', 'online_update', 'paper_price', 'check_minmax', 'check_polish', 'raised',
-           'chosen', 'ATNMF']
-
-# %% ../nbs/29_atnmf.ipynb #dd6e1ae5
-NORMS = ("auto", "l2", "bregman", "row", "column", "linf", "log", "l1")
-
-
-def _limited(loss, norm: str, eps, lam, update: str, bound: str) -> Adversary:
-    "An adversary with a budget"
-    if eps is None:
-        instead = "" if lam is None else " instead of lam"
-        raise ValueError(f"norm={norm!r} needs a budget: give eps=...{instead}.")
-    check_number(eps, "eps", low=0)
-    if norm == "log":
-        if beta_of(loss) == 0: return LogBall(eps)
-        raise ValueError(f"norm='log' is for loss='itakura-saito', got loss={loss!r}.")
-    if beta_of(loss) != 2:
-        raise ValueError(f"norm={norm!r} is for loss='frobenius', got loss={loss!r}. "
-                         "Use norm='auto' and a price lam.")
-    if norm == "linf": return Box(eps, update)
-    return Ball(eps, "all" if norm == "l2" else norm, update, bound)
-
-# %% ../nbs/29_atnmf.ipynb #87636129
-def _charged(loss, norm: str, lam: float, update: str, bound: str) -> Adversary:
-    "An adversary with a price"
-    beta = beta_of(loss)
-    if norm == "l2" and beta == 1:
-        return QuadraticKL(check_number(lam, "lam", low=0, low_open=True))
-    if norm == "l2" and beta != 2:
-        raise ValueError("norm='l2' is for loss='frobenius' or 'kullback-leibler', "
-                         f"got loss={loss!r}. Use norm='bregman'.")
-    check_number(lam, "lam", low=1, low_open=True, hint="At lam <= 1 the adversary gains "
-                 "without limit; a larger lam is a weaker adversary.")
-    if beta == 2: return Price(lam, update, bound)
-    if beta < 2: return Bregman(lam, beta)
-    raise ValueError(f"loss with beta={beta:g} > 2 has no monotone step here. Use 1 <= beta <= 2.")
-
-# %% ../nbs/29_atnmf.ipynb #56a14fcc
-def opponent(
-    loss,                      # as in `NMF`
-    norm: str = "auto",        # one of `NORMS`
-    lam: float | None = None,  # price
-    eps: float | None = None,  # budget
-    update: str = "hals",      # for the squared error: "hals" or "mu"
-    bound: str = "tight",      # for the squared error: "tight" or "uniform"
-) -> Adversary:
-    "The adversary that these words describe, or a `ValueError` that says what goes together"
-    check_choice(norm, "norm", NORMS)
-    beta = beta_of(loss)
-    if lam is not None and eps is not None:
-        raise ValueError("give lam (a price) or eps (a budget), not both; "
-                         f"got lam={lam}, eps={eps}.")
-    if norm == "auto": norm = "l2" if beta == 2 else "bregman"
-    if norm == "l1":
-        raise ValueError("norm='l1' has no exact reply, so nothing can be trained against it with "
-                         "a guarantee. Use norm='l2' or 'linf' to train; adversary.l1_delta gives "
-                         "a strong attack with bounds.")
-    squares = norm == "l2" and beta == 2 and eps is not None
-    if squares or norm in ("row", "column", "linf", "log"):
-        return _limited(loss, norm, eps, lam, update, bound)
-    if eps is None: return _charged(loss, norm, 2. if lam is None else lam, update, bound)
-    raise ValueError(f"loss={loss!r} with norm={norm!r} has a price, not a budget: "
-                     "give lam instead of eps.")
-
-# %% ../nbs/29_atnmf.ipynb #10994543
-def _targets(data: Data, H: Tensor, W: Tensor, lam: float) -> Tensor:
-    "`W.T @ T` for the targets of a batch, (k, f)"
-    Y = fitted(data, W, H)
-    T = torch.maximum(data.values, Y / lam)
-    if data.is_sparse: return (W.T @ W) @ H / lam + (_with_values(data.X, T - Y / lam).t() @ W).T
-    return W.T @ (T if data.mask is None else torch.where(data.mask > 0, T, Y))
-
-
-def online_update(
-    data: Data,            # a batch
-    H: Tensor,             # components, (k, f)
-    W: Tensor,             # codes of the batch, (b, k)
-    stats: tuple[Tensor, Tensor] | None,  # `(A, B)` so far: (k, k), (k, f)
-    lam: float,            # price of a perturbation, > 1
-    forget: float,         # what the past is multiplied with
-    *,
-    l1: float = 0.,        # weight of the sum of the components
-    l2: float = 0.,        # weight of half their squares
-    sweeps: int = 5,       # HALS sweeps over the components
-) -> tuple[Tensor, tuple[Tensor, Tensor]]:  # components, `(A, B)`
-    "Add a batch to the statistics, and improve the components on them"
-    A, B = W.T @ W, _targets(data, H, W, lam)
-    if stats is not None: A, B = forget * stats[0] + A, forget * stats[1] + B
-    omega = lam / (lam - 1)
-    G = A + l2 / omega * torch.eye(len(H), dtype=H.dtype, device=H.device)
-    for _ in range(sweeps): H = hals_update(B - l1 / omega, G, H)
-    return H, (A, B)
-
-# %% ../nbs/29_atnmf.ipynb #c1481abf
-def paper_price(adv: Adversary) -> float | None:
-    "The price, if this is the paper's adversary"
-    return float(adv.lam) if isinstance(adv, Price) and not isinstance(adv.lam, Tensor) else None
-
-
-def check_minmax(adv: Adversary, data: Data, solver: str, l1: float = 0., l2: float = 0.) -> None:
-    "Raise a `ValueError` where solver, data and adversary do not go together"
-    loss, odd = f"loss with beta={adv.beta:g}", solver == "alternating"
-    if solver == "hals" and adv.beta != 2:
-        raise ValueError(f"solver='hals' is for loss='frobenius', got a {loss}. Use solver='auto'.")
-    if odd and (paper_price(adv) is None or data.is_sparse or l1 or l2):
-        raise ValueError("solver='alternating' is the published scheme: loss='frobenius', a price "
-                         "lam, dense X, no l1, no l2. Use solver='auto'.")
-    if data.is_sparse and (not adv.sparse or (adv.beta != 2 and l2)):
-        raise ValueError("sparse X needs loss='frobenius' with norm='l2', or loss='kullback-leibler' "
-                         f"without l2; got {adv!r}, l2={l2}. Pass X.toarray() for the others.")
-    adv.check(data)
-
-# %% ../nbs/29_atnmf.ipynb #d7343d60
-def check_polish(goal, adv: Adversary, data: Data) -> None:
-    "Raise a `ValueError` where Newton's method has nothing to go by"
-    if goal is not True: check_number(goal, "polish", low=0, low_open=True)
-    if data.is_sparse:
-        raise ValueError("polish needs a dense X: pass X.toarray(), or polish=False.")
-    if not adv.smooth:
-        raise ValueError(f"polish needs a cost with a gradient everywhere, and that of {adv!r} has a "
-                         "kink: use polish=False.")
-
-# %% ../nbs/29_atnmf.ipynb #8b1bae4e
-def raised(adv: Adversary, data: Data, Ws: Tensor, Hs: Tensor, given: bool = False) -> Tensor | tuple:
-    "A stack of starts, (r, n, k) and (r, k, f), above the barrier of `adv`"
-    if data.is_sparse: return Ws, Hs
-    seen = (data.X > 0) if data.mask is None else (data.X > 0) & (data.mask > 0)
-    lost = adv.beta < 2 and bool((seen & (Ws @ Hs <= 1e-14 * data.level)).any())
-    if lost and given:
-        raise ValueError("the start W @ H is 0 where X is positive, which costs without limit: "
-                         "add a small constant to W and H.")
-    if lost: Ws, Hs = (T + .1 * T.mean() for T in (Ws, Hs))
-    low = adv.barrier(data.X)
-    if data.mask is not None: low = low * (data.mask > 0)
-    if not bool((low > 0).any()): return Ws, Hs
-    short = lambda: (low / (Ws @ Hs).clamp_min(floor_of(data.dtype))).amax((1, 2), keepdim=True)
-    if given and bool((short() >= 1).any()):
-        raise ValueError(f"the start W @ H must exceed X * {float(low.max() / data.X.max()):.3g} in "
-                         "every observed entry: below this barrier the adversary of price "
-                         f"lam={adv.lam:g} gains without limit. Multiply W by "
-                         f"{1.1 * float(short().max()):.3g}, or raise lam.")
-    if not bool((short() <= 1e30).all()):
-        Ws, Hs = (T + .1 * T.mean() + floor_of(data.dtype) for T in (Ws, Hs))
-    return Ws * (1.1 * short()).clamp_min(1.), Hs
-
-# %% ../nbs/29_atnmf.ipynb #b1b45227
-def _moves(data: Data, attacked: Data, u: float = 1.):
-    "Attacked data less the data, times `u`, as the caller's kind of array"
-    if not data.is_sparse: return give_back(u * (attacked.X - data.X), data.kind)
-    V, X = u * (attacked.values - data.values), data.X
-    if data.kind == "torch": return _with_values(X, V)
-    csr = (V, X.col_indices(), X.crow_indices())
-    return sp.csr_array(tuple(A.cpu().numpy() for A in csr), shape=data.shape)
-
-
-def chosen(adv, loss, norm, lam, eps, solver: str, bound: str) -> Adversary:
-    "The adversary that the parameters of `ATNMF` describe"
-    if adv is None: return opponent(loss, norm, lam, eps, "mu" if solver == "mu" else "hals", bound)
-    if not isinstance(adv, Adversary):
-        raise ValueError("adversary must be an Adversary, for example Price(2.), or a class of "
-                         "yours that inherits from it and defines reply(X, Y) and cost(X, Y); "
-                         f"got {adv!r}.")
-    if (lam, eps, norm, bound) != (None, None, "auto", "tight") or solver in ("hals", "mu"):
-        raise ValueError("adversary replaces lam, eps, norm and bound, and chooses its own steps, "
-                         "for example Price(2., update='mu'): leave them and solver at their defaults.")
-    if beta_of(loss) not in (2, adv.beta):
-        raise ValueError(f"loss={loss!r} is not what {adv!r} attacks (beta={adv.beta:g}). Leave loss out.")
-    return adv
+__all__ = ['NORMS', 'ATNMF', 'opponent', 'online_update', 'paper_price', 'check_minmax', 'check_polish',
+           'raised', 'chosen']
 
 # %% ../nbs/29_atnmf.ipynb #3793f2c4
 class ATNMF(FactorModel):
@@ -398,3 +232,169 @@ class ATNMF(FactorModel):
         self.components_, self.n_components_, self.lam_ = give_back(H, data.kind), len(H), lam
         self.n_iter_ = (0 if first else self.n_iter_) + 1
         return self
+
+# %% ../nbs/29_atnmf.ipynb #dd6e1ae5
+NORMS = ("auto", "l2", "bregman", "row", "column", "linf", "log", "l1")
+
+
+def _limited(loss, norm: str, eps, lam, update: str, bound: str) -> Adversary:
+    "An adversary with a budget"
+    if eps is None:
+        instead = "" if lam is None else " instead of lam"
+        raise ValueError(f"norm={norm!r} needs a budget: give eps=...{instead}.")
+    check_number(eps, "eps", low=0)
+    if norm == "log":
+        if beta_of(loss) == 0: return LogBall(eps)
+        raise ValueError(f"norm='log' is for loss='itakura-saito', got loss={loss!r}.")
+    if beta_of(loss) != 2:
+        raise ValueError(f"norm={norm!r} is for loss='frobenius', got loss={loss!r}. "
+                         "Use norm='auto' and a price lam.")
+    if norm == "linf": return Box(eps, update)
+    return Ball(eps, "all" if norm == "l2" else norm, update, bound)
+
+# %% ../nbs/29_atnmf.ipynb #87636129
+def _charged(loss, norm: str, lam: float, update: str, bound: str) -> Adversary:
+    "An adversary with a price"
+    beta = beta_of(loss)
+    if norm == "l2" and beta == 1:
+        return QuadraticKL(check_number(lam, "lam", low=0, low_open=True))
+    if norm == "l2" and beta != 2:
+        raise ValueError("norm='l2' is for loss='frobenius' or 'kullback-leibler', "
+                         f"got loss={loss!r}. Use norm='bregman'.")
+    check_number(lam, "lam", low=1, low_open=True, hint="At lam <= 1 the adversary gains "
+                 "without limit; a larger lam is a weaker adversary.")
+    if beta == 2: return Price(lam, update, bound)
+    if beta < 2: return Bregman(lam, beta)
+    raise ValueError(f"loss with beta={beta:g} > 2 has no monotone step here. Use 1 <= beta <= 2.")
+
+# %% ../nbs/29_atnmf.ipynb #56a14fcc
+def opponent(
+    loss,                      # as in `NMF`
+    norm: str = "auto",        # one of `NORMS`
+    lam: float | None = None,  # price
+    eps: float | None = None,  # budget
+    update: str = "hals",      # for the squared error: "hals" or "mu"
+    bound: str = "tight",      # for the squared error: "tight" or "uniform"
+) -> Adversary:
+    "The adversary that these words describe, or a `ValueError` that says what goes together"
+    check_choice(norm, "norm", NORMS)
+    beta = beta_of(loss)
+    if lam is not None and eps is not None:
+        raise ValueError("give lam (a price) or eps (a budget), not both; "
+                         f"got lam={lam}, eps={eps}.")
+    if norm == "auto": norm = "l2" if beta == 2 else "bregman"
+    if norm == "l1":
+        raise ValueError("norm='l1' has no exact reply, so nothing can be trained against it with "
+                         "a guarantee. Use norm='l2' or 'linf' to train; adversary.l1_delta gives "
+                         "a strong attack with bounds.")
+    squares = norm == "l2" and beta == 2 and eps is not None
+    if squares or norm in ("row", "column", "linf", "log"):
+        return _limited(loss, norm, eps, lam, update, bound)
+    if eps is None: return _charged(loss, norm, 2. if lam is None else lam, update, bound)
+    raise ValueError(f"loss={loss!r} with norm={norm!r} has a price, not a budget: "
+                     "give lam instead of eps.")
+
+# %% ../nbs/29_atnmf.ipynb #10994543
+def _targets(data: Data, H: Tensor, W: Tensor, lam: float) -> Tensor:
+    "`W.T @ T` for the targets of a batch, (k, f)"
+    Y = fitted(data, W, H)
+    T = torch.maximum(data.values, Y / lam)
+    if data.is_sparse: return (W.T @ W) @ H / lam + (_with_values(data.X, T - Y / lam).t() @ W).T
+    return W.T @ (T if data.mask is None else torch.where(data.mask > 0, T, Y))
+
+# %% ../nbs/29_atnmf.ipynb #103dc1e6
+def online_update(
+    data: Data,            # a batch
+    H: Tensor,             # components, (k, f)
+    W: Tensor,             # codes of the batch, (b, k)
+    stats: tuple[Tensor, Tensor] | None,  # `(A, B)` so far: (k, k), (k, f)
+    lam: float,            # price of a perturbation, > 1
+    forget: float,         # what the past is multiplied with
+    *,
+    l1: float = 0.,        # weight of the sum of the components
+    l2: float = 0.,        # weight of half their squares
+    sweeps: int = 5,       # HALS sweeps over the components
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:  # components, `(A, B)`
+    "Add a batch to the statistics, and improve the components on them"
+    A, B = W.T @ W, _targets(data, H, W, lam)
+    if stats is not None: A, B = forget * stats[0] + A, forget * stats[1] + B
+    omega = lam / (lam - 1)
+    G = A + l2 / omega * torch.eye(len(H), dtype=H.dtype, device=H.device)
+    for _ in range(sweeps): H = hals_update(B - l1 / omega, G, H)
+    return H, (A, B)
+
+# %% ../nbs/29_atnmf.ipynb #c1481abf
+def paper_price(adv: Adversary) -> float | None:
+    "The price, if this is the paper's adversary"
+    return float(adv.lam) if isinstance(adv, Price) and not isinstance(adv.lam, Tensor) else None
+
+# %% ../nbs/29_atnmf.ipynb #d09b9b44
+def check_minmax(adv: Adversary, data: Data, solver: str, l1: float = 0., l2: float = 0.) -> None:
+    "Raise a `ValueError` where solver, data and adversary do not go together"
+    loss, odd = f"loss with beta={adv.beta:g}", solver == "alternating"
+    if solver == "hals" and adv.beta != 2:
+        raise ValueError(f"solver='hals' is for loss='frobenius', got a {loss}. Use solver='auto'.")
+    if odd and (paper_price(adv) is None or data.is_sparse or l1 or l2):
+        raise ValueError("solver='alternating' is the published scheme: loss='frobenius', a price "
+                         "lam, dense X, no l1, no l2. Use solver='auto'.")
+    if data.is_sparse and (not adv.sparse or (adv.beta != 2 and l2)):
+        raise ValueError("sparse X needs loss='frobenius' with norm='l2', or loss='kullback-leibler' "
+                         f"without l2; got {adv!r}, l2={l2}. Pass X.toarray() for the others.")
+    adv.check(data)
+
+# %% ../nbs/29_atnmf.ipynb #d7343d60
+def check_polish(goal, adv: Adversary, data: Data) -> None:
+    "Raise a `ValueError` where Newton's method has nothing to go by"
+    if goal is not True: check_number(goal, "polish", low=0, low_open=True)
+    if data.is_sparse:
+        raise ValueError("polish needs a dense X: pass X.toarray(), or polish=False.")
+    if not adv.smooth:
+        raise ValueError(f"polish needs a cost with a gradient everywhere, and that of {adv!r} has a "
+                         "kink: use polish=False.")
+
+# %% ../nbs/29_atnmf.ipynb #8b1bae4e
+def raised(adv: Adversary, data: Data, Ws: Tensor, Hs: Tensor, given: bool = False) -> Tensor | tuple:
+    "A stack of starts, (r, n, k) and (r, k, f), above the barrier of `adv`"
+    if data.is_sparse: return Ws, Hs
+    seen = (data.X > 0) if data.mask is None else (data.X > 0) & (data.mask > 0)
+    lost = adv.beta < 2 and bool((seen & (Ws @ Hs <= 1e-14 * data.level)).any())
+    if lost and given:
+        raise ValueError("the start W @ H is 0 where X is positive, which costs without limit: "
+                         "add a small constant to W and H.")
+    if lost: Ws, Hs = (T + .1 * T.mean() for T in (Ws, Hs))
+    low = adv.barrier(data.X)
+    if data.mask is not None: low = low * (data.mask > 0)
+    if not bool((low > 0).any()): return Ws, Hs
+    short = lambda: (low / (Ws @ Hs).clamp_min(floor_of(data.dtype))).amax((1, 2), keepdim=True)
+    if given and bool((short() >= 1).any()):
+        raise ValueError(f"the start W @ H must exceed X * {float(low.max() / data.X.max()):.3g} in "
+                         "every observed entry: below this barrier the adversary of price "
+                         f"lam={adv.lam:g} gains without limit. Multiply W by "
+                         f"{1.1 * float(short().max()):.3g}, or raise lam.")
+    if not bool((short() <= 1e30).all()):
+        Ws, Hs = (T + .1 * T.mean() + floor_of(data.dtype) for T in (Ws, Hs))
+    return Ws * (1.1 * short()).clamp_min(1.), Hs
+
+# %% ../nbs/29_atnmf.ipynb #b1b45227
+def _moves(data: Data, attacked: Data, u: float = 1.):
+    "Attacked data less the data, times `u`, as the caller's kind of array"
+    if not data.is_sparse: return give_back(u * (attacked.X - data.X), data.kind)
+    V, X = u * (attacked.values - data.values), data.X
+    if data.kind == "torch": return _with_values(X, V)
+    csr = (V, X.col_indices(), X.crow_indices())
+    return sp.csr_array(tuple(A.cpu().numpy() for A in csr), shape=data.shape)
+
+# %% ../nbs/29_atnmf.ipynb #d4043341
+def chosen(adv, loss, norm, lam, eps, solver: str, bound: str) -> Adversary:
+    "The adversary that the parameters of `ATNMF` describe"
+    if adv is None: return opponent(loss, norm, lam, eps, "mu" if solver == "mu" else "hals", bound)
+    if not isinstance(adv, Adversary):
+        raise ValueError("adversary must be an Adversary, for example Price(2.), or a class of "
+                         "yours that inherits from it and defines reply(X, Y) and cost(X, Y); "
+                         f"got {adv!r}.")
+    if (lam, eps, norm, bound) != (None, None, "auto", "tight") or solver in ("hals", "mu"):
+        raise ValueError("adversary replaces lam, eps, norm and bound, and chooses its own steps, "
+                         "for example Price(2., update='mu'): leave them and solver at their defaults.")
+    if beta_of(loss) not in (2, adv.beta):
+        raise ValueError(f"loss={loss!r} is not what {adv!r} attacks (beta={adv.beta:g}). Leave loss out.")
+    return adv

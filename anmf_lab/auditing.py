@@ -36,7 +36,7 @@ def unit_of_counts(values: np.ndarray) -> float | None: # None: no counts
             return float(v[0] / d * np.gcd.reduce(q.round().astype(np.int64)))
     return None
 
-
+# %% ../nbs/49_audit.ipynb #7a984d0d
 def is_decimal(unit: float) -> bool:
     "Is it .1, .05, .02, .01 and so on: digits after a point, not a unit of counting?"
     place = -np.floor(np.log10(unit) + 1e-9)
@@ -47,7 +47,7 @@ def every_step() -> dict: # name -> function
     "What can be asked"
     return BASE | DEEP | ACROSS
 
-
+# %% ../nbs/49_audit.ipynb #f4e2f3ac
 @dataclass
 class Course:
     "What is done, and what was left out"
@@ -245,7 +245,7 @@ def _ranks(n_components, ranks, model, given, shape: tuple[int, int]) -> list[in
                      hint=f"The data are {shape[0]} x {shape[1]}.")
     return sorted({int(k) for k in asked})
 
-
+# %% ../nbs/49_audit.ipynb #51bfffaf
 def _begin(p: Problem, about: dict, resume) -> dict[int, dict]:
     "Findings of an earlier call with the same settings and data, if there are any"
     if resume is None or not Path(resume).exists(): return {}
@@ -344,7 +344,7 @@ def audit(X, n_components=None, *, ranks=None, loss="auto", noise="auto", model=
     about["left_out"] = course.left_out
     return Audit({k: found for k, found in course.done().items() if k in asked}, plain(about))
 
-
+# %% ../nbs/49_audit.ipynb #f3dff0ea
 def _about(p: Problem, said: list[str], budget, command) -> dict:
     "What a reader needs to repeat it"
     from anmf_lab import __version__

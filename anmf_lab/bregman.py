@@ -22,7 +22,7 @@ def lowest(
     "The barrier of the adversary, eq. (barrier)"
     return X * lam**(1 / (beta - 1)) if beta < 1 else torch.zeros_like(X)
 
-
+# %% ../nbs/21_bregman.ipynb #813fd886
 def bregman_reply(
     X: Tensor,  # data, nonnegative; positive for beta < 1
     Y: Tensor,  # reconstruction, same shape
@@ -78,11 +78,11 @@ def kl_quadratic_reply(X: Tensor, Y: Tensor, lam: float) -> Tensor:
     u = torch.where(c >= 1, w / (2 * lam), 0.)
     return torch.where(_kl_payoff(u, X, Y, lam) > _kl_payoff(torch.zeros_like(u), X, Y, lam), u, 0.)
 
-
+# %% ../nbs/21_bregman.ipynb #60adb8da
 def _kl_payoff(U: Tensor, X: Tensor, Y: Tensor, lam: float) -> Tensor:
     return entries(U, Y, 1.) - lam * (U - X)**2
 
-
+# %% ../nbs/21_bregman.ipynb #32f5fe3a
 def kl_quadratic_loss(X: Tensor, Y: Tensor, lam: float) -> Tensor:
     "What that attack costs: KL against the attacked data, less its price"
     return _kl_payoff(kl_quadratic_reply(X, Y, lam), X, Y.clamp_min(floor_of(Y.dtype)), lam)
@@ -94,7 +94,7 @@ def log_ball_reply(X: Tensor, Y: Tensor, rho: float) -> Tensor:
     r = torch.as_tensor(rho, dtype=X.dtype)
     return X * torch.where(X / Y * torch.sinh(r) >= r, torch.exp(r), torch.exp(-r))
 
-
+# %% ../nbs/21_bregman.ipynb #9d8f9403
 def log_ball_loss(X: Tensor, Y: Tensor, rho: float) -> Tensor:
     "What that costs, eq. (logball)"
     return entries(log_ball_reply(X, Y, rho), Y, 0.)

@@ -38,7 +38,7 @@ def gauss_newton(
     G[cut:, :cut] = G[:cut, cut:].T
     return G
 
-
+# %% ../nbs/38_certificate.ipynb #bcf5e93d
 def bending(
     R: Tensor,     # slope of the loss, weighted, (n, f)
     k: int,        # rank
@@ -74,7 +74,7 @@ class Expansion:
         "A vector of N numbers as (P, Q)"
         return u[:self.W.numel()].view_as(self.W), u[self.W.numel():].view_as(self.H)
 
-
+# %% ../nbs/38_certificate.ipynb #517ee125
 def expand(
     obj: Entrywise,   # squared error or Kullback-Leibler, in float64
     W: Tensor,        # solved codes
@@ -127,7 +127,7 @@ def top(S: Tensor) -> float:
     "Largest eigenvalue of a symmetric matrix, at least 0"
     return max(float(torch.linalg.eigvalsh((S + S.T) / 2)[-1]), 0.)
 
-
+# %% ../nbs/38_certificate.ipynb #c6a7fa28
 def _along(at: Expansion, E: Tensor, j: int, M: Tensor) -> tuple[Tensor, Tensor]:
     "Matrices of |B(v, .)|^2 and of T(v, ., .) for the direction v = E[:, j]"
     P, Q = at.pair(E[:, j])
@@ -136,7 +136,7 @@ def _along(at: Expansion, E: Tensor, j: int, M: Tensor) -> tuple[Tensor, Tensor]
     cubic = (ahead - behind) / (2 * s) + bending(M * (P @ at.H + at.W @ Q), len(at.H))
     return E.T @ gauss_newton(P, Q, M) @ E, E.T @ cubic @ E
 
-
+# %% ../nbs/38_certificate.ipynb #60d220e0
 def _block_bounds(squares: tuple, cubics: tuple, rest: float, c: float) -> tuple[float, float]:
     "(beta, gamma) with the first m directions set apart; `rest` bounds |B| beyond them"
     m = len(squares)
@@ -149,7 +149,7 @@ def _block_bounds(squares: tuple, cubics: tuple, rest: float, c: float) -> tuple
     gamma = t[0] * near**3 + 3 * t[1] * near**2 * far + 3 * t[2] * near * far**2 + 3 * c * rest * far**3
     return float(beta), float(gamma.max()) * (1 + 1e-5)
 
-
+# %% ../nbs/38_certificate.ipynb #161b0d82
 def constants(
     at: Expansion,       # the solution
     E: Tensor,           # (N, m): orthonormal in the metric of A', softest first
@@ -214,7 +214,7 @@ def _fitted(at: Expansion, E: Tensor) -> tuple[float, float]:
     a, b = (torch.linalg.eigvalsh(T @ T.mT)[:, -1].clamp(min=0).sqrt() for T in (P, Q))
     return float((linear / Y)[seen].max()), float((a[:, None] * b / Y)[seen].max())
 
-
+# %% ../nbs/38_certificate.ipynb #f5cd6060
 def _softest(at: Expansion, v: Tensor, spring: Tensor, sigma: float) -> str:
     "What holds the softest direction: the curvature, or the multiplier of a zero"
     held = spring * v[at.zeros]**2
@@ -224,7 +224,7 @@ def _softest(at: Expansion, v: Tensor, spring: Tensor, sigma: float) -> str:
         for i, j in T.nonzero().tolist(): return f"zero {name}[{i}, {j}]"
     return ""
 
-
+# %% ../nbs/38_certificate.ipynb #46d03e59
 def ball(
     at: Expansion,   # the solution
     x: float,        # its radius
@@ -265,7 +265,7 @@ def balls(
         for t in (1 / step, 1., step)[::2 if step == 4 else 1]: look(centre * t, soft)
     return [found[x] for x in sorted(found)]
 
-
+# %% ../nbs/38_certificate.ipynb #b4f23fcb
 def feature_bound(
     at: Expansion,      # the solution
     r: float,           # how far the factors move
@@ -336,7 +336,7 @@ def _obstacle(sol: Solved) -> str:
         return "a fitted value is zero: under Kullback-Leibler a count there costs infinitely much"
     return ""
 
-
+# %% ../nbs/38_certificate.ipynb #42b66eb6
 def certify(
     model,           # a fitted model; None: `W`, `H` and `loss` are given. What is not solved is solved first
     X,               # (n, f) data, NaN = missing: perturbations touch observed entries only
@@ -389,7 +389,7 @@ def certify(
     done = Certified(eps, 0., best.binds, flip, others, tuple(notes), found, at, own)
     return replace(done, feature_error=done.bound(eps))
 
-
+# %% ../nbs/38_certificate.ipynb #fe47ac70
 def _others(rivals, sol: Solved, n_seeds: int, rng) -> list[Pair]:
     "The other minima that were handed in, or those of some starts"
     if rivals is None and not (n_seeds and isinstance(sol.objective, Entrywise)): return []

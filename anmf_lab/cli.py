@@ -53,7 +53,7 @@ class Parser(argparse.ArgumentParser):
         if near: message += f". Did you mean {near[0]}?"
         super().error(message)
 
-
+# %% ../nbs/59_cli.ipynb #ac4dfb54
 def build_parser(
     name: str = "",                         # the command that was asked for; only its module is loaded
     commands: dict[str, Command] | None = None,  # default: `COMMANDS`

@@ -31,13 +31,13 @@ def as_factors(H: np.ndarray, W: np.ndarray) -> tuple[Tensor, Tensor]:
     "Components and codes as the solvers take them: (W, H)"
     return torch.from_numpy(W), torch.from_numpy(H)
 
-
+# %% ../nbs/51_clustering.ipynb #6747833c
 def best_scaled(data: Data, W: np.ndarray, H: np.ndarray) -> np.ndarray:
     "Codes times the number that makes W @ H fit best"
     A, B = as_factors(H, W)
     return W * float((A * data.mm(B.T)).sum() / ((A.T @ A) * (B @ B.T)).sum())
 
-
+# %% ../nbs/51_clustering.ipynb #167fa9c6
 def _admm(u_step: str, game: Game = PAPER) -> Callable:
     "Ten iterations of the printed algorithm, dense"
     def codes(data, target, W, H):
@@ -49,14 +49,14 @@ def _admm(u_step: str, game: Game = PAPER) -> Callable:
         return State(*run.state).factors[0].numpy()
     return codes
 
-
+# %% ../nbs/51_clustering.ipynb #7d28912f
 def _bilevel(data, target, W, H):
     "The same model, solved"
     game = Game(lam=10 * price_unit(data, len(H), "codes"))
     run = solve_bilevel(data, target, *as_factors(H, W), game, max_iter=200, tol=0)
     return run.state[0].numpy()
 
-
+# %% ../nbs/51_clustering.ipynb #be524f2b
 def _nmf(data, target, W, H):
     "Multiplicative updates"
     state = as_factors(H, best_scaled(data, W, H))
@@ -64,7 +64,7 @@ def _nmf(data, target, W, H):
         state = mu_step(data, state)
     return state[0].numpy()
 
-
+# %% ../nbs/51_clustering.ipynb #7c63488a
 def _robust(model: Callable, **how) -> Callable:
     "A robust baseline from the shared start"
     def codes(data, target, W, H):
@@ -108,7 +108,7 @@ def draw(
     stages = three_stages(X, damage, image_shape=image_shape, random_state=seed)
     return stages.X_noisy, as_data(stages.X_noisy), Target(as_data(stages.Z))
 
-
+# %% ../nbs/51_clustering.ipynb #a6010593
 def shared_start(
     X,           # what the methods see, (n, f)
     k: int,      # number of clusters
@@ -123,13 +123,13 @@ def scores(y: np.ndarray, labels: np.ndarray) -> dict:
     "Accuracy under the best matching of clusters and classes, and normalized mutual information"
     return rounded(dict(acc=clustering_accuracy(y, labels), nmi=nmi(y, labels)))
 
-
+# %% ../nbs/51_clustering.ipynb #c7502d54
 def principal(seen, k: int, seed: int, sparse: bool) -> np.ndarray:
     "The first k principal components of the samples"
     solver = "arpack" if sparse else "auto"
     return PCA(min(k, *seen.shape), svd_solver=solver, random_state=seed).fit_transform(seen)
 
-
+# %% ../nbs/51_clustering.ipynb #40d26477
 def run_seed(
     X,                     # clean data, (n, f): an array, or sparse
     y: np.ndarray,         # classes, (n,)
@@ -177,7 +177,7 @@ def paired(
         lost=int((d < 0).sum()),
         pairs=len(d)))
 
-
+# %% ../nbs/51_clustering.ipynb #c28d2998
 def summary(
     rows: dict,   # {seed: {method: {label rule: {acc, nmi}}}}
 ) -> dict:        # {"method (label rule)": {mean, sd, nmi}}

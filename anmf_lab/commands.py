@@ -39,13 +39,13 @@ def known_table(name: str) -> Table:
     return Table(X, rows, columns, said, name, named=names[1] is not None,
                  image_shape=b.get("image_shape"))
 
-
+# %% ../nbs/57_commands.ipynb #2d8d79e7
 def table_of(args: argparse.Namespace) -> Table:
     "The data that a command line names"
     if not Path(args.file).exists() and args.file in list_datasets(): return known_table(args.file)
     return read_table(args.file, rows=args.rows, decimal=args.decimal, key=args.key)
 
-
+# %% ../nbs/57_commands.ipynb #26cbeeaa
 def ranks_of(text: str) -> list[int]: # "5", "2:8" or "2,4,6"
     "The ranks that a word names; 2:8 includes both"
     try:
@@ -74,7 +74,7 @@ def data_arguments(parser: argparse.ArgumentParser) -> None:
     loud.add_argument("-q", "--quiet", action="store_true", help="the answer only, no table, no progress")
     loud.add_argument("-v", "--verbose", action="store_true", help="all the tables and choices, too")
 
-
+# %% ../nbs/57_commands.ipynb #3d480b8b
 def loss_of_line(text: str):
     "A name, or the number that it is"
     try: return float(text)
@@ -109,7 +109,7 @@ def audit_arguments(parser: argparse.ArgumentParser) -> None:
     add("--budget", type=float, metavar="SECONDS", help="leave out what would not end in time")
     add("--starts", type=int, default=24, metavar="N", help="random starts of a rank (default: 24)")
 
-
+# %% ../nbs/57_commands.ipynb #3b8ed91e
 def text_of(found: Audit) -> str:
     "The report of an audit for a terminal, without its pictures"
     lines = []
@@ -120,7 +120,7 @@ def text_of(found: Audit) -> str:
         lines.append("")
     return "\n".join(lines)
 
-
+# %% ../nbs/57_commands.ipynb #559f03d9
 def audit_run(args: argparse.Namespace) -> int:
     "Run `anmf-lab audit`"
     table = table_of(args)
@@ -161,7 +161,7 @@ def fit_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("."), metavar="DIR",
                         help="folder (default: this one)")
 
-
+# %% ../nbs/57_commands.ipynb #f1f232db
 def csv_of(values: np.ndarray, rows, columns, title: str) -> bytes:
     "A named matrix as csv"
     out = io.StringIO()
@@ -171,7 +171,7 @@ def csv_of(values: np.ndarray, rows, columns, title: str) -> bytes:
         writer.writerow([name, *(f"{v:.10g}" for v in line)])
     return out.getvalue().encode()
 
-
+# %% ../nbs/57_commands.ipynb #cfb1f65a
 def fit_run(args: argparse.Namespace) -> int:
     "Run `anmf-lab fit`"
     table, loss = table_of(args), loss_of_line(args.loss)
@@ -199,7 +199,7 @@ def datasets_arguments(parser: argparse.ArgumentParser) -> None:
     "What `anmf-lab datasets` takes"
     parser.add_argument("name", nargs="?", help="more about one of them")
 
-
+# %% ../nbs/57_commands.ipynb #3c6d8d93
 def datasets_run(args: argparse.Namespace) -> int:
     "Run `anmf-lab datasets`"
     here = set(list_datasets(available=True))

@@ -43,7 +43,7 @@ def problems(
     origin = f"drawn by the recipe, seed {seed}"
     return X, masks, dict(name="atnmf", origin=origin, sha256=fingerprint(X))
 
-
+# %% ../nbs/50_completion.ipynb #3bb89308
 def hidden_rmse(X: np.ndarray, mask: np.ndarray, state: tuple) -> float:
     "RMSE of `W @ H` on the hidden entries"
     return masked_rmse(X, (state[0] @ state[1]).numpy(), ~mask)
@@ -68,7 +68,7 @@ def paper_fit(
     W, H, _ = sweeps(data, *first, 5, tol=0.)
     return sweeps(data, W, H, outer * inner)[:2]
 
-
+# %% ../nbs/50_completion.ipynb #85541aee
 def paper_table(
     X: np.ndarray,           # data, (n, f)
     masks: list[np.ndarray], # one for each hidden fraction
@@ -96,7 +96,7 @@ def observed_mean(X: np.ndarray, mask: np.ndarray, axis: int) -> float:
     means = (X * mask).sum(axis, keepdims=True) / count
     return masked_rmse(X, np.broadcast_to(means, X.shape), ~mask)
 
-
+# %% ../nbs/50_completion.ipynb #f05990d1
 def soft_impute(
     X: np.ndarray,         # data, (n, f)
     mask: np.ndarray,      # True = observed
@@ -124,7 +124,7 @@ def split(mask: np.ndarray, seed: int, share: float = .1) -> tuple[np.ndarray, n
     held = mask & (np.random.RandomState(seed).uniform(size=mask.shape) < share)
     return mask & ~held, held
 
-
+# %% ../nbs/50_completion.ipynb #5b068559
 def masked_fit(
     X: np.ndarray,        # data, (n, f)
     mask: np.ndarray,     # True = observed
@@ -144,7 +144,7 @@ def masked_fit(
         else: state = minmax_step(data, state, lam, l2=l2)
     return state
 
-
+# %% ../nbs/50_completion.ipynb #2248d4bf
 def adversary_weight(lam: float | None) -> float:
     "By how much the adversary multiplies the data's weight, so that a penalty can keep pace"
     return 1. if lam is None else lam / (lam - 1)
@@ -167,7 +167,7 @@ def tuned(
     best = grid[int(np.argmin([masked_rmse(X, (W @ H).numpy(), held) for W, H in tries]))]
     return hidden_rmse(X, mask, masked_fit(X, mask, k, omega * best, lam, seed, steps)), best
 
-
+# %% ../nbs/50_completion.ipynb #9a797a87
 def tuned_soft_impute(X: np.ndarray, mask: np.ndarray, seed: int = 0) -> float:
     "Hidden RMSE of softImpute whose threshold was chosen on a tenth of the observed entries"
     fit, held = split(mask, seed)

@@ -60,7 +60,7 @@ def _roughness(X: np.ndarray, image_shape: tuple[int, int]) -> float:
     im = X.reshape(-1, *image_shape)
     return float(np.abs(np.diff(im, axis=1)).mean() + np.abs(np.diff(im, axis=2)).mean())
 
-
+# %% ../nbs/08_data.ipynb #7789f401
 def _upright(X: np.ndarray, image_shape, content: str | None, columns_first: bool) -> np.ndarray:
     "Row-major images: by fingerprint, else by smoothness, else as `columns_first` says"
     if image_shape is None: return X
@@ -108,7 +108,7 @@ class File:
     read: Callable               # (path, row) -> fields
     sha256: str | None = None    # of the one known copy; None = any, judged by content
 
-
+# %% ../nbs/08_data.ipynb #0e580367
 @dataclass(frozen=True)
 class Dataset:
     "One row of the registry"
@@ -139,7 +139,7 @@ def _unit(X, offset: float = 0.):
     top = X.max()
     return X / top if top > 0 else X
 
-
+# %% ../nbs/08_data.ipynb #c80bb29b
 def _standard_faces(X):
     "AT-NMF's CBCL: each image to mean .25 and standard deviation .25, clipped to [0, 1]"
     Z = (X - X.mean(1, keepdims=True)) / X.std(1, ddof=1, keepdims=True)
@@ -233,7 +233,7 @@ def _arrays(fields: dict) -> dict:
     hashed = np.array(fingerprint(X))
     return arrays | dict(y=fields["target"], fingerprint=hashed, stand_in=np.array(stand_in))
 
-
+# %% ../nbs/08_data.ipynb #b01065c7
 def _keep(path: Path, fields: dict) -> None:
     "Store fetched fields, completely or not at all"
     try: path.parent.mkdir(parents=True, exist_ok=True)
@@ -247,7 +247,7 @@ def _keep(path: Path, fields: dict) -> None:
             raise
     os.replace(tmp.name, path)
 
-
+# %% ../nbs/08_data.ipynb #6d31305b
 def _kept(path: Path, row: Dataset) -> dict:
     "Read what `_keep` stored, or say that it is damaged"
     again = "delete it, and it will be fetched again."
@@ -295,7 +295,7 @@ def _check_shape(row: Dataset, fields: dict) -> None:
         raise ValueError(f"{source} must have one label for each of the {n} samples, "
                          f"in {row.classes} classes, got {got}.")
 
-
+# %% ../nbs/08_data.ipynb #9b017b0f
 def _fields(row: Dataset, data_home, download: bool, verify: bool) -> dict:
     "The fields of a set, of the right shape, or of a part of another one"
     if row.of is not None:
@@ -365,7 +365,7 @@ def _describe(row: Dataset, recipe: str | None) -> str:
     about = [row.title, shape, f"Where from: {row.where}", f"Terms: {row.terms}", f"Values: {values}"]
     return "\n".join(about)
 
-
+# %% ../nbs/08_data.ipynb #71de8e9f
 def list_datasets(
     *,
     available: bool = False,  # only those that load from here without the network

@@ -48,7 +48,7 @@ def index(cases: list[tuple[Case, Audit]]) -> str:
     lead = "Each data set was factorized, solved, and asked whether its components can be read."
     return render("anmf-lab demo: can the features be trusted?", lead, parts, about)
 
-
+# %% ../nbs/58_demo.ipynb #ea399689
 def cli_arguments(parser) -> None:
     "What `anmf-lab demo` takes"
     parser.add_argument("--out", type=Path, default=Path("anmf-lab-demo"), metavar="DIR",
@@ -57,7 +57,7 @@ def cli_arguments(parser) -> None:
     parser.add_argument("--quick", action="store_true",
                         help="the genomes only, eight starts, no resampling or attack")
 
-
+# %% ../nbs/58_demo.ipynb #29bdd611
 def cli_run(args) -> int:
     "Run `anmf-lab demo`"
     if args.seeds is not None and args.seeds < 2:

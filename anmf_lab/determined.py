@@ -38,7 +38,7 @@ class Sides:
         "All that may move"
         return self.both[0] | self.up[0], self.both[1] | self.up[1]
 
-
+# %% ../nbs/33_determined.ipynb #c989f216
 def sides(
     obj: Objective,           # what is minimised
     W: Tensor,                # solved codes, (n, k)
@@ -87,19 +87,19 @@ class LocalVerdict:
     directions: list[Pair] = field(repr=False)   # t times one of them is a feature error of t
     reason: str = ""       # why undecided, and what would decide
 
-
+# %% ../nbs/33_determined.ipynb #74791a34
 def _units(W: Tensor, H: Tensor) -> Pair:
     "Root mean square of every component, (1, k) and (k, 1)"
     return W.square().mean(0, keepdim=True).sqrt(), H.square().mean(1, keepdim=True).sqrt()
 
-
+# %% ../nbs/33_determined.ipynb #683b7c5a
 def _relative(W: Tensor, H: Tensor, pairs: list[Pair]) -> np.ndarray: # (entries, m), orthonormal
     "Directions with every entry relative to its component"
     unit = _units(W, H)
     flat = [torch.cat([(A / unit[0]).reshape(-1), (B / unit[1]).T.reshape(-1)]) for A, B in pairs]
     return np.linalg.qr(torch.stack(flat, 1).cpu().numpy())[0]
 
-
+# %% ../nbs/33_determined.ipynb #b2407dbb
 def _pairs(W: Tensor, H: Tensor, U: np.ndarray) -> list[Pair]:
     "The way back, without scale, of length |(W, H)|"
     size, unit, out = (W.square().sum() + H.square().sum()).sqrt(), _units(W, H), []
@@ -110,7 +110,7 @@ def _pairs(W: Tensor, H: Tensor, U: np.ndarray) -> list[Pair]:
         out.append((A * t, B * t))
     return out
 
-
+# %% ../nbs/33_determined.ipynb #eb16749e
 def _opened(W: Tensor, H: Tensor, up: Pair, pairs: list[Pair]) -> tuple[Cone, np.ndarray]:
     "Directions in the span of `pairs` in which no free zero falls, and the basis that they are in"
     none = np.zeros((0, 0))
@@ -127,7 +127,7 @@ START = "not a minimum, use another start: the objective falls"
 def _undecided(k: int, curvature: float, reason: str) -> LocalVerdict:
     return LocalVerdict("undecided", 0, 0, curvature, np.zeros(k), [], reason)
 
-
+# %% ../nbs/33_determined.ipynb #7727d489
 def _from_cone(W: Tensor, H: Tensor, opened: Cone, U: np.ndarray, curvature: float) -> LocalVerdict:
     "The verdict that a cone of null directions means"
     k, count, both = len(H), opened.span.shape[1], opened.lines.shape[1]
@@ -138,7 +138,7 @@ def _from_cone(W: Tensor, H: Tensor, opened: Cone, U: np.ndarray, curvature: flo
     name = "flat" if both else "one-sided"
     return LocalVerdict(name, count, both, curvature, share, _pairs(W, H, U @ way))
 
-
+# %% ../nbs/33_determined.ipynb #1786dcd6
 CROWD = 500   # beyond so many free zeros, directions of the positive entries alone are looked for first
 
 
@@ -150,7 +150,7 @@ def _reversible(obj: Objective, W: Tensor, H: Tensor, s: Sides, zero: float, see
     if not null or w.min() < -zero: return None
     return _from_cone(W, H, *_opened(W, H, (W < 0, H < 0), null), float(w[w > zero][:1].sum()))
 
-
+# %% ../nbs/33_determined.ipynb #6b53bba9
 def local_verdict(
     obj: Objective,         # what is minimised
     W: Tensor,              # solved codes, (n, k)
@@ -204,7 +204,7 @@ def _eliminated(obj: Objective, W: Tensor, H: Tensor, s: Sides) -> np.ndarray: #
     S = torch.stack(columns, 1).cpu().numpy()
     return (S + S.T) / (2 * max(abs(S).max(), 1e-300))
 
-
+# %% ../nbs/33_determined.ipynb #c90a428b
 def _indefinite(obj: Objective, W: Tensor, H: Tensor, s: Sides, zero: float) -> LocalVerdict:
     "The verdict where the objective would fall if free zeros could become negative"
     C, k = Curvature(obj, W, H, s.both), len(H)
@@ -259,7 +259,7 @@ class Identifiability:
 
     def __repr__(self) -> str: return f"Identifiability({_said(self)})"
 
-
+# %% ../nbs/33_determined.ipynb #4db0e179
 def _said(r: Identifiability) -> str:
     "The answer in words"
     where = ", ".join(map(str, r.components))
@@ -282,17 +282,17 @@ class _Found:
     loss: float
     local: LocalVerdict
 
-
+# %% ../nbs/33_determined.ipynb #831c55fc
 def _unit_of_loss(obj: Objective, W: Tensor, H: Tensor) -> float:
     "How much the objective changes when the reconstruction grows by half"
     return abs(float(obj.value(1.5 * W, H)) - float(obj.value(W, H))) or 1.
 
-
+# %% ../nbs/33_determined.ipynb #7d36d17c
 def _share_in_order(o: _Found, W: Tensor, H: Tensor) -> np.ndarray: # (k,)
     "The shares of a solution, by the components of another"
     return o.local.share[match(o.W, o.H, W, H).cpu().numpy()]
 
-
+# %% ../nbs/33_determined.ipynb #c50cf722
 def _examined(obj: Objective, found: list, unit: float, single: bool) -> list[_Found]:
     "The solutions that share the lowest objective, each with its verdict; twins are examined once"
     lowest = min(loss for _, _, loss in found)
@@ -305,7 +305,7 @@ def _examined(obj: Objective, found: list, unit: float, single: bool) -> list[_F
         kept.append(_Found(W, H, loss, local))
     return kept
 
-
+# %% ../nbs/33_determined.ipynb #b2e2b0c3
 def _answer(own: Solved, shared: list[_Found], solved: list, single: bool) -> dict:
     "The fields of `Identifiability` that compare solutions"
     obj, unit = own.objective, _unit_of_loss(own.objective, *own.factors)
@@ -382,19 +382,19 @@ def identifiability(
                    feature_error(o.W, o.H, *own.factors)) for o in shared)
     return Identifiability(**answer, _table=table, _kind=obj.data.kind)
 
-
+# %% ../nbs/33_determined.ipynb #beeda948
 def _holds_single(X) -> bool:
     "Is it float32?"
     kinds = getattr(X, "dtypes", getattr(X, "dtype", ""))
     return "float32" in str(kinds)
 
-
+# %% ../nbs/33_determined.ipynb #1e974073
 def alive(own: Solved) -> Solved:
     "The solution itself, or a `ValueError` where solving has left a component of zeros"
     if not _dead(*own.factors): return own
     raise ValueError("a component is zero once the problem is solved: lower n_components.")
 
-
+# %% ../nbs/33_determined.ipynb #958ffe37
 def _dead(W: Tensor, H: Tensor) -> bool:
     "Is a component zero?"
     return bool(((W.norm(dim=0) == 0) | (H.norm(dim=1) == 0)).any())

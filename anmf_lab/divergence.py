@@ -65,7 +65,7 @@ def power(
     if p == -1: return Y.reciprocal()
     return Y.sqrt() if p == 0.5 else Y.rsqrt() if p == -0.5 else Y.pow(p)
 
-
+# %% ../nbs/10_divergence.ipynb #8c54e01b
 def slope(
     X: Tensor,     # data
     Y: Tensor,     # reconstruction, same shape
@@ -74,7 +74,7 @@ def slope(
     "First derivative of the divergence in `Y`, entry by entry: the first of eq. (slopes)"
     return Y - X if beta == 2 else power(Y, beta - 1) - X * power(Y, beta - 2)
 
-
+# %% ../nbs/10_divergence.ipynb #f2b7866c
 def curvature(
     X: Tensor,     # data
     Y: Tensor,     # reconstruction, same shape
@@ -84,7 +84,7 @@ def curvature(
     if beta == 2: return torch.ones_like(Y)
     return (beta - 1) * power(Y, beta - 2) + (2 - beta) * X * power(Y, beta - 3)
 
-
+# %% ../nbs/10_divergence.ipynb #3b497c2d
 def cross(
     X: Tensor,     # data
     Y: Tensor,     # reconstruction, same shape
@@ -98,13 +98,13 @@ def _at_nonzeros(data: Data, W: Tensor, H: Tensor) -> Tensor:
     "(W @ H) at the stored entries of sparse data, in their order"
     return torch.sparse.sampled_addmm(data.X, W.contiguous(), H.contiguous(), beta=0.0).values()
 
-
+# %% ../nbs/10_divergence.ipynb #60eee88b
 def _with_values(X: Tensor, v: Tensor) -> Tensor:
     "A CSR tensor with the pattern of `X` and other values"
     ptr, col = X.crow_indices(), X.col_indices()
     return torch.sparse_csr_tensor(ptr, col, v, X.shape, check_invariants=False)
 
-
+# %% ../nbs/10_divergence.ipynb #a8f28e46
 def row_slices(
     data: Data,        # dense
     stack: int = 1,    # how many reconstructions there are of it
@@ -114,14 +114,14 @@ def row_slices(
     step = max(1, size // (data.f * stack))
     return (slice(i, i + step) for i in range(0, data.n, step))
 
-
+# %% ../nbs/10_divergence.ipynb #022e2e62
 def _block_loss(data: Data, i: slice, Y: Tensor, beta: float) -> Tensor:
     "Divergence of the rows `i` of dense data from their reconstruction `Y`"
     if data.mask is None: return entries(data.X[i], Y, beta).sum((-2, -1))
     X = torch.where(data.mask[i] > 0, data.X[i], 1.0)   # any legal value: holes are multiplied away
     return (entries(X, Y, beta) * data.mask[i]).sum((-2, -1))
 
-
+# %% ../nbs/10_divergence.ipynb #db839fcc
 def _row_blocks(data: Data, size: int = 4_000_000):
     "Yield (rows, dense block of `X`) of sparse data, at most `size` entries at a time"
     step = max(1, size // data.f)
@@ -145,7 +145,7 @@ def _sparse_divergence(data: Data, W: Tensor, H: Tensor, beta: float) -> Tensor:
         return entries(x, y, 1).sum() - y.sum() + W.sum(0) @ H.sum(1)
     return torch.stack([entries(B, W[i] @ H, beta).sum() for i, B in _row_blocks(data)]).sum()
 
-
+# %% ../nbs/10_divergence.ipynb #d4098ff4
 def product(
     data: Data,   # the problem
     H: Tensor,    # components, (k, f), or a stack (r, k, f)
@@ -154,7 +154,7 @@ def product(
     if data.is_sparse or data.X.stride(1) == 1: return data.mm(H.mT).mT.contiguous()
     return (H.reshape(-1, data.f) @ data.XM.T).reshape(*H.shape[:-1], data.n)
 
-
+# %% ../nbs/10_divergence.ipynb #3b38fcc3
 def divergence(
     data: Data,        # the problem
     W: Tensor,         # codes, (n, k), or a stack (r, n, k)
@@ -178,7 +178,7 @@ def _weights(X: Tensor, M: Tensor | None, Y: Tensor, beta: float) -> tuple[Tenso
     R, Q = X if beta == 2 else X * power(Y, beta - 2), power(Y, beta - 1)
     return R, Q if M is None else Q * M
 
-
+# %% ../nbs/10_divergence.ipynb #a0ab61cb
 def _dense_pass(data: Data, W: Tensor, H: Tensor, beta: float, codes=True, comps=True, loss=False):
     "One pass over dense data: (N, P) of the codes, (N, P) of the components, the divergence"
     N, P, f, ones = [], [], W.new_zeros(W.shape[:-2]), beta == 1 and data.mask is None
@@ -197,7 +197,7 @@ def _dense_pass(data: Data, W: Tensor, H: Tensor, beta: float, codes=True, comps
         Pt = W.sum(-2).unsqueeze(-1).expand(H.shape)
     return (torch.cat(N, -2), torch.cat(P, -2)) if codes else None, (Nt, Pt), f
 
-
+# %% ../nbs/10_divergence.ipynb #f8e0486f
 def _sparse_parts(data: Data, W: Tensor, H: Tensor, beta: float) -> tuple[Tensor, Tensor]:
     "`parts` for sparse data: at the nonzeros for β = 1, a block of rows at a time for other β"
     if beta == 1:
@@ -247,7 +247,7 @@ def both_parts(
     else: f = data.sq / 2 + ((P / 2 - N) * W).sum(dtype=torch.float64)      # eq. (gram)
     return (N, P), (Nt.mT, Pt.mT), f
 
-
+# %% ../nbs/10_divergence.ipynb #33250508
 def grad(
     data: Data,        # the problem
     W: Tensor,         # codes, (n, k)
@@ -357,7 +357,7 @@ def hessian(
     if data.mask is not None: D, R = data.mask * D, data.mask * R
     return Hessian(data, W, H, D, R, l2)
 
-
+# %% ../nbs/10_divergence.ipynb #e23f860d
 def hvp(
     data: Data,        # the problem
     W: Tensor,         # codes, (n, k)

@@ -47,7 +47,7 @@ def unit_variance(
     if noise == "negative-binomial": V = V + V * V / binomial_size(at)
     return V if at.M is None else V / at.M
 
-
+# %% ../nbs/35_uncertainty.ipynb #ca53697a
 def binomial_size(
     at: Local,        # the solved factorization
 ) -> float:           # r; inf: no more than Poisson's
@@ -57,7 +57,7 @@ def binomial_size(
     excess = float((M * ((at.X - at.Y).square() - at.Y)).sum())
     return float((M * at.Y.square()).sum()) / excess if excess > 0 else math.inf
 
-
+# %% ../nbs/35_uncertainty.ipynb #5a74133c
 def measured_dispersion(
     at: Local,        # the solved factorization
     V: Tensor,        # from `unit_variance`
@@ -260,7 +260,7 @@ def _profiles(reference, names: np.ndarray, k: int) -> Tensor: # (k, f) or (1, f
         raise ValueError("reference must be finite, nonnegative and not all zero in any profile.")
     return R
 
-
+# %% ../nbs/35_uncertainty.ipynb #de413624
 def _order(H: Tensor, R: Tensor) -> Tensor: # (k,): the component that belongs to each profile
     "The order of the components that is closest to the profiles, by cosine"
     if len(R) != len(H): return torch.arange(len(H))
@@ -286,7 +286,7 @@ def _own_unit(at: Local, V: Tensor) -> float: # 0: no
     if not len(seen) or not torch.allclose(seen, seen.mean(), rtol=1e-6, atol=0.): return 0.
     return float(seen.mean())
 
-
+# %% ../nbs/35_uncertainty.ipynb #b69795c9
 LARGE = 4000   # free entries of the components above which the curvature is not formed
 
 
@@ -298,7 +298,7 @@ def reduce(at: Local, own: bool = True) -> Reduced | Sketch:
     raise ValueError("noise is not the one that the loss belongs to, and the problem is too large to ask "
                      "every observation: fit with the loss of this noise, or use fewer features.")
 
-
+# %% ../nbs/35_uncertainty.ipynb #53f2ec3c
 def _variances(red: Reduced | Sketch, V: Tensor, own: float, fixed: bool) -> Tensor: # (k, f)
     "Variances of the components for dispersion 1, by the curvature or by eq. (influence)"
     if isinstance(red, Sketch): return own * red.variances()
@@ -308,7 +308,7 @@ def _variances(red: Reduced | Sketch, V: Tensor, own: float, fixed: bool) -> Ten
     out[j, c] = sandwich(red, V, fixed, j, c)
     return out
 
-
+# %% ../nbs/35_uncertainty.ipynb #de11531b
 def _remarks(at: Local, noise: str, phi: float, light: str) -> list[str]:
     "What a reader should know, in words"
     notes = []
@@ -335,7 +335,7 @@ def _dtype(X) -> torch.dtype:
     if not isinstance(X, Tensor): X = as_data(X).X
     return X.dtype if X.dtype == torch.float32 else torch.float64
 
-
+# %% ../nbs/35_uncertainty.ipynb #91f7983d
 def uncertainty(
     model,            # a fitted model or `Solved`, solved first if need be; None: `W`, `H`, `loss`
     X,                # (n, f) data that it was fitted to, NaN = missing

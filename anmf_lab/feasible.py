@@ -90,7 +90,7 @@ def _bounded(mix: Mixtures, what, sign: int, at: np.ndarray, watched: np.ndarray
                     constraints=[rule], bounds=np.stack([at - STEP, at + STEP], 1),
                     options=dict(maxiter=300, ftol=1e-12)).x
 
-
+# %% ../nbs/34_feasible.ipynb #b87816fb
 def _descent(mix: Mixtures, what, sign: int, start: np.ndarray) -> np.ndarray | None:
     "The x with the least (sign 1) or the greatest value of `what`, near `start`; None: not found"
     at, c = start, mix.entries(np.zeros_like(start))
@@ -107,14 +107,14 @@ def _descent(mix: Mixtures, what, sign: int, start: np.ndarray) -> np.ndarray | 
         else: at = x
     return None
 
-
+# %% ../nbs/34_feasible.ipynb #f01119d2
 def _same_names(mix: Mixtures, x: np.ndarray) -> bool:
     "Is every component still closest to the one that it came from?"
     H = mix.T(x) @ mix.H
     unit = lambda G: G / np.linalg.norm(G, axis=1, keepdims=True)
     return bool((linear_sum_assignment(-unit(mix.H) @ unit(H).T)[1] == np.arange(mix.k)).all())
 
-
+# %% ../nbs/34_feasible.ipynb #45578606
 def extreme(
     mix: Mixtures,       # a factorization
     what,                # x -> (value, derivative)
@@ -199,7 +199,7 @@ def _checked(own: Solved) -> tuple[Mixtures, float]:
     W, H = own.W * size, own.H / size[:, None]
     return Mixtures(W.cpu().numpy(), H.cpu().numpy()), float(obj.value(own.W, own.H))
 
-
+# %% ../nbs/34_feasible.ipynb #0886d84f
 def _ends(own: Solved, mix: Mixtures, rng) -> list:
     "For every component (x of the least share, x of the greatest)"
     found = []
@@ -208,12 +208,12 @@ def _ends(own: Solved, mix: Mixtures, rng) -> list:
         found.append((extreme(mix, what, 1, rng), extreme(mix, what, -1, rng)))
     return found
 
-
+# %% ../nbs/34_feasible.ipynb #c65b4753
 def _factors(mix: Mixtures, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     W, H, _ = mix.parts(x)
     return W.clip(0), H.clip(0)
 
-
+# %% ../nbs/34_feasible.ipynb #29ea64e2
 def bands(model, X, *, mask=None, weights=None, W=None, H=None, loss=None, random_state=0) -> Bands:
     """
     How far other components of the same fit may lie: range of every share and every entry.
@@ -291,7 +291,7 @@ def _kinds(names: np.ndarray) -> list[str]:
     "C>A of A[C>A]T: what such features are grouped by; empty for other names"
     return [str(n)[2:5] if len(str(n)) == 7 and str(n)[1] == "[" else "" for n in names]
 
-
+# %% ../nbs/34_feasible.ipynb #3bb81c1c
 def _profile(ax, h: np.ndarray, names: np.ndarray, colour: str, say: str) -> None:
     "One version of a component as bars; mutation types in their six groups"
     kinds = _kinds(names)
@@ -309,7 +309,7 @@ def _profile(ax, h: np.ndarray, names: np.ndarray, colour: str, say: str) -> Non
     ax.set_xticks(middles, [groups[m] for m in starts])
     ax.tick_params(axis="x", length=0)
 
-
+# %% ../nbs/34_feasible.ipynb #c0f68ad7
 def _ranges(ax, b: Bands, chosen: int) -> None:
     "The share of every component and how far it may go"
     for j, (low, high) in enumerate(b.shares):
@@ -325,7 +325,7 @@ def _ranges(ax, b: Bands, chosen: int) -> None:
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.tick_params(axis="y", length=0)
 
-
+# %% ../nbs/34_feasible.ipynb #d9b32785
 def _picture(b: Bands, component: int | None):
     import matplotlib.pyplot as plt
     width = b.shares[:, 1] - b.shares[:, 0]

@@ -96,7 +96,7 @@ class State:
     starts: int              # how many were tried
     moved: float | None = None   # from what was handed in; None: nothing was
 
-
+# %% ../nbs/47_findings.ipynb #764c83a6
 def stacked_starts(p: Problem, k: int, n: int) -> list[Solution]:
     "Many starts of a small problem, solved together"
     obj = p.objective
@@ -107,7 +107,7 @@ def stacked_starts(p: Problem, k: int, n: int) -> list[Solution]:
     runs = zip(end.W, end.H, end.losses.tolist(), end.residuals.tolist(), strict=True)
     return [Solution(*run) for run in runs]
 
-
+# %% ../nbs/47_findings.ipynb #f737a8a7
 def starts(p: Problem, k: int) -> list[Solution]: # best first
     "Solutions from random starts; of a large problem as many as a quarter of the time allows"
     if p.stackable(k): runs = stacked_starts(p, k, p.n_seeds)
@@ -138,13 +138,13 @@ def state_of(p: Problem, k: int) -> State:
     p.states[k] = State(W[:, order], H[order], loss, kkt, done, len(runs), moved)
     return p.states[k]
 
-
+# %% ../nbs/47_findings.ipynb #5090788c
 def minima(p: Problem, s: State) -> int:
     "How many different objectives the starts ended with"
     losses = [run.loss for run in s.runs]
     return 1 + sum(not p.near(a, b) for a, b in pairwise(losses))
 
-
+# %% ../nbs/47_findings.ipynb #968795c1
 def solved(p: Problem, k: int, found: dict) -> dict:
     "(a) did the starts arrive, and where?"
     s, best = state_of(p, k), state_of(p, k).runs[0].loss
@@ -163,7 +163,7 @@ def _errors(p: Problem, k: int) -> Uncertainty:
         p.bars[k] = uncertainty(None, p.data.X, noise, **p.factors(k))
     return p.bars[k]
 
-
+# %% ../nbs/47_findings.ipynb #5016db5a
 def errors(p: Problem, k: int, found: dict) -> dict:
     "(c) standard errors and intervals of every entry"
     u = _errors(p, k)
@@ -172,7 +172,7 @@ def errors(p: Problem, k: int, found: dict) -> dict:
     low, high = u.interval()
     return out | dict(relative=u.relative_error, low=low, high=high, misfit=u.misfit)
 
-
+# %% ../nbs/47_findings.ipynb #94885890
 SIZE = 10_000   # entries of both factors up to which the exact test is affordable
 ORDER = ("determined", "undecided", "one-sided", "flat")   # from the tightest to the freest
 
@@ -194,7 +194,7 @@ def determined(p: Problem, k: int, found: dict) -> dict:
     return dict(verdict=word, count=max(counts), range=[min(counts), max(counts)], floor=floor,
                 examined=len(local), curvature=local[0].curvature, reason=why)
 
-
+# %% ../nbs/47_findings.ipynb #40fd5501
 def free_bands(p: Problem, k: int, found: dict) -> dict | None:
     "(b) how far equally good components reach, where they are not determined"
     if found["determined"]["verdict"] == "determined": return None
@@ -205,7 +205,7 @@ def free_bands(p: Problem, k: int, found: dict) -> dict | None:
     stack = torch.stack([*(H / H.sum(1, keepdim=True) for H in ends), state_of(p, k).H])
     return dict(shares=b.shares, cosines=b.cosines, low=stack.amin(0), high=stack.amax(0))
 
-
+# %% ../nbs/47_findings.ipynb #c0f0d136
 def rivals(p: Problem, k: int, found: dict) -> dict:
     "(b) other minima, and how many standard deviations of noise lie between"
     s, u = state_of(p, k), _errors(p, k)
@@ -232,7 +232,7 @@ def residuals(p: Problem, Y: np.ndarray) -> np.ndarray: # (n, f), NaN = missing
     else: z = X - Y
     return z if M is None else np.where(M > 0, z * np.sqrt(M), np.nan)
 
-
+# %% ../nbs/47_findings.ipynb #ca7abe50
 MORE = 1.5  # dispersion above which the noise is more than was said
 FAR = 6.   # standard deviations beyond which a cell is an outlier
 
@@ -258,7 +258,7 @@ def fit(p: Problem, k: int, found: dict) -> dict:
                 rows=[dict(name=p.table.samples[i], dispersion=rows[i]) for i in np.argsort(-rows)[:5]],
                 cells=_cells(p, z / typical**.5, Y))
 
-
+# %% ../nbs/47_findings.ipynb #fca1f2fa
 def _cells(p: Problem, z: np.ndarray, Y: np.ndarray, n: int = 5) -> list[dict]:
     "The cells farthest from the fit"
     size = np.where(np.isfinite(z), np.abs(z), 0.)
@@ -302,7 +302,7 @@ def _drawn(p: Problem, Y: torch.Tensor, phi: float, n: int) -> torch.Tensor: # (
     noise = torch.from_numpy(rng.standard_normal((n, *Y.shape)))
     return (Y + phi**.5 * noise).clamp(min=0)
 
-
+# %% ../nbs/47_findings.ipynb #0d9b048c
 def _ends(p: Problem, stack: Stack, W, H, first: int = 50, mu: float = 1e-2) -> list[torch.Tensor]:
     "(W, H, losses) of a stack, solved together where that pays"
     if p.stackable(k := W.shape[-1]):
@@ -312,7 +312,7 @@ def _ends(p: Problem, stack: Stack, W, H, first: int = 50, mu: float = 1e-2) -> 
             for X, *pair in zip(stack.X, *first_order(stack, W, H, first), strict=True)]
     return [torch.from_numpy(np.concatenate([getattr(r, a) for r in runs])) for a in ("W", "H", "losses")]
 
-
+# %% ../nbs/47_findings.ipynb #7df9d168
 def needed(p: Problem, k: int, found: dict, draws: int = 19) -> dict | None:
     "Does the last component gain more than it would on data made without it?"
     if k == 1 or not p.repeatable(k) or p.data.mask is not None: return None
@@ -343,7 +343,7 @@ def attacked(p: Problem, k: int, found: dict, eps: float = .01) -> dict | None:
     rows = [{name: r[name] for name in names} for r in run.records]
     return dict(rows=rows, flags=[flag.text for flag in run.flags])
 
-
+# %% ../nbs/47_findings.ipynb #c5ebc9b5
 DENSE = 800   # entries of both factors up to which a certificate takes seconds
 
 
@@ -375,7 +375,7 @@ def predicted(p: Problem, k: int, found: dict) -> dict | None:
     e = held_out(p.objective, k, p.seed)   # type: ignore[arg-type]
     return dict(mean=e.mean(), se=e.std(ddof=1) / len(e)**.5, splits=len(e))
 
-
+# %% ../nbs/47_findings.ipynb #8689716e
 def rank_row(found: dict) -> RankRow:
     "What was found at a rank, as the rank table has it"
     def of(step: str, key: str, none=math.nan):

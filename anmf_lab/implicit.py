@@ -55,7 +55,7 @@ def ritz_values(info: CGInfo) -> np.ndarray: # ascending; empty if there was no 
 # %% ../nbs/30_implicit.ipynb #96551bbc
 def _mean_curvature(hess) -> float: return float(hess.blocks()[0].diagonal(dim1=1, dim2=2).mean())
 
-
+# %% ../nbs/30_implicit.ipynb #5f62686a
 class Adjoint:
     "The derivative of solved factors by the data: `vjp` backward, `jvp` forward"
     def __init__(self,
@@ -339,7 +339,7 @@ class Solved:
         "(W, H)"
         return self.W, self.H
 
-
+# %% ../nbs/30_implicit.ipynb #85a42e6b
 def solution(
     model,                     # a fitted model, an unfitted one (a clone is fitted), or None
     X,                         # (n, f) data

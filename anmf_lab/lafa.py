@@ -89,7 +89,7 @@ def _reference(how: LaFA, problem: Problem, own: list[Pair], clean: list[Solutio
                          "derivative. Lower n_components.")
     return pair
 
-
+# %% ../nbs/44_lafa.ipynb #95469afb
 def prepare(
     how: LaFA,
     model,         # whose features are attacked
@@ -119,7 +119,7 @@ def prepare(
     return Study(how, victim, threat, goal, reference, clean, own, floor, ident, cond, given_X,
                  data.kind), flags
 
-
+# %% ../nbs/44_lafa.ipynb #eb2b6b77
 def worst_direction(adj: Adjoint, ident: NullSpace, rng) -> Condition:
     "The direction that moves the components most; of a regularised problem where they are not determined"
     if ident.identifiable: return condition(adj, random_state=rng)
@@ -136,7 +136,7 @@ class Found:
     effort: Effort
     rivals: list[Pair] = field(default_factory=list)
 
-
+# %% ../nbs/44_lafa.ipynb #a000dff5
 def _published(study: Study, eps: float) -> Found:
     "The released attacks"
     how, obj, began = study.how, study.problem.objective, time.process_time()
@@ -161,7 +161,7 @@ def _starts(study: Study, c: Climber, plan: Plan, before: Point | None) -> Start
     return Starts(c, rng, others, cond.direction if cond else None, study.null_space.directions,
                   before, published=plain and cheap, work=plan.work)
 
-
+# %% ../nbs/44_lafa.ipynb #4b27a60e
 def attack(
     study: Study,
     eps: float,
@@ -180,7 +180,7 @@ def attack(
     if ask: return Found(first.point, first.value, first.kind, spent, c.effort)
     return chosen(study, eps, candidates[:3], plan, spent)
 
-
+# %% ../nbs/44_lafa.ipynb #c747858e
 def chosen(
     study: Study,
     eps: float,
@@ -237,7 +237,7 @@ def control(
         out.append(feature_error(*low.factors, *study.reference))
     return np.array(out)
 
-
+# %% ../nbs/44_lafa.ipynb #e0125c05
 def usual(study: Study, Z: Tensor, eps: float) -> dict:
     "Feature error of the model itself between clean and attacked data: best of its seeds, and as it is"
     if not study.own: return dict(usual=None, victim=None)

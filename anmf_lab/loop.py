@@ -125,7 +125,7 @@ def joined(
     losses, residuals = np.append(a.losses, b.losses[1:]), np.append(a.residuals, b.residuals[1:])
     return Run(b.state, losses, a.n_iter + b.n_iter, b.status, residuals)
 
-
+# %% ../nbs/01_loop.ipynb #3274147b
 def ending(
     status: Status,   # why a run ended
     goal: str,        # what was asked for, as `name=value`

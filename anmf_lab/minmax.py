@@ -37,7 +37,7 @@ def fitted(data: Data, W: Tensor, H: Tensor) -> Tensor:
     "`W @ H` at the stored entries: (n, f), or one number a nonzero for sparse data"
     return _at_nonzeros(data, W, H) if data.is_sparse else W @ H
 
-
+# %% ../nbs/22_minmax.ipynb #b2430e1a
 def _weighted(data: Data, A: Tensor, AT: Tensor, H: Tensor) -> tuple[Tensor, Tensor]:
     "`(A * T) @ H.T` and a Gram matrix `H diag(a_i) H.T` a row, for weights and targets as stored"
     if not data.is_sparse: return AT @ H.T, masked_grams(A, H)
@@ -45,7 +45,7 @@ def _weighted(data: Data, A: Tensor, AT: Tensor, H: Tensor) -> tuple[Tensor, Ten
     more = (_with_values(data.X, A - 1) @ HH.T).reshape(-1, k, k)  # the zeros weigh 1
     return _with_values(data.X, AT) @ H.T, H @ H.T + more
 
-
+# %% ../nbs/22_minmax.ipynb #33d95115
 def weighted_codes(
     data: Data,  # the problem; `data.T` for the components
     W: Tensor,  # codes, (n, k)
@@ -70,7 +70,7 @@ def weighted_codes(
     else: N, P = (A * T) @ H.T, (A * Y) @ H.T
     return W * N / (P + l1 + l2 * W).clamp_min(floor_of(W.dtype))
 
-
+# %% ../nbs/22_minmax.ipynb #72c8ff16
 def minmax_codes(
     data: Data,  # the problem; `data.T` for the components
     W: Tensor,  # codes, (n, k)
@@ -89,7 +89,7 @@ def minmax_codes(
     parabola = majorizer(data.values, Y, lam, bound)
     return weighted_codes(data, W, H, Y, *parabola, l1=l1, l2=l2, update=update)
 
-
+# %% ../nbs/22_minmax.ipynb #2326e4fa
 def _uniform(data: Data, W: Tensor, H: Tensor, Y: Tensor, lam: float, l1: float, l2: float,
              update: str) -> Tensor:
     "`minmax_codes` with one Gram matrix for all rows; a hidden entry's target is its reconstruction"
@@ -100,7 +100,7 @@ def _uniform(data: Data, W: Tensor, H: Tensor, Y: Tensor, lam: float, l1: float,
     ridge = c * l2 * torch.eye(len(H), dtype=H.dtype, device=H.device)
     return hals_update((N - c * l1).T.contiguous(), G + ridge, W.T.contiguous()).T
 
-
+# %% ../nbs/22_minmax.ipynb #38082fed
 def minmax_step(data: Data, state: tuple, lam: float | Tensor, **kw) -> tuple:
     "`(W, H)` after a half-step for both; keywords as in `minmax_codes`"
     W, H = state
@@ -125,13 +125,13 @@ def minmax_loss(
     else: total = (loss if data.mask is None else loss * data.mask).sum()
     return total + 2 * l1 * (W.sum() + H.sum()) + l2 * ((W**2).sum() + (H**2).sum())
 
-
+# %% ../nbs/22_minmax.ipynb #7614ad09
 def sparse_like(data: Data, values: Tensor) -> Data:
     "Sparse data with other values at the same places"
     X = _with_values(data.X, values)
     return Data(X, None, data.kind, _transposed(X))
 
-
+# %% ../nbs/22_minmax.ipynb #2b6f202a
 def worst_data(data: Data, W: Tensor, H: Tensor, lam: float | Tensor) -> Data:
     "The data after the adversary's reply: same zeros, same holes"
     U = data.values + worst_delta(data.values, fitted(data, W, H), lam)
@@ -145,7 +145,7 @@ def entry_pairs(data: Data, W: Tensor, H: Tensor) -> tuple[Tensor, Tensor]:
     if data.mask is None: return data.values, Y
     return torch.where(data.mask > 0, data.X, Y), Y
 
-
+# %% ../nbs/22_minmax.ipynb #118066c4
 def with_entries(data: Data, U: Tensor) -> Data:
     "Other data with the same zeros, holes and weights"
     if data.is_sparse: return sparse_like(data, U)
@@ -161,7 +161,7 @@ def row_sums(data: Data, C: Tensor, Y: Tensor, W: Tensor, H: Tensor, beta: float
     if beta == 2: return ((W @ (H @ H.T)) * W).sum(1).index_add(0, rows, C - Y * Y)
     return (W @ H.sum(1)).index_add(0, rows, C - Y)
 
-
+# %% ../nbs/22_minmax.ipynb #d8908685
 def penalty(W: Tensor, l1: float, l2: float) -> Tensor:
     "What the penalties charge for each row of `W`, in the unit of the divergence"
     return (l1 * W + l2 / 2 * W * W).sum(1)
@@ -173,7 +173,7 @@ def half_normal(n: int, f: int, k: int, seed, dtype=torch.float64) -> tuple[Tens
     H, W = np.abs(rng.randn(f, k)).T, np.abs(rng.randn(k, n)).T
     return torch.tensor(W, dtype=dtype), torch.tensor(H, dtype=dtype)
 
-
+# %% ../nbs/22_minmax.ipynb #d3a761a9
 def _sweep(data: Data, W: Tensor, H: Tensor) -> tuple[Tensor, Tensor]:
     "One multiplicative update of the components, then of the codes"
     if data.mask is not None:
@@ -183,12 +183,12 @@ def _sweep(data: Data, W: Tensor, H: Tensor) -> tuple[Tensor, Tensor]:
     H = H * ((Wt @ data.X) / ((Wt @ W) @ H).clamp_min_(floor))
     return W * ((data.X @ H.mT) / (W @ (H @ H.mT)).clamp_min_(floor)), H
 
-
+# %% ../nbs/22_minmax.ipynb #338f2750
 def _change(old: Tensor, new: Tensor) -> float:
     "The paper's measure of change; 0/0 counts as 0"
     return float(((old - new) / old).nan_to_num_(nan=0.).norm())
 
-
+# %% ../nbs/22_minmax.ipynb #9fabbf56
 def sweeps(data: Data, W: Tensor, H: Tensor, most: int,
            tol: float = 1e-2) -> tuple[Tensor, Tensor, int]:
     "At most `most` sweeps of multiplicative NMF, ended by the paper's rule; `(W, H, how many)`"
@@ -200,7 +200,7 @@ def sweeps(data: Data, W: Tensor, H: Tensor, most: int,
         if first and _change(W0 @ H0, W @ H) < tol: return W, H, i + 1
     return W, H, most
 
-
+# %% ../nbs/22_minmax.ipynb #5bc2cde1
 def alternating(
     data: Data,  # the problem, dense; zero-filled (no mask) for the published protocol
     W: Tensor,  # first codes, (n, k)
@@ -237,7 +237,7 @@ def prices(lam: float, first: float = 3., knee: float = 1.5) -> list[float]:
         first = 1 + (first - 1) / 2
     return out
 
-
+# %% ../nbs/22_minmax.ipynb #811144f1
 def approach(data: Data, W: Tensor, H: Tensor, lam: float, *, steps: int = 10,
              **kw) -> tuple[Tensor, Tensor]:
     "`(W, H)` after `steps` steps at each price of `prices(lam)`"
@@ -254,7 +254,7 @@ def _ratio(adv, data: Data, W: Tensor, H: Tensor, l1: float, l2: float) -> Tenso
     N, P = parts(attacked, W, H, adv.beta)
     return N / (P + l1 + l2 * W).clamp_min(floor_of(W.dtype))
 
-
+# %% ../nbs/22_minmax.ipynb #fa78513c
 def guarded_codes(
     adv,             # the opponent, from page 23
     data: Data,      # the problem; `data.T` for the components

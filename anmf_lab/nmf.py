@@ -35,7 +35,7 @@ def _table(model, X, reset: bool):
                              accept_sparse="csr" if model._allow_sparse else False,
                              ensure_all_finite="allow-nan" if model._allow_missing else True)
 
-
+# %% ../nbs/15_nmf.ipynb #c75ff2ae
 class _Hooks:
     "What a model says about itself"
     _allow_missing, _allow_sparse, _allow_weights = True, True, False
@@ -76,7 +76,7 @@ class _Hooks:
         try: return kkt_residual(self._objective(data), W, H)
         except NotImplementedError: return kkt_residual(data, W, H, self._beta())
 
-
+# %% ../nbs/15_nmf.ipynb #7f249aee
 class _Input(_Hooks):
     "How a model reads data and starts"
     def _start(self, data: Data, W, H) -> tuple[Tensor, Tensor]:

@@ -25,7 +25,7 @@ def _derivative(f: Callable, T: Tensor) -> Tensor:
     "Derivative of an entrywise function at `T`, entry by entry"
     return torch.func.grad(lambda t: f(t).sum())(T)
 
-
+# %% ../nbs/11_objective.ipynb #1bf5790c
 class Loss:
     "What it costs to reconstruct an entry; a subclass needs only `value`"
     exponent = 2.     # the cost of (c x, c y) is about c**exponent times that of (x, y)
@@ -84,7 +84,7 @@ class Beta(Loss):
     def lost(self, X, Y, level):
         return None if self.beta >= 2 else (X > 0) & (Y <= 1e-14 * level)
 
-
+# %% ../nbs/11_objective.ipynb #f0738b11
 def loss_of(
     loss,          # "frobenius", "kullback-leibler", "itakura-saito", a number β, or a `Loss`
 ) -> Loss:         # as an object
@@ -153,7 +153,7 @@ def _parts(g: Tensor, h: Tensor) -> Pair:
     P = torch.maximum(h.abs(), g)
     return P - g, P
 
-
+# %% ../nbs/11_objective.ipynb #3110edf5
 class Objective:
     """
     What is minimised over the factors; a subclass needs `data` and `value`

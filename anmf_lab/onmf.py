@@ -29,7 +29,7 @@ def orthogonal_codes_update(data: Data, W: Tensor, H: Tensor) -> Tensor:
     N = data.mm(H.T)
     return W * (N / (W @ (W.T @ N)).clamp(min=floor_of(W.dtype))).sqrt()
 
-
+# %% ../nbs/17_onmf.ipynb #59001632
 def orthogonal_step(data: Data, state: tuple) -> tuple:
     "Both halves of eq. (onmf)"
     W, H = state
@@ -45,7 +45,7 @@ def single_codes(data: Data, H: Tensor) -> Tensor:
     code = N.gather(1, best) / size[best[:, 0], None].clamp(min=floor)
     return torch.zeros_like(N).scatter(1, best, code)
 
-
+# %% ../nbs/17_onmf.ipynb #41c50358
 def exact_step(data: Data, state: tuple) -> tuple:
     "Best single codes, then the best components for them; one without samples stays as it is"
     H = state[1]
@@ -68,7 +68,7 @@ def orthogonal_measure(data: Data, state: tuple) -> tuple[float, float]:
     loss = data.sq / 2 - cross + square / 2
     return loss, max(root_mean_square(codes), root_mean_square(components))
 
-
+# %% ../nbs/17_onmf.ipynb #794befd2
 def weighted_orthogonal_measure(data: Data, state: tuple, values: Tensor,
                                 omega: Tensor) -> tuple[float, float]:
     "The same where samples have losses `values` and weights `omega`, (n, 1)"
@@ -81,7 +81,7 @@ def weighted_orthogonal_measure(data: Data, state: tuple, values: Tensor,
     residual = max(root_mean_square(components), root_mean_square(codes))
     return float(values.sum(dtype=torch.float64)), residual
 
-
+# %% ../nbs/17_onmf.ipynb #4da7f9e3
 def exact_measure(data: Data, state: tuple) -> tuple[float, float]:
     "(loss, relative change by a further exact step): 0 where both factors are best for each other"
     change = 0.
@@ -95,7 +95,7 @@ def largest(T: Tensor, dim: int) -> Tensor:
     "Boolean, like `T`: the first largest entry along `dim`"
     return torch.zeros_like(T, dtype=torch.bool).scatter(dim, T.argmax(dim, keepdim=True), True)
 
-
+# %% ../nbs/17_onmf.ipynb #93f8dddb
 HELD = "which component a sample (or feature) belongs to is held: a change that reassigns one is a jump"
 
 
@@ -110,7 +110,7 @@ class Assigned(Entrywise):
         codes = torch.ones_like(W, dtype=torch.bool) if self.on == "components" else largest(W, 1)
         return codes, torch.ones_like(H, dtype=torch.bool) if self.on == "codes" else largest(H, 0)
 
-
+# %% ../nbs/17_onmf.ipynb #792e9df1
 class AssignedSamples(Samplewise):
     "A loss of samples, each with one component: its assignment held"
     def allowed(self, W, H): return largest(W, 1), torch.ones_like(H, dtype=torch.bool)

@@ -328,7 +328,7 @@ def check_positive(data: Data, beta: float) -> None:
                          "without limit. Add a small constant to X, mark zeros as missing, or use "
                          "loss='kullback-leibler'.")
 
-
+# %% ../nbs/23_opponents.ipynb #db6330a0
 @dataclass(frozen=True, eq=False)
 class Bregman(Adversary):
     "Pays `lam` for each unit of the same divergence"
@@ -383,7 +383,7 @@ class QuadraticKL(Adversary):
 
     def cross(self, X, Y): return -self._moves(self.reply(X, Y)) * power(Y, -1)
 
-
+# %% ../nbs/23_opponents.ipynb #2f6c3fd2
 @dataclass(frozen=True, eq=False)
 class LogBall(Adversary):
     "Attacks Itakura-Saito, changes every entry by a factor of at most `exp(eps)`"

@@ -47,7 +47,7 @@ class Profiles:
         bad = np.isnan(self.low) | np.isnan(self.high)
         return np.where(bad, self.values, self.low), np.where(bad, self.values, self.high)
 
-
+# %% ../nbs/46_pictures.ipynb #79002955
 def _numbers(names) -> np.ndarray | None: # rising numbers, or None
     "Wavelengths and the like: names that are rising numbers"
     try: at = np.array([float(name) for name in names])
@@ -74,19 +74,19 @@ def _rows(k: int, wide: float, high: float) -> tuple[Figure, np.ndarray]:
         ax.tick_params(labelsize=7, colors=INK)
     return fig, axes
 
-
+# %% ../nbs/46_pictures.ipynb #89b34a49
 def _intervals(ax, x, low, high, along: str = "y") -> None:
     "Thin lines from low to high, where they differ"
     some = high > low
     lines = ax.vlines if along == "y" else ax.hlines
     lines(np.asarray(x)[some], low[some], high[some], color=INK, lw=.8)
 
-
+# %% ../nbs/46_pictures.ipynb #5eddf298
 def _percent(ax) -> None:
     from matplotlib.ticker import PercentFormatter
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
 
-
+# %% ../nbs/46_pictures.ipynb #9e0de7b3
 def draw_mutations(p: Profiles) -> Figure:
     "96 bars in six colours, with intervals"
     order = cosmic_order(p.features)
@@ -110,7 +110,7 @@ def heaviest(p: Profiles, j: int, n: int = 12) -> np.ndarray: # positions, heavi
     "The features that make up most of a component"
     return np.argsort(-p.values[j], kind="stable")[:min(n, len(p.features))]
 
-
+# %% ../nbs/46_pictures.ipynb #32208e29
 def draw_words(p: Profiles, n: int = 12) -> Figure:
     "The heaviest words of every component, as bars with intervals"
     k, columns = len(p.values), min(len(p.values), 4)
@@ -132,7 +132,7 @@ def draw_words(p: Profiles, n: int = 12) -> Figure:
         ax.set_title(p.titles[j], fontsize=8, loc="left", color=INK)
     return fig
 
-
+# %% ../nbs/46_pictures.ipynb #bc3b7e34
 def _short(name, n: int = 22) -> str:
     "A name that matplotlib takes literally, cut to length"
     text = str(name)
@@ -175,7 +175,7 @@ def draw_spectra(p: Profiles) -> Figure:
         ax.set_ylim(0, None)
     return fig
 
-
+# %% ../nbs/46_pictures.ipynb #d060cd00
 def draw_bars(p: Profiles) -> Figure:
     "Bars with names and intervals"
     x, f = np.arange(len(p.features)), len(p.features)
@@ -199,7 +199,7 @@ def draw_profiles(p: Profiles, kind: str = "auto") -> Figure:
     check_choice(kind, "kind", ("auto", *KINDS))
     return DRAW[p.kind if kind == "auto" else kind](p)
 
-
+# %% ../nbs/46_pictures.ipynb #6c685d64
 def plot_components(model, *, features=None, titles=None, low=None, high=None, image_shape=None,
                     kind: str = "auto") -> Figure:
     """

@@ -47,7 +47,7 @@ class Job:
         return Record(name=self.name, what=self.what, data=about, asked=self.asked,
                       command=self.command, **given)
 
-
+# %% ../nbs/07_plans.ipynb #a33237a7
 WORDS = {"written": "written", "on_file": "on file", "left_out": "left out",
          "in_hand": "left to another process", "failed": "failed"}
 
@@ -77,7 +77,7 @@ def _there(job: Job, path: Path) -> bool:
         return path.exists() and job.finished(read_record(path))
     return False
 
-
+# %% ../nbs/07_plans.ipynb #4fcfe37c
 def run_job(
     job: Job,
     out: Path,                             # folder of the records
@@ -147,7 +147,7 @@ def paper_parser(
     p.set_defaults(run=run, parser=p, paper=name)
     return p
 
-
+# %% ../nbs/07_plans.ipynb #1e9671a7
 def command_of(
     args: argparse.Namespace,   # parsed by a `paper_parser`
     **narrow,                   # arguments that repeat one record only
@@ -165,12 +165,12 @@ def command_of(
         words += map(str, value if isinstance(value, (list, tuple)) else [value])
     return shlex.join(words)
 
-
+# %% ../nbs/07_plans.ipynb #424bec82
 def folder_of(args: argparse.Namespace) -> Path:
     "Where the records of a command line go; a quick look never touches the full records"
     return Path(args.out or Path("results", args.paper, *(["quick"] if args.quick else [])))
 
-
+# %% ../nbs/07_plans.ipynb #dec63b32
 def run_paper(
     args: argparse.Namespace,   # parsed by a `paper_parser`
     jobs: Iterable[Job],        # its plan

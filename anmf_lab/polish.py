@@ -44,7 +44,7 @@ def kkt_entries(
     unit = T.square().mean(dim, keepdim=True).sqrt().clamp(min=floor)
     return torch.minimum(T / unit, (P - N) / P.clamp(min=floor)).abs()
 
-
+# %% ../nbs/13_polish.ipynb #73fbb818
 def _residual(obj: Objective, pW: tuple, pH: tuple, W: Tensor, H: Tensor, worst=False) -> float:
     "Root mean square (or largest) residual of the entries that may move, of the worse factor"
     rs = [kkt_entries(pW[0], pW[1], W, -2), kkt_entries(pH[0], pH[1], H, -1)]
@@ -52,7 +52,7 @@ def _residual(obj: Objective, pW: tuple, pH: tuple, W: Tensor, H: Tensor, worst=
     if allowed is not None: rs = [torch.where(a, r, 0.) for r, a in zip(rs, allowed, strict=True)]
     return max(float(r.max() if worst else r.square().mean().sqrt()) for r in rs)
 
-
+# %% ../nbs/13_polish.ipynb #559ccd94
 def kkt_residual(
     problem,                # an `Objective`, or `Data` for a β-divergence
     W: Tensor,              # codes, (n, k)
@@ -85,7 +85,7 @@ def dot(
     "Inner product of two pairs"
     return float((u[0] * v[0]).sum() + (u[1] * v[1]).sum())
 
-
+# %% ../nbs/13_polish.ipynb #324ce717
 def axpy(
     a: float,   # a number
     u: Pair,    # a pair
@@ -94,7 +94,7 @@ def axpy(
     "`a * u + v` for pairs"
     return v[0].add(u[0], alpha=a), v[1].add(u[1], alpha=a)
 
-
+# %% ../nbs/13_polish.ipynb #09ad24ff
 def free_set(
     W: Tensor,            # codes
     H: Tensor,            # components
@@ -146,7 +146,7 @@ class CGInfo:
     alphas: list = field(default_factory=list)   # coefficients of the Lanczos process beneath:
     betas: list = field(default_factory=list)    # its tridiagonal matrix has the Ritz values
 
-
+# %% ../nbs/13_polish.ipynb #184fd3d7
 def pcg(
     op: Callable[[Pair], Pair],    # symmetric operator
     b: Pair,                       # right-hand side
@@ -179,7 +179,7 @@ class Polished(Run):
     "A `Run` of Newton steps"
     n_hvp: int = 0       # products with the Hessian: the cost
 
-
+# %% ../nbs/13_polish.ipynb #abbcae0e
 def _safe_value(obj: Objective, W: Tensor, H: Tensor, barrier: bool) -> float:
     "The objective, infinite beyond the barrier"
     return math.inf if barrier and obj.lost(W, H) else float(obj.value(W, H))
@@ -207,7 +207,7 @@ def newton_direction(
     if info.negative_curvature and not info.alphas: p = pre(b)
     return (torch.where(free[0], p[0], -W), torch.where(free[1], p[1], -H)), info
 
-
+# %% ../nbs/13_polish.ipynb #1855d3ac
 def projected_search(
     obj: Objective,         # what is minimised
     W: Tensor,              # codes
@@ -238,14 +238,14 @@ def _is_small(hess) -> bool:
     (n, k), f = hess.W.shape, hess.H.shape[1]
     return max(n, f) * k * (k * min(n, f)) ** 2 <= DIRECT
 
-
+# %% ../nbs/13_polish.ipynb #28e4c15f
 def _struck(blocks: Tensor, free: Tensor, more: Tensor) -> Tensor:
     "Blocks (m, k, k) on the free entries (m, k), with `more` on their diagonal and ones for the held"
     out = blocks * (free[:, :, None] & free[:, None])
     out.diagonal(dim1=1, dim2=2).add_(torch.where(free, more, 1.))
     return out
 
-
+# %% ../nbs/13_polish.ipynb #94744c41
 def _eliminated(hess: Hessian, free: Pair, gH: Tensor, blocks: Tensor) -> tuple[Tensor, Tensor]:
     "Rows K (B, -g) for all columns of H, where K'K = C^-1: (f k, n k + 1), and K', of the elimination"
     W, H = hess.W, hess.H
@@ -270,7 +270,7 @@ def _positive(S: Tensor, curve: Tensor, damping: float) -> tuple[Tensor, float]:
         damping = max(5 * damping, 1e-3)
     return (L * math.nan if int(info) else L), damping
 
-
+# %% ../nbs/13_polish.ipynb #16faecea
 def direct_direction(
     hess: Hessian,       # of a small problem
     g: Pair,             # gradient
@@ -312,7 +312,7 @@ def _fallback(obj: Objective, W: Tensor, H: Tensor, f: float,
     f2 = _safe_value(obj, W, H, barrier)
     return (W, H, f2, 0.) if f2 < f else None
 
-
+# %% ../nbs/13_polish.ipynb #aa157077
 def in_double(
     data: Data,       # the problem
 ) -> Data:            # itself, if it is float64 already

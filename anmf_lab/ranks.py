@@ -47,7 +47,7 @@ class Speckled:
         M = M * torch.from_numpy(~self.hidden(gen)).to(M)
         return Data(self.data.X * (M > 0), M, self.data.kind), None
 
-
+# %% ../nbs/39_ranks.ipynb #6603431a
 def prediction_error(
     x: np.ndarray,   # what was seen
     y: np.ndarray,   # what was predicted
@@ -57,7 +57,7 @@ def prediction_error(
     if beta == 1: return float((4 * (np.sqrt(x) - np.sqrt(y)) ** 2).mean())
     return float(((x - y) ** 2).mean())
 
-
+# %% ../nbs/39_ranks.ipynb #9932d472
 def held_out(
     obj: Entrywise,         # what is minimised
     k: int,                 # rank
@@ -96,7 +96,7 @@ class RankRow:
     held_out_se: float = math.nan  # its standard error over the splits
     notes: tuple[str, ...] = field(default=(), repr=False)
 
-
+# %% ../nbs/39_ranks.ipynb #a83b9934
 def distinct(
     fits: Fits,          # solved starts of one data set
     same: float = .05,   # feature error below which two runs are one minimum
@@ -110,7 +110,7 @@ def distinct(
         else: known[1] += 1
     return [(i, n) for i, n in kept]
 
-
+# %% ../nbs/39_ranks.ipynb #c74c2279
 def apart(fits: Fits, minima: list, unit: float) -> list[tuple[int, int]]:
     "The same, those as good as the best counted with it: for a flat set, of which they are parts"
     (best, n), *others = minima
@@ -130,7 +130,7 @@ def _nearest(u: Uncertainty, fits: Fits, minima: list) -> tuple[float, float]:
         if away < out[1]: out = gap / unit, away
     return out
 
-
+# %% ../nbs/39_ranks.ipynb #d2c0a50a
 def _curvature(row: RankRow, obj: Entrywise, X, at: dict, fits: Fits, minima: list, noise, given) -> RankRow:
     "What the best minimum itself says"
     local = identifiability(None, X, n_seeds=0, **at, **given)
@@ -149,7 +149,7 @@ def _curvature(row: RankRow, obj: Entrywise, X, at: dict, fits: Fits, minima: li
 def _last(rows, good: Callable) -> int | None:
     return max((r.rank for r in rows if good(r)), default=None)
 
-
+# %% ../nbs/39_ranks.ipynb #1c806f42
 def _elbow(rows, drop: float = .15) -> int | None:
     "The first rank after which one more component lowers the dispersion by less than `drop`"
     pairs = zip(rows, rows[1:], strict=False)
@@ -157,7 +157,7 @@ def _elbow(rows, drop: float = .15) -> int | None:
     if len(known) < 2: return None
     return next((a.rank for a, b in pairs if b.dispersion > (1 - drop) * a.dispersion), rows[-1].rank)
 
-
+# %% ../nbs/39_ranks.ipynb #f16c0e46
 def chosen(
     rows,     # of the table, ascending
 ) -> dict:    # criterion -> rank, or None
@@ -175,7 +175,7 @@ def chosen(
     out["uncontested"] = _last(rows, lambda r: r.distance >= 2)
     return out
 
-
+# %% ../nbs/39_ranks.ipynb #143b15cb
 ASKS = {"noise": "does one more component lower the dispersion by less than 15 %?",
         "prediction": "are hidden entries predicted best?",
         "prediction, one error": "the same, within one standard error of the best",
@@ -206,7 +206,7 @@ def disagreements(rows) -> list[str]: # sentences
                     "components whose shape is still uncertain.")
     return said
 
-
+# %% ../nbs/39_ranks.ipynb #0d4b624c
 def _remark(r: RankRow) -> str:
     "One rank in words"
     said = []
@@ -257,7 +257,7 @@ class RankTable:
         said = ", ".join(f"{name} {k}" for name, k in self.choices.items())
         return f"RankTable(ranks {[r.rank for r in self.rows]}; {said})"
 
-
+# %% ../nbs/39_ranks.ipynb #c34235a3
 def _panels(table: RankTable):
     import matplotlib.pyplot as plt
     rows = table.rows
@@ -290,7 +290,7 @@ def _ranks(ranks) -> list[int]:
     for k in out: check_number(k, "ranks", low=1, integer=True)
     return out
 
-
+# %% ../nbs/39_ranks.ipynb #3686a8c0
 def _row(obj: Entrywise, X, k: int, noise, how: dict, given: dict, seed: int) -> tuple[RankRow, bool]:
     "One rank, and whether all of it was done"
     starts = generators(seed, how["n_starts"])

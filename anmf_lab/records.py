@@ -55,7 +55,7 @@ def plain(
     if hasattr(value, "tolist"): return plain(value.tolist())
     raise TypeError(f"a record cannot hold a {type(value).__name__}: give numbers, text, lists, dicts.")
 
-
+# %% ../nbs/06_records.ipynb #c3d91ccc
 def rounded(
     value,             # as `plain` takes it
     digits: int = 4,   # after the point
@@ -74,7 +74,7 @@ def versions() -> dict:  # package -> version
     python = ".".join(map(str, sys.version_info[:3]))
     return dict(python=python) | {n: version(n).split("+")[0] for n in names}
 
-
+# %% ../nbs/06_records.ipynb #2bd1effb
 @dataclass(frozen=True, kw_only=True)
 class Record:
     "One result: claimed beside measured, with all that is needed to judge and to repeat it"
@@ -112,7 +112,7 @@ def to_json(record: Record) -> str:
     tail |= dict(versions=record.versions, command=record.command)
     return json.dumps(plain(head | tail), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
-
+# %% ../nbs/06_records.ipynb #f0a92de8
 def from_json(text: str) -> Record:
     "The record that `to_json` wrote"
     d = json.loads(text)
@@ -143,7 +143,7 @@ def write_whole(
             part.unlink(missing_ok=True)
     return path
 
-
+# %% ../nbs/06_records.ipynb #1def80c3
 def read_record(path: str | Path) -> Record:
     "A record on file; an error names the file and says what is wrong with it"
     try:
@@ -168,7 +168,7 @@ def check_same_data(
         raise ValueError(f"{path} was made from other data ({hashes}). "
                          "Write to another folder, or move that file away.")
 
-
+# %% ../nbs/06_records.ipynb #e7c8d5a4
 def save_record(
     record: Record,       # what to write
     folder: str | Path,   # where; made if it is not there
@@ -207,14 +207,14 @@ def _ours(file) -> bool:
         return False
     return True
 
-
+# %% ../nbs/06_records.ipynb #cb92fc7b
 def _is(file, path: Path) -> bool:
     "Is the open file the one that the folder shows under this name?"
     with suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
     return False
 
-
+# %% ../nbs/06_records.ipynb #26aa0454
 @contextmanager
 def holding(
     path: Path,         # a record's file; its folder is made
@@ -256,7 +256,7 @@ def small_png(
     Image.open(raw).convert("RGB").quantize(colors).save(small, format="png", optimize=True)
     return small.getvalue()
 
-
+# %% ../nbs/06_records.ipynb #531af30d
 def npz(**arrays) -> bytes:
     "Arrays as the bytes of an .npz file"
     raw = io.BytesIO()

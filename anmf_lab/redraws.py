@@ -32,7 +32,7 @@ def generators(
     "One random generator a replicate; the first ones do not depend on how many follow"
     return [np.random.default_rng(int(u * 2**53)) for u in rng_of(random_state).uniform(size=r)]
 
-
+# %% ../nbs/09_redraws.ipynb #6fefd9d9
 def redistributed(
     totals: np.ndarray,   # of the rows, (n,)
     X: np.ndarray,        # counts, (n, f)
@@ -49,12 +49,12 @@ def _scipy(data: Data):
     parts = (data.X.values(), data.X.col_indices(), data.X.crow_indices())
     return sp.csr_array(tuple(p.cpu().numpy() for p in parts), shape=data.shape)
 
-
+# %% ../nbs/09_redraws.ipynb #4c17a8ef
 def row_totals(data: Data) -> np.ndarray:
     "Sum of every sample, (n,)"
     return np.asarray(_scipy(data).sum(1)).ravel()
 
-
+# %% ../nbs/09_redraws.ipynb #bdb130cb
 def taken(
     data: Data,          # the problem
     rows: np.ndarray,    # which samples, with repeats
@@ -64,7 +64,7 @@ def taken(
     i = torch.from_numpy(np.asarray(rows)).to(data.device)
     return Data(data.X[i], None if data.mask is None else data.mask[i], data.kind)
 
-
+# %% ../nbs/09_redraws.ipynb #6c9b9388
 @dataclass(frozen=True, eq=False)
 class Resampler:
     "Draws the data again"
@@ -141,7 +141,7 @@ def profiles(
     "Components without their scale"
     return H / np.maximum(H.sum(-1, keepdims=True), 1e-300)
 
-
+# %% ../nbs/09_redraws.ipynb #2214747a
 def cosines(
     P: np.ndarray,   # components, (..., k, f)
     Q: np.ndarray,   # others, (m, f)
@@ -150,7 +150,7 @@ def cosines(
     P, Q = (A / np.maximum(np.linalg.norm(A, axis=-1, keepdims=True), 1e-300) for A in (P, Q))
     return P @ Q.T
 
-
+# %% ../nbs/09_redraws.ipynb #91907fb1
 def matched(
     P: np.ndarray,        # profiles of r replicates, (r, k, f)
     centres: np.ndarray,  # where the clusters begin, (k, f)
@@ -165,7 +165,7 @@ def matched(
         centres = in_order(P, order).mean(0)
     return order
 
-
+# %% ../nbs/09_redraws.ipynb #ff2df0f4
 def in_order(P: np.ndarray, order: np.ndarray) -> np.ndarray:
     "The components of every replicate, (r, k, ...), in their order, (r, k)"
     return np.take_along_axis(P, order.reshape(*order.shape, *[1] * (P.ndim - 2)), 1)
@@ -188,7 +188,7 @@ class Consensus:
     silhouette: float        # Euclidean, of what was kept
     kept: float              # share of the components that passed the density filter
 
-
+# %% ../nbs/09_redraws.ipynb #2336e686
 def consensus(
     P: np.ndarray,            # components of the replicates, (r, k, f)
     density: float = .5,      # largest mean distance to the neighbours; 2 keeps all

@@ -56,7 +56,7 @@ def _held_out(T: Tensor, dim: int) -> Tensor: # boolean: the free entries
     "Entries above a ten-millionth of their component's root mean square"
     return T > HELD * T.square().mean(dim, keepdim=True).sqrt()
 
-
+# %% ../nbs/32_reduced.ipynb #5b724dc6
 def localised(
     problem,            # an `Entrywise` objective, or `Data` for a β-divergence
     W: Tensor,          # solved codes, (n, k)
@@ -99,7 +99,7 @@ def _whitened(
     inverse = torch.linalg.solve_triangular(L, one, upper=False) * both
     return L, inverse, regular
 
-
+# %% ../nbs/32_reduced.ipynb #a0891b5f
 def _blocks(at: Local) -> Pair: # A, (n, k, k), and S0, (f, k, k)
     "Diagonal blocks of the Hessian, eq. (arrow)"
     k = len(at.H)
@@ -196,7 +196,7 @@ def component_variances(red: Reduced) -> Tensor: # (k, f), for dispersion 1; 0 w
     variance = own - 2 * P * with_sum + P * P * of_sum
     return (variance / red.at.size**2).clamp(min=0).T
 
-
+# %% ../nbs/32_reduced.ipynb #6eae549a
 def code_variances(red: Reduced) -> Tensor: # (n, k), for dispersion 1; 0 where held
     "Diagonal of the second half of eq. (cov)"
     k, f = red.at.H.shape
@@ -307,7 +307,7 @@ def influence(
     of_codes = torch.einsum("ikm,kc->mic", U, red.at.H)
     return red.at.Q * (of_codes + torch.einsum("ik,ckm->mic", red.at.W, V))
 
-
+# %% ../nbs/32_reduced.ipynb #80e6e727
 def entry_gradients(at: Local, j: Tensor, c: Tensor) -> Tensor: # (f, k, m)
     "Gradients of the normalised entries H[j, c]: the transpose of G, eq. (cov)"
     G = at.W.new_zeros(at.H.shape[1], len(at.H), len(j))
@@ -316,7 +316,7 @@ def entry_gradients(at: Local, j: Tensor, c: Tensor) -> Tensor: # (f, k, m)
     G[c, j, m] += 1
     return G / at.size[j]
 
-
+# %% ../nbs/32_reduced.ipynb #7844b5a3
 def sandwich(
     red: Reduced,      # the reduced Hessian
     V: Tensor,         # variance of every entry, (n, f)
@@ -329,7 +329,7 @@ def sandwich(
     return torch.cat([spread(influence(red, None, entry_gradients(red.at, a, b)), V, fixed)
                       for a, b in zip(j.split(step), c.split(step), strict=True)])
 
-
+# %% ../nbs/32_reduced.ipynb #55d04766
 def spread(J: Tensor, V: Tensor, fixed: bool) -> Tensor:
     "Variance of a linear function of the data with the coefficients J, (m, n, f)"
     V = torch.where(V.isfinite(), V, 0.)

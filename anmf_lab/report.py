@@ -28,7 +28,7 @@ def movers(found: dict) -> list[dict]:
     "The samples that matter"
     return [s for s in (found.get("samples") or {}).get("rows", []) if s["moved"] >= MATTERS]
 
-
+# %% ../nbs/48_report.ipynb #3b57c937
 def meaning(found: dict) -> dict: # of one rank
     "What the numbers of one rank amount to"
     errors, rivals = found.get("errors") or {}, found.get("rivals") or {}
@@ -46,7 +46,7 @@ def meaning(found: dict) -> dict: # of one rank
         matters=[row["name"] for row in movers(found)],
         noise=fit.get("noise", "as said"))
 
-
+# %% ../nbs/48_report.ipynb #9fe46e28
 def trusted(found: dict) -> bool:
     "Nothing speaks against reading these components"
     m = meaning(found)
@@ -72,12 +72,12 @@ def percent(x: float) -> str:
     p = 100 * x
     return f"{p:.0f} %" if p >= 9.5 or p == 0 else f"{p:.1f} %" if p >= .95 else f"{p:.2g} %"
 
-
+# %% ../nbs/48_report.ipynb #a440f0a5
 def _range(values) -> str:
     low, high = percent(min(values)), percent(max(values))
     return low if low == high else f"{low[:-2]} to {high}"
 
-
+# %% ../nbs/48_report.ipynb #143d16e8
 def _firmness(found: dict) -> str:
     "How precise the components are"
     relative = [e for e in found["errors"]["relative"] if e is not None]
@@ -85,7 +85,7 @@ def _firmness(found: dict) -> str:
     kinds = ((firm, "firm"), (soft, "soft"))
     return ", ".join(f"{len(es)} {what} (±{_range(es)})" for es, what in kinds if es)
 
-
+# %% ../nbs/48_report.ipynb #18c1880b
 def _freedom(found: dict) -> str:
     "What the same fit allows"
     bands, kind = found.get("bands"), found["determined"]["verdict"]
@@ -98,7 +98,7 @@ def _freedom(found: dict) -> str:
     between = f"between {percent(low)[:-2]} and {percent(high)} of the total"
     return f"{said}: the same fit allows one component {between}"
 
-
+# %% ../nbs/48_report.ipynb #b982f4ec
 def sentence(found: dict) -> str:
     "One rank in one sentence"
     m, k = meaning(found), found["rank"]
@@ -142,7 +142,7 @@ def shared(found: dict) -> list[str]: # sentences
                     "noise of that size.")
     return said
 
-
+# %% ../nbs/48_report.ipynb #5b1b722f
 def verdict(ranks: dict[int, dict]) -> str:
     "The whole in a few sentences"
     if not ranks: return "Nothing was computed."
@@ -165,7 +165,7 @@ class Grid:
         lines = ([c.ljust(w) for c, w in zip(row, width, strict=True)] for row in cells)
         return "\n".join("  ".join(line).rstrip() for line in lines)
 
-
+# %% ../nbs/48_report.ipynb #240e2aaf
 @dataclass(frozen=True)
 class Section:
     "A part of the report"
@@ -176,12 +176,12 @@ class Section:
     level: int = 2
     folded: bool = False
 
-
+# %% ../nbs/48_report.ipynb #1176231f
 def _number(x, digits: int = 2) -> str:
     if x is None or not np.isfinite(x): return "–"
     return f"{x:.1g}" if 0 < abs(x) < .5 * 10**-digits else f"{x:.{digits}f}"
 
-
+# %% ../nbs/48_report.ipynb #1317c61e
 def _share(x) -> str: return "–" if x is None or not np.isfinite(x) else percent(x)
 
 # %% ../nbs/48_report.ipynb #6e9b5803
@@ -191,10 +191,10 @@ def _pair(a, b, form=_number) -> str:
     first, second = form(a), form(b)
     return f"{first.removesuffix(' %') if second.endswith(' %') else first}, {second}"
 
-
+# %% ../nbs/48_report.ipynb #0dbd2631
 def _gap(x: float) -> str: return "over 100" if x >= 100 else f"{x:.1f}"
 
-
+# %% ../nbs/48_report.ipynb #e6eda383
 def rank_grid(ranks: dict[int, dict]) -> Grid:
     "What was found at every rank, one line each"
     head = ["rank", "unexplained", "dispersion", "determined", "free", "silhouettes", "error bars",
@@ -215,7 +215,7 @@ def rank_grid(ranks: dict[int, dict]) -> Grid:
             "Hidden: error on entries hidden from the fit, and its standard error.")
     return Grid(said, head, lines)
 
-
+# %% ../nbs/48_report.ipynb #ce2bb872
 def choice_grid(ranks: dict[int, dict]) -> Grid:
     "What each criterion would choose"
     choices = chosen([rank_row(found) for found in ranks.values()])
@@ -224,7 +224,7 @@ def choice_grid(ranks: dict[int, dict]) -> Grid:
     rows.append(["this audit", "the ranks that the verdict speaks of", at])
     return Grid("What each criterion would choose.", ["criterion", "what it asks", "rank"], rows)
 
-
+# %% ../nbs/48_report.ipynb #41ae12e3
 def rank_part(ranks: dict[int, dict]) -> Section:
     "Every rank beside the others"
     rows, figures = tuple(rank_row(found) for found in ranks.values()), []
@@ -235,7 +235,7 @@ def rank_part(ranks: dict[int, dict]) -> Section:
     tables = [rank_grid(ranks), choice_grid(ranks)]
     return Section("Every rank", disagreements(rows), tables, figures)
 
-
+# %% ../nbs/48_report.ipynb #14ac2133
 def component_grid(found: dict, features) -> Grid:
     "One line a component"
     c, errors = found["components"], found.get("errors") or {}
@@ -272,14 +272,14 @@ def profiles_of(found: dict, about: dict) -> tuple[Profiles, str]: # and what th
     low, high = limits
     return Profiles(values, names, titles, low, high, tuple(shape) if shape else None), said
 
-
+# %% ../nbs/48_report.ipynb #f0fa4a5e
 def _profile_figure(found: dict, about: dict) -> dict:
     "The components as their field reads them"
     p, said = profiles_of(found, about)
     return dict(image=small_png(draw_profiles(p), dpi=110), alt=f"{found['rank']} components",
                 caption=f"The components, each summing to one; {said}.")
 
-
+# %% ../nbs/48_report.ipynb #083cdcc8
 def _attack_figure(attack: dict) -> dict:
     "Feature error against the budget"
     said = "Every mark is one budget, the best of fresh solutions; nothing was measured between them."
@@ -312,7 +312,7 @@ def _told(found: dict) -> list[str]:
     if why := found["determined"].get("reason"): said.append(f"Determined or not: {why}.")
     return said + (found.get("attack") or {}).get("flags", [])
 
-
+# %% ../nbs/48_report.ipynb #d69f88ff
 def _fit_grids(fit: dict) -> list[Grid]:
     "Where the model does not fit"
     rows = [[r["name"], _number(r["dispersion"])] for r in fit["rows"]]
@@ -323,7 +323,7 @@ def _fit_grids(fit: dict) -> list[Grid]:
                  ["sample", "scatter"], rows),
             Grid("The cells farthest from the fit.", ["sample", "feature", "value", "fit", "sd"], cells)]
 
-
+# %% ../nbs/48_report.ipynb #2d39aa77
 def rank_section(found: dict, about: dict, folded: bool = False) -> Section:
     "Everything about one rank"
     tables, figures = [component_grid(found, about["features"])], [_profile_figure(found, about)]
@@ -338,7 +338,7 @@ def rank_section(found: dict, about: dict, folded: bool = False) -> Section:
     title = f"{found['rank']} component{'s' * (found['rank'] > 1)}"
     return Section(title, [sentence(found), *_told(found)], tables, figures, folded=folded)
 
-
+# %% ../nbs/48_report.ipynb #e465da24
 def attack_grid(attack: dict) -> Grid:
     "The worst found beside its controls"
     names = ("eps", "feature_error", "random", "floor")
@@ -358,13 +358,13 @@ def sections(ranks: dict[int, dict], about: dict) -> list[Section]:
     parts.append(Section("How the data were read", about["said"]))
     return parts
 
-
+# %% ../nbs/48_report.ipynb #66f67dad
 def page(ranks: dict[int, dict], about: dict) -> str:
     "One html file, everything in it"
     title = f"{about['source']}: can its features be trusted?"
     return render(title, verdict(ranks), sections(ranks, about), about)
 
-
+# %% ../nbs/48_report.ipynb #169e42c2
 def render(title: str, lead: str, parts: Sequence[Section], about: dict) -> str:
     "Fill the template; every text is escaped there"
     from jinja2 import DictLoader, Environment

@@ -26,7 +26,7 @@ def cli_arguments(
     for add_parser in PAPERS.values():
         add_parser(papers)
 
-
+# %% ../nbs/55_reproduce.ipynb #0cc253c4
 def cli_run(
     args: argparse.Namespace,          # parsed by `cli_arguments`
 ) -> int:                              # exit code

@@ -75,7 +75,7 @@ def missing(
     lacks = {s: [m for m in wanted if m not in rows.get(s, {})] for s in range(seeds)}
     return {s: methods for s, methods in lacks.items() if methods}
 
-
+# %% ../nbs/52_reproduce_anmf.ipynb #e8e48c41
 def doubts(name: str, seeds: int) -> tuple[Flag, ...]:
     "Why not to rely on a record"
     why = []
@@ -85,7 +85,7 @@ def doubts(name: str, seeds: int) -> tuple[Flag, ...]:
     if seeds < 5: why.append(Flag("few_seeds", f"{seeds} seed{'s' if seeds > 1 else ''} only"))
     return tuple(why)
 
-
+# %% ../nbs/52_reproduce_anmf.ipynb #9f7b564f
 def _found(name: str, damage: str, d, rows: dict) -> dict:
     "What the runner writes"
     against = ("ANMF, gamma = 0", "NMF", "K-means", "PCA + k-means")
@@ -160,7 +160,7 @@ def rectangle_scores(
     return rounded({label: float(np.mean([accuracy(s, *how) for s in range(seeds)]))
                     for label, how in rows.items()})
 
-
+# %% ../nbs/52_reproduce_anmf.ipynb #bc260e3c
 def rectangles_job(
     datasets=("orl", "yale", "coil20", "mnist150"),   # image sets
     *,
@@ -221,7 +221,7 @@ def both_sets(
     return dict(clean=d.data, seen=seen, Z=target.Z.numpy(), labels=labels, start=H, H=H_end,
                 H_adv=H_adv, H_free=H_free, image_shape=d.image_shape, about=about)
 
-
+# %% ../nbs/52_reproduce_anmf.ipynb #38d53e99
 def distances(
     sets: dict,   # from `both_sets`
 ) -> dict:        # means over the components
@@ -233,7 +233,7 @@ def distances(
         "the same with gamma = 0": mean(sets["H"], sets["H_free"]),
         "attacked from those with gamma = 0": mean(sets["H_adv"], sets["H_free"])})
 
-
+# %% ../nbs/52_reproduce_anmf.ipynb #9e559f01
 def map_of(sets: dict) -> np.ndarray:
     "A t-SNE map of the directions of both sets of components, (2k, 2)"
     k, both = len(sets["H"]), np.vstack([sets["H"], sets["H_adv"]])
@@ -261,7 +261,7 @@ def convergence(
             "L-BFGS-B": curve(solve_bilevel, data, target, fitted, steps, scale="free")}
     return out
 
-
+# %% ../nbs/52_reproduce_anmf.ipynb #775f60d3
 def curve(
     solve: Callable,                # a solver of (9)
     data: Data,                     # what it sees
@@ -337,7 +337,7 @@ def add_parser(papers: argparse._SubParsersAction) -> argparse.ArgumentParser:
         p.add_argument(f"--{part}", dest="only", action="append_const", const=part, help=about)
     return p
 
-
+# %% ../nbs/52_reproduce_anmf.ipynb #189dcf9b
 def asked_tables(text: str) -> list[int]:
     "Numbers of tables, as the command line has them"
     try: tables = [int(t) for t in text.split(",")]
@@ -346,7 +346,7 @@ def asked_tables(text: str) -> list[int]:
         raise ValueError(f"--tables must be {hint}, got {text!r}.") from None
     return [check_choice(t, "--tables", tuple(TABLES)) for t in tables]
 
-
+# %% ../nbs/52_reproduce_anmf.ipynb #7e528ad9
 def jobs(args: argparse.Namespace) -> Iterator[Job]:
     "The plan of a command line, each job with the command that repeats it alone"
     seeds = args.seeds if args.seeds is not None else 1 if args.quick else 5
@@ -380,7 +380,7 @@ def as_table(r: Record) -> str:
         lines.append(f"  {what}, ACC: {found}")
     return "\n".join(lines)
 
-
+# %% ../nbs/52_reproduce_anmf.ipynb #70117f26
 def cli_run(args: argparse.Namespace) -> int:
     "`anmf-lab reproduce anmf`"
     parts = set(args.only or ["tables"]) | ({"tables"} if args.tables else set())

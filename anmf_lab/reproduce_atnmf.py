@@ -60,21 +60,21 @@ def synthetic(
     flags = () if about["origin"] == "the authors'" else (drawn,)
     return about, (X, [masks[ALPHAS.index(a)] for a in alphas], flags)
 
-
+# %% ../nbs/53_reproduce_atnmf.ipynb #24f5c9d1
 def in_words(row: dict) -> str:
     "For the terminal"
     return ", ".join(f"{name} {v:.2f}" for name, v in row.items())
 
 PROTOCOL = dict(n_starts=10, outer=100, inner=999)
 
-
+# %% ../nbs/53_reproduce_atnmf.ipynb #a0a91c17
 def short_of_protocol(asked: dict) -> tuple[Flag, ...]:
     "By how much a run falls short of the published one"
     words = dict(n_starts="starts", outer="rounds", inner="sweeps a round")
     less = [f"{asked[k]} {words[k]} of {n}" for k, n in PROTOCOL.items() if asked[k] < n]
     return (Flag("short", ", ".join(less)),) if less else ()
 
-
+# %% ../nbs/53_reproduce_atnmf.ipynb #5de9b59d
 def table_job(asked: dict, data_home=None, command: str = "") -> Job:
     "The synthetic table, claimed and measured"
     alphas = list(asked["alphas"])
@@ -127,7 +127,7 @@ def controls(X: np.ndarray, masks: list[np.ndarray], seeds: int, steps: int) -> 
             rest[name].append(dict(median=float(np.median(runs)), max=max(runs), runs=runs))
     return rounded(rest)
 
-
+# %% ../nbs/53_reproduce_atnmf.ipynb #eb2bc7d8
 def controls_job(asked: dict, data_home=None, command: str = "") -> Job:
     "Controls beside the table"
     def run(data, old) -> Iterator[dict]:
@@ -154,12 +154,12 @@ def fresh_draw(seed: int, how: dict) -> dict:
     row["AT(1.05), solved"] = hidden_rmse(X, m, solved(X, m, 1.05, 5))
     return rounded(row)
 
-
+# %% ../nbs/53_reproduce_atnmf.ipynb #37bc1d52
 def in_order(t: dict) -> bool:
     "The order that the table claims"
     return t["AT(3)"] < t["AT(5)"] < t["NMF"] and t["AT(3)"] < t["AT(2)"] < t["NMF"]
 
-
+# %% ../nbs/53_reproduce_atnmf.ipynb #019888a8
 def order_job(asked: dict, data_home=None, command: str = "") -> Job:
     "Does the order of the table hold on new draws of data and mask?"
     how = {k: asked[k] for k in PROTOCOL}
@@ -191,13 +191,13 @@ def faces(data_home=None) -> tuple[dict, tuple[np.ndarray, np.ndarray]]:
     about = dict(name="cbcl", origin="the authors' masks", sha256=fingerprint(d.data))
     return about, (d.data, masks)
 
-
+# %% ../nbs/53_reproduce_atnmf.ipynb #95748b37
 def _start(X: np.ndarray) -> tuple[Tensor, Tensor]:
     "The paper's first factors for the faces"
     n, f = X.shape
     return half_normal(n, f, 49, seed=1)
 
-
+# %% ../nbs/53_reproduce_atnmf.ipynb #2a59d547
 def startup_cost(X: np.ndarray, mask: np.ndarray) -> float:
     "Masked cost after the five start-up sweeps, pixels in the authors' order"
     order = np.arange(361).reshape(19, 19).T.ravel()
@@ -205,7 +205,7 @@ def startup_cost(X: np.ndarray, mask: np.ndarray) -> float:
     W, H, _ = sweeps(Data(torch.tensor(X * M)), *_start(X), 5, tol=0.)
     return float(((X - (W @ H).numpy())[M]**2).sum())
 
-
+# %% ../nbs/53_reproduce_atnmf.ipynb #13dc2f0e
 def startup_job(asked: dict, data_home=None, command: str = "") -> Job:
     "CBCL: the one number that can be checked to the digit"
     def run(data, old) -> Iterator[dict]:
@@ -233,7 +233,7 @@ def _tuned_faces(X: np.ndarray, mask: np.ndarray, lam: float | None) -> float:
     best = min(errors, key=errors.__getitem__)
     return hidden_rmse(X, mask, masked_fit(X, mask, 49, omega * best, lam, 0, 60))
 
-
+# %% ../nbs/53_reproduce_atnmf.ipynb #ed8f8673
 def completed_faces(X: np.ndarray, mask: np.ndarray) -> dict:
     "RMSE on hidden pixels, by method"
     data = Data(torch.tensor(X * mask))
@@ -248,7 +248,7 @@ def completed_faces(X: np.ndarray, mask: np.ndarray) -> dict:
     rows["masked AT(2) + L2"] = _tuned_faces(X, mask, 2.)
     return rounded(rows)
 
-
+# %% ../nbs/53_reproduce_atnmf.ipynb #6f589f11
 def completion_job(asked: dict, data_home=None, command: str = "") -> Job:
     "CBCL: completion at alpha=.5"
     def run(data, old) -> Iterator[dict]:
@@ -280,7 +280,7 @@ def training_curves(X: np.ndarray, mask: np.ndarray, lam: float, outer: int, inn
         curves["monotone"].append(both(ours))
     return rounded(curves, 3)
 
-
+# %% ../nbs/53_reproduce_atnmf.ipynb #82f6cf24
 def training_job(asked: dict, data_home=None, command: str = "") -> Job:
     "CBCL, alpha=.5, price 2: both losses during training"
     def run(data, old) -> Iterator[dict]:
@@ -334,7 +334,7 @@ def spectra(name: str, data_home=None) -> tuple[dict, tuple[np.ndarray, np.ndarr
         mask, origin = np.random.RandomState(0).uniform(size=X.shape) >= .5, "mask drawn, seed 0"
     return dict(name=name, origin=origin, sha256=fingerprint(X)), (X, mask)
 
-
+# %% ../nbs/53_reproduce_atnmf.ipynb #a980c347
 def spectra_job(asked: dict, data_home=None, command: str = "") -> Job:
     "RMSE against the price, zero-filled and masked, at alpha=.5"
     name, few = asked["name"], asked["steps"] < 300
@@ -381,7 +381,7 @@ def jobs(args: argparse.Namespace) -> Iterator[Job]:
         narrow = dict(only=[part]) | ({} if key == "table" else dict(starts=None))
         yield make(asked, args.data, command_of(args, **narrow))
 
-
+# %% ../nbs/53_reproduce_atnmf.ipynb #855ccae4
 def add_parser(papers: argparse._SubParsersAction) -> argparse.ArgumentParser:
     "Add `atnmf` to the papers of `anmf-lab reproduce`"
     about = "adversarially trained NMF (Cai, Tan & Fevotte 2021)"
@@ -390,7 +390,7 @@ def add_parser(papers: argparse._SubParsersAction) -> argparse.ArgumentParser:
                    help="starts of the table (default: the paper's 10, an hour or two)")
     return p
 
-
+# %% ../nbs/53_reproduce_atnmf.ipynb #67fe6a9d
 def cli_run(args: argparse.Namespace) -> int:
     "`anmf-lab reproduce atnmf`"
     if args.starts is not None: check_number(args.starts, "--starts", low=1, integer=True)

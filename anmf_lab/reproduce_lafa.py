@@ -109,7 +109,7 @@ def _draw_component(ax, clean: np.ndarray, h: np.ndarray, shape: tuple | None, t
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set(lw=.4, color=".6")
 
-
+# %% ../nbs/54_reproduce_lafa.ipynb #82a80b52
 def draw_components(
     components: dict,           # "clean" and budgets -> (k, f)
     labels: dict,               # the same keys -> what stands beside the row
@@ -130,7 +130,7 @@ def draw_components(
         row[0].set_ylabel(labels[key], rotation=0, ha="right", va="center", fontsize=8)
     return fig
 
-
+# %% ../nbs/54_reproduce_lafa.ipynb #165ce65d
 def row_labels(measured: list[dict]) -> dict:
     "What stands beside each row of components"
     labels = {"clean": "clean  "}
@@ -159,7 +159,7 @@ def plan(
         how = dict(n_iter=n_iter, terms=s.terms) | how
     return dict(name=name, norm=norm, method=method, eps=budgets, loss=loss, seed=seed, **how)
 
-
+# %% ../nbs/54_reproduce_lafa.ipynb #ebfc4d07
 def shortened(p: dict) -> str:
     "How a plan falls short of the paper's protocol, or nothing"
     full = plan(p["name"], p["norm"], p["method"])
@@ -171,7 +171,7 @@ def shortened(p: dict) -> str:
     if gone > 0: less.append(f"{gone} of {len(full['eps'])} budgets left out")
     return "shorter than published: " + ", ".join(less) if less else ""
 
-
+# %% ../nbs/54_reproduce_lafa.ipynb #c5b53a03
 def stem(p: dict) -> str:
     "Name of the record that a plan makes"
     return f"{p['name']}_{p['loss'].split('-')[0]}_{p['norm']}_{p['method']}"
@@ -185,7 +185,7 @@ def settings_for(p: dict) -> dict:
     n_usual = 10 if p.get("transfer", True) else 0
     return dict(method=method, n_usual=n_usual, random_state=p["seed"]) | own
 
-
+# %% ../nbs/54_reproduce_lafa.ipynb #e8c5a126
 def attack(
     X: np.ndarray,    # data, (n, f)
     p: dict,          # from `plan`
@@ -195,7 +195,7 @@ def attack(
     model = NMF(s.rank, loss=p["loss"], max_iter=s.n_iter, random_state=0)
     return LaFA(**settings_for(p)).run(model, X)
 
-
+# %% ../nbs/54_reproduce_lafa.ipynb #083ec85d
 def flags_of(p: dict, result: AttackResult) -> tuple[Flag, ...]:
     "What the attack says of itself, and whether the plan was short"
     said = list(result.flags)
@@ -236,7 +236,7 @@ def attack_job(
     return Job(name=stem(p), what=f"{s.title}: verified feature error against the budget", asked=p,
                load=loaded, run=run, enough=enough, part=p["name"], command=command)
 
-
+# %% ../nbs/54_reproduce_lafa.ipynb #ecfa3a94
 def beside(p: dict, result: AttackResult) -> dict:
     "The components, and a picture of them"
     components = {"clean": np.float32(result.reference[1])}
@@ -247,7 +247,7 @@ def beside(p: dict, result: AttackResult) -> dict:
         files[f"{stem(p)}.png"] = small_png(fig, dpi=110, colors=48, tight=True)
     return files
 
-
+# %% ../nbs/54_reproduce_lafa.ipynb #beb95e10
 def in_a_line(result: AttackResult, seconds: float) -> str:
     "For the terminal"
     said = [f"eps {r['eps']:g}: FE {r['feature_error']:.3f} (noise {r['random']:.3f}, "
@@ -284,7 +284,7 @@ def quick_plans(names, methods, less: dict) -> Iterator[dict]:
         if "paper" in methods:
             yield plan(name, "l2", "paper", **short | dict(n_iter=100, terms=25) | less)
 
-
+# %% ../nbs/54_reproduce_lafa.ipynb #e1c46b63
 def all_plans(names, norms, methods, less: dict) -> Iterator[dict]:
     "Ours and the published ones for every norm; ours again under squared error for two real sets"
     for name in names or SETTINGS:
@@ -309,7 +309,7 @@ def add_parser(papers: argparse._SubParsersAction) -> argparse.ArgumentParser:
     p.add_argument("--seeds", type=int, metavar="N", help="other than 8 solutions that verify")
     return p
 
-
+# %% ../nbs/54_reproduce_lafa.ipynb #915a76d0
 def jobs(args: argparse.Namespace) -> Iterator[Job]:
     "The plan of a command line, each job with the command that repeats it alone"
     asked = dict(eps=args.eps, steps=args.steps, n_seeds=args.seeds)
@@ -320,7 +320,7 @@ def jobs(args: argparse.Namespace) -> Iterator[Job]:
         narrow = dict(only=[p["name"]], norms=[p["norm"]], methods=[p["method"]])
         yield attack_job(p, data_home=args.data, command=command_of(args, **narrow))
 
-
+# %% ../nbs/54_reproduce_lafa.ipynb #5d61e7fd
 def cli_run(args: argparse.Namespace) -> int:
     "`anmf-lab reproduce lafa`"
     # multiplicative updates drive entries to zero through denormal numbers, which are slow

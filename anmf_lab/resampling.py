@@ -37,7 +37,7 @@ class Fits:
     losses: np.ndarray      # (r,)
     residuals: np.ndarray   # KKT, (r,)
 
-
+# %% ../nbs/37_resampling.ipynb #1ee340e3
 PAYS = 1e8   # multiplications of a dense Newton step; above, problems are quicker one by one
 
 
@@ -51,13 +51,13 @@ def stackable(
     small = k * few <= LARGEST and many * k * (k * few)**2 <= PAYS
     return not obj.data.is_sparse and small
 
-
+# %% ../nbs/37_resampling.ipynb #54199ab9
 def _starts(stack: Stack, k: int, gens: list) -> tuple[Tensor, Tensor]:
     "A random start for every problem, from its own generator"
     own = [random_starts(stack.take(torch.tensor([i])), k, g) for i, g in enumerate(gens)]
     return torch.cat([W for W, _ in own]), torch.cat([H for _, H in own])
 
-
+# %% ../nbs/37_resampling.ipynb #4a11e1f3
 def _stacked(obj: Entrywise, drawn: list, k: int, near, gens: list, n_init: int, tol) -> Fits:
     "Replicates as one stack: warm from `near`, or the best of `n_init` random starts each"
     M = None if drawn[0].mask is None else torch.stack([d.mask for d in drawn])
@@ -71,7 +71,7 @@ def _stacked(obj: Entrywise, drawn: list, k: int, near, gens: list, n_init: int,
                     for name in ("W", "H", "losses", "residuals"))
     return Fits(W, H, F, res)
 
-
+# %% ../nbs/37_resampling.ipynb #f29b6aa9
 def alone(obj: Objective, data: Data, k: int, near, gen, n_init: int, tol: float) -> Fits:
     "One replicate; an interruption that the solver swallowed is raised again"
     at = obj.at(data)
@@ -91,7 +91,7 @@ def _solved(obj: Objective, source, items: list, k: int, near, n_init: int, tol:
     assert isinstance(obj, Entrywise)
     return _stacked(obj, [d for d, _ in drawn], k, at, items, n_init, tol)
 
-
+# %% ../nbs/37_resampling.ipynb #b221a3d9
 def replicates(
     obj: Objective,     # what is minimised on the observed data
     source,             # `source.draw(item)` gives a data set and its rows
@@ -128,7 +128,7 @@ def _asked(model, X, n_components) -> tuple:
     if isinstance(X, numbers.Integral): return None, model, X
     return model, X, n_components
 
-
+# %% ../nbs/37_resampling.ipynb #38bae06f
 def _reference(model, X, k, loss, given: dict, own: dict, n_starts: int, rng, check) -> tuple:
     "(objective, (W, H), notes) of the observed data: what was handed in, or the best of some starts"
     if model is not None or own["H"] is not None:
@@ -146,7 +146,7 @@ def _reference(model, X, k, loss, given: dict, own: dict, n_starts: int, rng, ch
     i = int(np.argmin(found.losses))
     return obj, tuple(torch.from_numpy(T[i]).to(obj.data.X) for T in (found.W, found.H)), ()
 
-
+# %% ../nbs/37_resampling.ipynb #e73f8c72
 def _resampler(obj: Objective, factors, resample: str, noise, dispersion) -> Resampler:
     "What draws the replicates"
     data, (W, H) = obj.data, factors
@@ -156,7 +156,7 @@ def _resampler(obj: Objective, factors, resample: str, noise, dispersion) -> Res
     phi = dispersion or measured_dispersion(at, unit_variance(noise, at), noise)
     return Resampler(data, resample, W @ H, noise, phi)
 
-
+# %% ../nbs/37_resampling.ipynb #01ed79c0
 def _doubts(fits: Fits, asked: int, tol: float) -> Iterator[str]:
     "What a reader should know about the replicates"
     done, worst = len(fits.losses), fits.residuals.max()
@@ -171,7 +171,7 @@ def _given(**arguments) -> dict:
     "Those that are not None"
     return {name: value for name, value in arguments.items() if value is not None}
 
-
+# %% ../nbs/37_resampling.ipynb #42c6907d
 def stability(model=None, X=None, n_components=None, *, resample="multinomial", n_resamples=100,
               start="random", n_init=1, loss=None, noise=None, dispersion=None, mask=None,
               weights=None, W=None, H=None, random_state=0, tol=1e-6, n_jobs=None,

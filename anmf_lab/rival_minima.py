@@ -115,7 +115,7 @@ class _Minimum:
     count: int
     apart: float = 0.   # how far other components with the same objective are
 
-
+# %% ../nbs/36_rivals.ipynb #9b9ff328
 def _distinct(own: list, runs: list, same: float, equal: float) -> list[_Minimum]: # ascending
     "Runs grouped by components and objective (a flat set is one); the model's own is no start"
     kept: list[_Minimum] = []
@@ -128,7 +128,7 @@ def _distinct(own: list, runs: list, same: float, equal: float) -> list[_Minimum
         if twin is not None and far[twin] >= same: kept[twin].apart = max(kept[twin].apart, far[twin])
     return kept
 
-
+# %% ../nbs/36_rivals.ipynb #eb6ee269
 def gap_sd(
     u: Uncertainty,   # whose noise
     YA: Tensor,       # reconstruction at the best minimum
@@ -138,7 +138,7 @@ def gap_sd(
     moves = gap_slope(u._sol.objective, YA, YB)[None]   # type: ignore[arg-type]
     return (u.dispersion * float(spread(moves, u._V, u._fixed))) ** .5
 
-
+# %% ../nbs/36_rivals.ipynb #0c2faa1f
 def _noisy(Y: Tensor, u: Uncertainty, n: int, rng):
     "`n` data sets around the mean Y with the noise of u"
     phi, sd = u.dispersion, (u.dispersion * u._V).sqrt()
@@ -149,7 +149,7 @@ def _noisy(Y: Tensor, u: Uncertainty, n: int, rng):
             drawn = torch.from_numpy(rng.standard_normal(tuple(Y.shape))).to(Y)
             yield (Y + torch.where(sd.isfinite(), sd, 0.) * drawn).clamp(min=0)
 
-
+# %% ../nbs/36_rivals.ipynb #4637222f
 def _flips(obj, pair: tuple[_Minimum, _Minimum], draws) -> float:
     "Share of noisy data sets in which the second minimum wins, both solved again"
     wins = []
@@ -234,14 +234,14 @@ class Flip:
     eps_expected: float    # the change that should, to first order
     feature_error: float   # how different its components are
 
-
+# %% ../nbs/36_rivals.ipynb #30de5bad
 def _expected(obj, sol: Solved, end, own: float) -> float:
     "Gap over its slope, eq. (gap), relative to the data; NaN where the entries are coupled"
     if not isinstance(obj, Entrywise): return math.nan
     slope = gap_slope(obj, sol.W @ sol.H, end.state[0] @ end.state[1])
     return max(end.loss - own, 0.) / float(slope.norm().clamp(min=1e-300)) / obj.data.sq**.5
 
-
+# %% ../nbs/36_rivals.ipynb #7acccb80
 def flips(
     sol: Solved,       # the solution
     others: list,      # [(W, H)], solved or not

@@ -168,7 +168,7 @@ class RobustModel(FactorModel):
         self.weights_ = give_back(omega[:, 0] if self._per_sample else omega, data.kind)
         return W
 
-
+# %% ../nbs/18_robust.ipynb #ce3a2312
 def _went_wrong(run: Run) -> bool: return run.status in (Status.interrupted, Status.nonfinite)
 
 # %% ../nbs/18_robust.ipynb #be3f244e

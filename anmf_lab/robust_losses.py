@@ -30,13 +30,13 @@ def squares(s: Tensor) -> tuple[Tensor, Tensor]:
     "Least squares: everything has weight 1"
     return s / 2, torch.ones_like(s)
 
-
+# %% ../nbs/16_robust_losses.ipynb #5c54958f
 def l21(s: Tensor, floor: float = 0.) -> tuple[Tensor, Tensor]:
     "The norm of a sample's residual; `floor` rounds off its tip"
     e = (s + floor * floor).sqrt()
     return e, 1 / e
 
-
+# %% ../nbs/16_robust_losses.ipynb #e97a5e92
 def capped(s: Tensor, theta: float, floor: float = 0.) -> tuple[Tensor, Tensor]:
     "The norm, but no more than `theta`: beyond it a sample is an outlier and has no say"
     e, w = l21(s, floor)
@@ -49,13 +49,13 @@ def cauchy(s: Tensor, gamma: float, cut: float = math.inf) -> tuple[Tensor, Tens
     value = g2 / 2 * torch.log1p(s.clamp(max=cut * cut) / g2)
     return value, torch.where(s < cut * cut, 1 / (1 + s / g2), 0.)
 
-
+# %% ../nbs/16_robust_losses.ipynb #3d519e40
 def correntropy(s: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
     "One minus a Gaussian kernel of width `sigma`"
     kernel = torch.exp(-s / (2 * sigma * sigma))
     return sigma * sigma * (1 - kernel), kernel
 
-
+# %% ../nbs/16_robust_losses.ipynb #62fbbfe7
 def huber(s: Tensor, c: float) -> tuple[Tensor, Tensor]:
     "Square up to `c`, straight line beyond: the only one that is convex in an entry's residual"
     inside = s.sqrt() <= c
@@ -72,12 +72,12 @@ def cauchy_scale(s: Tensor, *, tol: float = 1e-10, max_iter: int = 200) -> float
         if abs(ratio - 1) <= tol: break
     return math.sqrt(g2)
 
-
+# %% ../nbs/16_robust_losses.ipynb #395a1518
 def three_sigma(s: Tensor) -> float:
     "Three standard deviations; half of all Gaussian errors are below 0.6745 of one"
     return 3 / .6745 * float(s.median().sqrt())
 
-
+# %% ../nbs/16_robust_losses.ipynb #b693a339
 def released_cut(s: Tensor) -> float:
     "The rule of the released program: mean plus three standard deviations of the smaller half"
     e = s.sqrt()
@@ -95,7 +95,7 @@ def residual_squares(data: Data, W: Tensor, H: Tensor, per_sample: bool) -> Tens
     if data.mask is None: return s.sum(1, keepdim=True) if per_sample else s
     return (s * data.mask).sum(1, keepdim=True) if per_sample else torch.where(data.mask > 0, s, 0.)
 
-
+# %% ../nbs/16_robust_losses.ipynb #6989661a
 def _sparse_residual_squares(data: Data, W: Tensor, H: Tensor) -> Tensor:
     "Squared residuals of the samples, |x|² - 2 <x, wH> + |wH|², without a dense matrix"
     counts = torch.diff(data.X.crow_indices())
@@ -118,13 +118,13 @@ class ResidualLoss:
         if self.per_sample or data.mask is None: return values, omega
         return values * data.mask, omega * (data.mask > 0)
 
-
+# %% ../nbs/16_robust_losses.ipynb #2348bfb7
 def observed_squares(data: Data, W: Tensor, H: Tensor, per_sample: bool) -> Tensor:
     "The observed squared residuals, flat"
     s = residual_squares(data, W, H, per_sample)
     return s.flatten() if per_sample or data.mask is None else s[data.mask > 0]
 
-
+# %% ../nbs/16_robust_losses.ipynb #457d07aa
 def rounding_residual(data: Data, per_sample: bool) -> float:
     "A residual that is rounding error of these data: the floor of every scale"
     size = data.n if per_sample else max(data.n_observed, 1)
@@ -138,13 +138,13 @@ def with_weights(data: Data, omega: Tensor) -> Data:
     if data.mask is not None: mask = mask * data.mask
     return Data(data.X, mask, data.kind)
 
-
+# %% ../nbs/16_robust_losses.ipynb #f7bae09b
 def weighted_codes_update(data: Data, W: Tensor, H: Tensor, omega: Tensor, solver: str) -> Tensor:
     "Improve the codes of the weighted problem; weights of samples cancel"
     problem = data if omega.shape[1] == 1 else with_weights(data, omega)
     return hals_codes(problem, W, H) if solver == "hals" else mu_update(problem, W, H)
 
-
+# %% ../nbs/16_robust_losses.ipynb #bc975058
 def weighted_components_update(data: Data, W: Tensor, H: Tensor, omega: Tensor,
                                solver: str) -> Tensor:
     "Improve the components of the weighted problem"
@@ -171,7 +171,7 @@ def reweighted_step(
 # %% ../nbs/16_robust_losses.ipynb #10176e06
 def root_mean_square(r: Tensor) -> float: return float(r.square().mean().sqrt())
 
-
+# %% ../nbs/16_robust_losses.ipynb #20b727dd
 def reweighted_measure(data: Data, state: tuple, loss: ResidualLoss) -> tuple[float, float]:
     "(loss, KKT residual) of a robust factorization"
     W, H = state[:2]
@@ -191,7 +191,7 @@ def convex_relative(s: Tensor, floor: float, per_sample: bool) -> ResidualLoss:
     if per_sample: return ResidualLoss(partial(l21, floor=floor), True)
     return ResidualLoss(partial(huber, c=max(float(s.median().sqrt()), floor)))
 
-
+# %% ../nbs/16_robust_losses.ipynb #c75cac63
 def settle(
     data: Data,         # the problem
     state: tuple,       # (W, H)
@@ -227,7 +227,7 @@ class RobustLoss(Loss):
         omega = self.rho((X - Y).square())[1]
         return omega * X, omega * Y
 
-
+# %% ../nbs/16_robust_losses.ipynb #fd958b20
 def weight_slope(rho: Callable, s: Tensor) -> Tensor:
     "Derivative of the weight in the squared residual, by automatic differentiation"
     return _derivative(lambda s: rho(s)[1], s)
@@ -321,7 +321,7 @@ def reweighted_codes(
         W[rows] = _solve_rows(_Rows(X, M, H64, RobustLoss(losses[-1]), 0., 0.), W[rows], 100, tol)
     return W.to(data.dtype)
 
-
+# %% ../nbs/16_robust_losses.ipynb #845c3468
 def _rows_at_rest(X: Tensor, M: Tensor | None, H: Tensor, W: Tensor, loss: Callable,
                   tol: float, max_iter: int) -> Tensor:
     "Alternate weights and one Newton step of weighted least squares until no row moves"

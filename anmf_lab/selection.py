@@ -43,7 +43,7 @@ def _holdout_error(model, X: np.ndarray, observed: np.ndarray, hidden: np.ndarra
     y = torch.from_numpy(y.astype(x.dtype))
     return float(entries(torch.from_numpy(x), y, model._beta()).mean())
 
-
+# %% ../nbs/19_selection.ipynb #4350e5ad
 def _one(model, params, X, observed, hidden, scoring) -> float:
     return _holdout_error(clone(model).set_params(**params), X, observed, hidden, scoring)
 

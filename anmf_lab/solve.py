@@ -62,7 +62,7 @@ def best_of(
     i = int(torch.where(torch.isfinite(f), f, torch.inf).argmin())
     return W[i], H[i]
 
-
+# %% ../nbs/14_solve.ipynb #d8ebd568
 def _prune(obj: Objective, W: Tensor, H: Tensor) -> Pair:
     "Entries that multiplicative updates only kept above their bound, as zeros, if that is free"
     scale = math.sqrt(obj.data.level / H.shape[0])
@@ -146,7 +146,7 @@ def _check_start(obj: Objective, W: Tensor, H: Tensor) -> None:
         raise ValueError(f"the objective {name} changes but its gradient is 0: value(W, H) must be "
                          "written in torch, without float() or numpy.")
 
-
+# %% ../nbs/14_solve.ipynb #4791b5e8
 def first_order(
     obj: Objective,         # what is minimised
     W: Tensor,              # codes to start from, (n, k), or a stack (r, n, k)
@@ -182,7 +182,7 @@ def settled(obj: Objective, W: Tensor, H: Tensor) -> Pair:
     if obj.scale_free: return balance(W, H)
     return best_scale(W, H, obj.l1, obj.l2) if isinstance(obj, Entrywise) else (W, H)
 
-
+# %% ../nbs/14_solve.ipynb #8dbfaac1
 def newton_limit(
     obj: Objective,     # what is minimised
     k: int,             # number of components
@@ -194,14 +194,14 @@ def newton_limit(
     large = (data.n + data.f) * k * k > 5e7
     return "the blocks of its preconditioner would take more than 400 MB" if large else None
 
-
+# %% ../nbs/14_solve.ipynb #973a5fa8
 def updates_left(run: Run, tol: float, every: int = 10) -> float:
     "How many more updates a first-order run needs to reach `tol` at the rate of its last twenty"
     r = run.residuals
     if len(r) < 3 or not 0 < r[-1] < r[-3]: return math.inf
     return 2 * every * math.log(tol / r[-1]) / math.log(r[-1] / r[-3])
 
-
+# %% ../nbs/14_solve.ipynb #ae609be4
 def warn_of_few(data: Data, k: int) -> None:
     "Warn of fewer observations than a factorization of rank k has free parameters"
     free = k * (data.n + data.f - k)
@@ -218,7 +218,7 @@ def _after(callback: Callable | None, n: int) -> Callable | None:
     "The same callback, told of `n` iterations more"
     return None if callback is None else lambda i, state, loss: callback(n + i, state, loss)
 
-
+# %% ../nbs/14_solve.ipynb #c6fc00ea
 def _newton_rounds(obj: Objective, run: Run, max_iter: int, tol: float,
                    callback: Callable | None) -> tuple[Run, bool]:
     "Newton steps after `run` as long as they pay, and whether to go on with updates"
@@ -231,7 +231,7 @@ def _newton_rounds(obj: Objective, run: Run, max_iter: int, tol: float,
         if not gained: return run, True
     return run, False
 
-
+# %% ../nbs/14_solve.ipynb #2fe2c348
 def in_turn(
     obj: Objective,         # what is minimised
     W: Tensor,              # codes to start from, (n, k)
@@ -256,7 +256,7 @@ def in_turn(
         W, H, wait = *run.state[:2], 2 * wait
     return Run(settled(obj, *run.state[:2]), run.losses, run.n_iter, run.status, run.residuals)
 
-
+# %% ../nbs/14_solve.ipynb #3b9a4989
 def _all_in_turn(obj: Objective, W: Tensor, H: Tensor, **how) -> Run:
     "Every start of a stack by `in_turn`; the best"
     if W.ndim == 2: return in_turn(obj, W, H, **how)
@@ -363,7 +363,7 @@ class Solution:
         "(W, H)"
         return self.W, self.H
 
-
+# %% ../nbs/14_solve.ipynb #efcb7ab4
 def solve_seeds(
     obj: Objective,         # what is minimised
     k: int,                 # number of components

@@ -55,7 +55,7 @@ def masked_grams(
     HH = (H.unsqueeze(-2) * H.unsqueeze(-3)).reshape(*H.shape[:-2], k * k, f)
     return (mask @ HH.mT).reshape(*H.shape[:-2], mask.shape[0], k, k)
 
-
+# %% ../nbs/12_solvers.ipynb #c21fa6ba
 def masked_hals_update(
     N: Tensor,          # (mask * X) @ H.T, (..., n, k)
     G: Tensor,          # from `masked_grams`, (..., n, k, k)
@@ -87,7 +87,7 @@ def hals_codes(
         return W
     return hals_update(product(data, H) - l1, H @ H.mT + ridge, W.mT, sweeps=sweeps).mT
 
-
+# %% ../nbs/12_solvers.ipynb #a010ff62
 def hals_step(
     data: Data,             # the problem
     state: tuple,           # (W, H)
@@ -108,7 +108,7 @@ def mu_exponent(
     "The exponent γ of a multiplicative update: the largest for which descent is proved"
     return Beta(beta).damping
 
-
+# %% ../nbs/12_solvers.ipynb #048302df
 def mu_update(
     data: Data,          # the problem; `data.T` for the components
     W: Tensor,           # codes, (..., n, k)
@@ -126,7 +126,7 @@ def mu_update(
     W = W * power(ratio, mu_exponent(beta))
     return W.clamp_(min=least) if least else W
 
-
+# %% ../nbs/12_solvers.ipynb #1d39b0f5
 def mu_step(
     data: Data,          # the problem
     state: tuple,        # (W, H)
@@ -156,7 +156,7 @@ def _ahead(T: Tensor, prev: Tensor, alpha: float, t: int) -> Tensor:
     size = float(move.norm()) / max(float(T.norm()), 1e-300)
     return T.add(move, alpha=min(alpha, 100 / max(t, 1) ** 1.2 / max(size, 1e-300)))
 
-
+# %% ../nbs/12_solvers.ipynb #f4fd404c
 def mue_step(
     data: Data,          # the problem
     state: tuple,        # (W, H) to begin with, then a `Momentum`
@@ -199,7 +199,7 @@ class _Pairs:
     def __call__(self, D: Tensor) -> Tensor:
         return (D @ self.products)[:, self.place.flatten()].reshape(-1, self.k, self.k)
 
-
+# %% ../nbs/12_solvers.ipynb #279c7ebe
 class _Rows:
     "A block of samples with fixed components: loss, gradient parts and Hessian of each row"
     def __init__(self, X, M, H, loss, l1, l2, pairs=None):
@@ -252,7 +252,7 @@ def _some_rows(X: Tensor, rows: Tensor) -> Tensor:
     return torch.sparse_csr_tensor(new, X.col_indices()[at], X.values()[at], (len(rows), X.shape[1]),
                                    check_invariants=False)
 
-
+# %% ../nbs/12_solvers.ipynb #b5fc0c4b
 class _StoredRows(_Rows):
     "The same for sparse data and Kullback-Leibler: only stored entries are looked at"
     def __init__(self, X, H, pairs, l1, l2):
@@ -305,7 +305,7 @@ def _multiply(rows: _Rows, w: Tensor, f: Tensor) -> tuple[Tensor, Tensor, Tensor
     ok = f_new < f
     return torch.where(ok[:, None], new, w), torch.where(ok, f_new, f), ok
 
-
+# %% ../nbs/12_solvers.ipynb #e8aa555b
 def _solve_rows(rows: _Rows, w: Tensor, max_iter: int, tol: float) -> Tensor:
     "Projected Newton on every row until its residual is at most `tol` or it can't move"
     w, at, f = w.clone(), torch.arange(len(w), device=w.device), rows.loss(w)

@@ -78,7 +78,7 @@ def residuals(
     r = [kkt_entries(N, P, T, dim).square().mean((-2, -1)).sqrt() for (N, P), T, dim in both]
     return torch.maximum(*r)
 
-
+# %% ../nbs/31_stacked.ipynb #77998b63
 def balanced(
     W: Tensor,      # codes, (r, n, k)
     H: Tensor,      # components, (r, k, f)
@@ -101,7 +101,7 @@ def random_starts(
     c = 2 * (stack.level / k).sqrt()
     return c * uniform(rng, r, n, k, like=like), c * uniform(rng, r, k, f, like=like)
 
-
+# %% ../nbs/31_stacked.ipynb #ec56446a
 def first_order(
     stack: Stack,   # the problems
     W: Tensor,      # codes, (r, n, k)
@@ -124,7 +124,7 @@ def first_order(
 # %% ../nbs/31_stacked.ipynb #8f58bb71
 def _column(s: Tensor) -> Tensor: return s[:, None, None]
 
-
+# %% ../nbs/31_stacked.ipynb #c7145c2e
 @dataclass(frozen=True, eq=False)
 class Interior:
     "A positive point of every problem with its multipliers, eq. (path)"
@@ -147,14 +147,14 @@ class Interior:
         a = (self.W * self.zW / self.cW).mean((-2, -1), keepdim=True)
         return (a + (self.H * self.zH / self.cH).mean((-2, -1), keepdim=True)) / 2
 
-
+# %% ../nbs/31_stacked.ipynb #43afad13
 def _unit(T: Tensor, dim: int) -> Tensor:
     "Size of a component's entries, at least a hundredth of the size of all entries"
     square = T.square()
     least = 1e-4 * square.mean((-2, -1), keepdim=True)
     return torch.maximum(square.mean(dim, keepdim=True), least).sqrt()
 
-
+# %% ../nbs/31_stacked.ipynb #5c14420a
 def inside(
     stack: Stack,           # the problems
     W: Tensor,              # codes, (r, n, k)
@@ -187,14 +187,14 @@ def _outer(T: Tensor) -> Tensor:
     r, k, m = T.shape
     return (T[:, :, None] * T[:, None]).reshape(r, k * k, m).mT
 
-
+# %% ../nbs/31_stacked.ipynb #a80fb510
 def _inverse_roots(C: Tensor) -> Tensor:
     "K with K'K = C^-1, for a stack of small positive matrices"
     L = torch.linalg.cholesky_ex(C).L
     one = torch.eye(C.shape[-1], dtype=C.dtype, device=C.device).expand_as(L)
     return torch.linalg.solve_triangular(L, one, upper=False)
 
-
+# %% ../nbs/31_stacked.ipynb #e0be7c45
 def _eliminated(W: Tensor, H: Tensor, D: Tensor, R: Tensor, K: Tensor) -> Tensor:
     "The sum in eq. (schur), (r, kn, kn), as many problems at a time as the cache holds"
     (r, n, k), f = W.shape, H.shape[-1]
@@ -222,7 +222,7 @@ def _damped_cholesky(S: Tensor, curve: Tensor, damping: Tensor) -> tuple[Tensor,
         damping[todo] = (5 * damping[todo]).clamp(min=1e-2)
     return L, damping
 
-
+# %% ../nbs/31_stacked.ipynb #a6577d37
 class Newton:
     "The equations (newton) of all problems, factorized; call it with two right-hand sides"
     def __init__(self, stack: Stack, at: Interior):
@@ -259,13 +259,13 @@ def _longest(T: Tensor, d: Tensor) -> Tensor:
     "Per problem: the longest step, at most 1, that leaves T a two-hundredth of itself"
     return (-.995 * T / d).masked_fill(d >= 0, math.inf).amin((-2, -1)).clamp(max=1.)
 
-
+# %% ../nbs/31_stacked.ipynb #84ba2d57
 def _barrier_value(stack: Stack, at: Interior, mu: Tensor, W: Tensor, H: Tensor) -> Tensor:
     "The objective with its barrier, whose gradient is g of eq. (newton)"
     logs = (at.cW * W.log()).sum((-2, -1)) + (at.cH * H.log()).sum((-2, -1))
     return stack.value(W, H) - mu[:, 0, 0] * logs
 
-
+# %% ../nbs/31_stacked.ipynb #642ec4f5
 def _search(stack: Stack, at: Interior, mu: Tensor, g: Pair, p: Pair, s: Tensor) -> Tensor:
     "Per problem: the first of s, s/2, s/4 ... that meets Armijo's condition"
     f = _barrier_value(stack, at, mu, at.W, at.H)
@@ -280,13 +280,13 @@ def _search(stack: Stack, at: Interior, mu: Tensor, g: Pair, p: Pair, s: Tensor)
         s[todo] /= 2
     return s
 
-
+# %% ../nbs/31_stacked.ipynb #6846eee3
 def _multipliers(z: Tensor, d: Tensor, s: Tensor, centre: Tensor) -> Tensor:
     "Moved multipliers, kept within four orders of magnitude of the path"
     z = z + _column(s) * d
     return torch.minimum(torch.maximum(z, centre / 1e4), centre * 1e4)
 
-
+# %% ../nbs/31_stacked.ipynb #acbea472
 def interior_step(
     stack: Stack,   # the problems
     at: Interior,   # where they are
@@ -328,7 +328,7 @@ class Solved:
         "(r,), True where the residual is at most `tol`"
         return self.residuals <= self.tol
 
-
+# %% ../nbs/31_stacked.ipynb #763069fb
 LARGEST = 1500    # unknowns of the reduced system, eq. (schur)
 
 
@@ -348,7 +348,7 @@ def _check(stack: Stack, W: Tensor, H: Tensor) -> None:
     empty = (stack.X.sum((-2, -1)) <= 0).nonzero()
     if len(empty): raise ValueError(f"stack.X[{int(empty[0])}] is zero: there is nothing to factorize.")
 
-
+# %% ../nbs/31_stacked.ipynb #e8eafda9
 def _alone(stack: Stack, i: int, W: Tensor, H: Tensor, tol: float) -> Pair:
     "One problem by `polish`"
     X, M = stack.X[i % len(stack.X)], stack.weights
@@ -373,7 +373,7 @@ def _through(stack: Stack, W: Tensor, H: Tensor, mu: float, tol: float, max_iter
         at = interior_step(stack, at)
     return W, H, steps, torch.stack(history)
 
-
+# %% ../nbs/31_stacked.ipynb #d7e92027
 def solve_stack(
     stack: Stack,           # the problems; float64
     W: Tensor,              # codes to start from, (r, n, k)

@@ -60,7 +60,7 @@ def numbered(n: int) -> np.ndarray: # "1" ... "n"
     "Names where there are none"
     return np.array([str(i + 1) for i in range(n)], dtype=object)
 
-
+# %% ../nbs/45_tables.ipynb #8d484a9c
 def check_names(names, what: str) -> np.ndarray: # as text
     "Names that are there and differ, or a `ValueError`"
     names = np.array([str(name).strip() for name in names], dtype=object)
@@ -101,7 +101,7 @@ def split(lines: list[str], separator: str) -> list[list[str]]:
     plain = str.maketrans({"\xa0": " ", "\u202f": " "})
     return [[cell.translate(plain).strip() for cell in row] for row in rows]
 
-
+# %% ../nbs/45_tables.ipynb #63daffa4
 def separator_of(lines: list[str]) -> str: # one of `SEPARATORS`
     "The separator that gives lines of one length and most cells that look like numbers"
     def score(separator):
@@ -125,7 +125,7 @@ def pattern(decimal: str, thousands: str) -> re.Pattern:
     if thousands: whole = rf"(?:[1-9]\d{{0,2}}(?:{re.escape(thousands)}\d{{3}})+|\d+)"
     return re.compile(rf"[+-]?(?:{whole}(?:{d}\d*)?|{d}\d+)(?:[eE][+-]?\d+)?")
 
-
+# %% ../nbs/45_tables.ipynb #7a2efcf8
 def convention(cells: list[str]) -> tuple[str, str]: # decimal sign, thousands separator
     "How the numbers among `cells` are written"
     numbers = {c for c in cells if LOOKS.fullmatch(c)}
@@ -170,14 +170,14 @@ def numbers_of(
 # %% ../nbs/45_tables.ipynb #0ef94555
 def _is_text(cell: str) -> bool: return cell.lower() not in MISSING and not LOOKS.fullmatch(cell)
 
-
+# %% ../nbs/45_tables.ipynb #4e8b322a
 def has_header(rows: list[list[str]]) -> bool:
     "Is the first line one of names?"
     first = rows[0]
     if any(map(_is_text, first[1:])) or len(first) == len(rows[-1]) - 1: return True
     return len(rows) > 1 and first[0] == "" and len(set(first)) == len(first)
 
-
+# %% ../nbs/45_tables.ipynb #f68f23b8
 def name_columns(body: list[list[str]], header: list[str] | None) -> int:
     "How many leading columns hold names"
     wide, n = len(body[0]), 0
@@ -268,7 +268,7 @@ def _bytes(path: Path) -> bytes:
     if not raw: raise ValueError(f"{path} is empty.")
     return gzip.decompress(raw) if path.suffix == ".gz" and raw[:2] == b"\x1f\x8b" else raw
 
-
+# %% ../nbs/45_tables.ipynb #7cc6040c
 def _parsed(path: Path, decimal: str | None, key: str | None) -> tuple[Table, str]: # see `_table_of`
     "Any format, by its suffix"
     kind = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
@@ -350,7 +350,7 @@ def read_profiles(
     raise ValueError(f"{name} has shape {table.shape}; profiles of the data's {len(features)} "
                      "features are needed.")
 
-
+# %% ../nbs/45_tables.ipynb #88996f27
 def as_table(
     source,                     # an array, a sparse matrix, a data frame or a table
     name: str = "X",            # for messages
@@ -371,7 +371,7 @@ def as_table(
                          f"{values.shape[1]} features.")
     return Table(values, rows, features, named=not plain, image_shape=shape)   # type: ignore[arg-type]
 
-
+# %% ../nbs/45_tables.ipynb #e82041f5
 def read_like(
     source,              # a file, a data frame or an array
     like: Table,         # the data

@@ -97,7 +97,7 @@ class Threat:
         X = self.X.to(dtype)
         return X if eps == 0 else self._within(Z.to(dtype), X, self.radius(eps))
 
-
+# %% ../nbs/41_threat.ipynb #8f8fe1a9
 def check_box(
     box,   # (low, high) or None
 ) -> tuple[float, float] | None:

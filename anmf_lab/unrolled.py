@@ -48,7 +48,7 @@ def _fixed_point(data: Data, W: Tensor, H: Tensor, beta: float):
     with torch.enable_grad(): out = mu_step(Data(X, data.mask), (W, H), beta)
     return X, W, H, out
 
-
+# %% ../nbs/40_unrolled.ipynb #4d58a00c
 def neumann_gradient(
     data: Data,             # the problem
     W: Tensor,              # codes at a fixed point of the updates, (n, k)

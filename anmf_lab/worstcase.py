@@ -107,7 +107,7 @@ def _first_codes(data: Data, H: Tensor, low: Tensor) -> Tensor:
     need = torch.where((seen > 0) & (low > 0), low / total, 0.).amax(1)
     return torch.maximum(c, 1.1 * need)[:, None].expand(-1, len(H)).contiguous()
 
-
+# %% ../nbs/24_worstcase.ipynb #25233212
 def worst_codes(
     data: Data,          # the problem: (n, f), dense, sparse or with holes
     H: Tensor,           # components, (k, f)
@@ -240,7 +240,7 @@ class Budgeted(Objective):
     def lost(self, W, H): return False
     def rounding(self, f): return 1e-12 * (abs(f) + self.data.n_observed * self.data.level**2)
 
-
+# %% ../nbs/24_worstcase.ipynb #485ab2c8
 def minmax_objective(
     adv: Adversary,     # the opponent
     data: Data,         # the problem
@@ -307,7 +307,7 @@ def _first_order(setting: Setting, data: Data, W, H, *, max_iter, tol, callback,
     W, H = run.state if l1 or l2 else balance(*run.state)
     return Run((W, H), run.losses, run.n_iter, run.status, run.residuals)
 
-
+# %% ../nbs/24_worstcase.ipynb #22543461
 def train(
     setting: Setting,   # opponent and penalties
     data: Data,         # the problem
@@ -337,7 +337,7 @@ def minmax_residual(setting: Setting, data: Data, W: Tensor, H: Tensor) -> float
     attacked = with_entries(data, U[0] if data.is_sparse else U)
     return kkt_residual(attacked, W, H, setting.opponent.beta, l1=setting.l1, l2=setting.l2)
 
-
+# %% ../nbs/24_worstcase.ipynb #53d61d74
 def game_at(setting: Setting, data: Data, W: Tensor, H: Tensor) -> tuple[float, float]:
     "(min-max objective, residual), computed in the unit of the data; no residual where there are kinks"
     u = unit_of(data)
