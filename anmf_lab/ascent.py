@@ -113,7 +113,7 @@ class Climber:
             if not other: return p, True
             low = min(other, key=lambda s: s.loss)
             lead = low.loss - p.loss - self.needed(p.loss)
-            p.ahead = lead, self._finite(lead_slope(self.problem.at(p.Z), p.factors, low.factors))
+            p.ahead = lead, lead_slope(self.problem.at(p.Z), p.factors, low.factors)
             if lead >= 0: return p, True
             if i == tries: break
             moved = self.settle(self.regained(p, p.Z), p.W, p.H)

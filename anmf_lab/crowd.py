@@ -130,8 +130,8 @@ def stack_of(
     obj: Objective,   # what is minimised on the clean data
 ) -> Stack | None:
     "The problem as a stack of one, if it is one that a stack can solve"
-    if not isinstance(obj, Entrywise) or obj.beta is None or not 1 <= obj.beta <= 2 or obj.data.is_sparse:
-        return None
+    if type(obj) is not Entrywise or obj.beta is None or not 1 <= obj.beta <= 2 or obj.data.is_sparse:
+        return None   # a subclass may hold more than the loss, as orthogonal codes do
     M = obj.data.mask
     return Stack(obj.data.X[None], obj.beta, obj.l1, obj.l2, None if M is None else M[None])
 

@@ -137,9 +137,9 @@ def shared(found: dict) -> list[str]: # sentences
                     f"({cell['z']:+.0f} standard deviations): look there first.")
     if attack:
         a = attack["rows"][-1]
-        far = "at least twice as far as" if a["feature_error"] >= 2 * a["random"] else "hardly more than"
-        said.append(f"A chosen change of the data by {percent(a['eps'])} moves them {far} random "
-                    "noise of that size.")
+        far = "at least" if a["feature_error"] >= 2 * a["random"] else "less than"
+        said.append(f"A chosen change of the data by {percent(a['eps'])} moves them {far} twice "
+                    "as far as random noise of that size.")
     return said
 
 # %% ../nbs/48_report.ipynb #5b1b722f

@@ -6,6 +6,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
+import anmf_lab as al
 from anmf_lab.align import feature_error
 from anmf_lab.core import as_data
 from anmf_lab.crowd import MOST, budget_at, climb, feature_errors, members, path_gradient, places, stack_of
@@ -117,3 +118,9 @@ def test_what_a_stack_cannot_solve_has_no_crowd():
     X = planted()
     assert stack_of(Entrywise(as_data(X), 0.)) is None and stack_of(Entrywise(as_data(X), 2., l2=.1)).l2 == .1
     assert members(12, 10, 3, 1e9) == MOST and members(5000, 4000, 20, 1e9) == 0 and members(12, 10, 3, 0.) == 0
+
+
+def test_a_problem_with_more_than_a_loss_has_no_crowd():
+    X = np.random.default_rng(0).gamma(1., size=(12, 8))
+    assert stack_of(al.ONMF(2).objective(X)) is None             # codes that must stay orthogonal
+    assert stack_of(al.NMF(2).objective(X)) is not None

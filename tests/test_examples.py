@@ -7,7 +7,6 @@ import pytest
 import anmf_lab
 
 NAMES = sorted(anmf_lab.__all__)
-PENDING: set = set()   # may only shrink
 
 
 def examples(text):
@@ -27,9 +26,6 @@ def wrong(name, text):
 def test_example_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = inspect.getdoc(getattr(anmf_lab, name)) or ""
-    if name in PENDING:
-        assert not examples(text), f"{name} has an example now: take it out of PENDING"
-        pytest.skip("its example is still to be written")
     assert examples(text), f"{name} has no example in its docstring"
     assert not wrong(name, text)
 
