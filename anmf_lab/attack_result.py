@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .align import align, feature_error
-from .determined import local_verdict, sides
+from .determined import LocalVerdict
 from .goals import SAME, TIE, Verdict, Victim
-from .implicit import Adjoint, Condition, NullSpace
+from .implicit import Adjoint, Condition
 from .objective import Pair
 from .polish import kkt_residual
 from .records import Flag, npz, plain, small_png, write_whole
@@ -49,27 +49,20 @@ def _lost(where: str, n: int, how: LaFA) -> Flag:
 FREE = "the clean data do not determine the components"
 
 
-def local_word(adj: Adjoint, ident: NullSpace) -> str:
-    "What the page on identifiability calls the reference: flat, one-sided, undecided, determined"
-    free = sides(adj.objective, adj.W, adj.H).up
-    if ident.identifiable and not any(bool(T.any()) for T in free):
-        return "determined"
-    return local_verdict(adj.objective, adj.W, adj.H).verdict
-
-
-def clean_flags(how: LaFA, victim: Victim, adj: Adjoint, ident: NullSpace,
+def clean_flags(how: LaFA, victim: Victim, adj: Adjoint, local: LocalVerdict,
                 floor: Verdict) -> list[Flag]:
     "What the clean problem already says"
-    said, word = [Flag("note", n) for n in victim.notes], local_word(adj, ident)
+    said = [Flag("note", n) for n in victim.notes]
     if adj.kkt > 1e-6:
         said.append(Flag("unsolved", f"the reference is not solved: KKT residual {adj.kkt:.1e}"))
-    if word == "one-sided":
+    if local.verdict == "one-sided":
         what = "one-sided, the reference is at the edge of a set of solutions; derivatives hold one way"
         said.append(Flag("not_determined", f"{FREE}: {what}"))
-    elif not ident.identifiable:
-        what = "the reference is not a strict minimum"
-        if ident.excess:
-            what = f"{ident.excess} null directions beyond scale, in components {ident.components}"
+    elif local.verdict != "determined":
+        what = f"undecided, {local.reason}"
+        if local.count:
+            where = [int(j) for j in np.flatnonzero(local.share > 1e-3)]
+            what = f"{local.count} null directions beyond scale, in components {where}"
         way = "where there is no gradient, that of a regularised problem was used"
         said.append(Flag("not_determined", f"{FREE}: {what}; {way}"))
     if floor.n_lost:
@@ -136,7 +129,7 @@ def settings_of(study, began: float) -> dict:
         loss=repr(getattr(obj, "loss", None)), l1=getattr(obj, "l1", 0.), l2=getattr(obj, "l2", 0.),
         reference=how.reference if isinstance(how.reference, str) else "given",
         box=[box.low, box.high],
-        excess=study.null_space.excess, kappa=law and law.kappa,
+        verdict=study.local.verdict, excess=study.local.count, kappa=law and law.kappa,
         kappa_random=law and law.random, radius=law and law.radius,
         cpu_seconds=round(time.process_time() - began, 2))
 
@@ -151,7 +144,7 @@ class AttackResult:
     adversarial: dict                  # eps -> attacked data
     reference: tuple                   # (W, H) of the clean data
     factors: dict                      # eps -> (W, H) of the attacked data, in the reference's order
-    null_space: NullSpace | None = field(default=None, repr=False)
+    local: LocalVerdict | None = field(default=None, repr=False)
     condition: Condition | None = field(default=None, repr=False)
 
     def has(self, code: str) -> bool:

@@ -4,6 +4,10 @@ from dataclasses import dataclass
 import itertools
 import numpy as np
 from scipy.optimize import linprog
+import torch
+from torch import Tensor
+
+Pair = tuple[Tensor, Tensor]   # parts like W, (n, k), and H, (k, f)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,3 +61,29 @@ def copositive(
                 if value < -tol: return "no"
                 worst = "zero"
     return worst
+
+
+def units(W: Tensor, H: Tensor) -> Pair:
+    "Root mean square of every component, (1, k) and (k, 1)"
+    return W.square().mean(0, keepdim=True).sqrt(), H.square().mean(1, keepdim=True).sqrt()
+
+
+def relative(W: Tensor, H: Tensor, pairs: list[Pair]) -> np.ndarray: # (entries, m), orthonormal
+    "Directions with every entry relative to its component"
+    unit = units(W, H)
+    flat = [torch.cat([(A / unit[0]).reshape(-1), (B / unit[1]).T.reshape(-1)]) for A, B in pairs]
+    return np.linalg.qr(torch.stack(flat, 1).cpu().numpy())[0]
+
+
+def opened(
+    W: Tensor,           # solved codes, (n, k)
+    H: Tensor,           # solved components, (k, f)
+    up: Pair,            # boolean: the entries that may grow only
+    pairs: list[Pair],   # directions
+) -> tuple[Cone, np.ndarray]:
+    "Directions in the span of `pairs` in which no free zero falls, and the basis that they are in"
+    none = np.zeros((0, 0))
+    if not pairs: return Cone(none, none, none[0:0, 0:0].ravel()), np.zeros((W.numel() + H.numel(), 0))
+    U = relative(W, H, pairs)
+    at = torch.cat([up[0].reshape(-1), up[1].T.reshape(-1)]).cpu().numpy()
+    return cone(U[at] * len(U) ** .5), U

@@ -10,52 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 from .align import balance, degauge, feature_error, match
-from .cones import Cone, cone, copositive
+from .cones import Cone, copositive, opened, units
 from .core import check_number, give_back, rng_of
-from .divergence import floor_of
-from .implicit import DENSE, Curvature, Solved, solution
+from .implicit import DENSE, NULL, ZERO, Curvature, Sides, Solved, sides, solution
 from .null_directions import idle_directions, null_vectors
 from .objective import Objective, Pair
 from .polish import BlockJacobi, kkt_residual, pcg
 from .solve import solve_seeds
 
 # %% auto #0
-__all__ = ['ZERO', 'SEEDS', 'START', 'CROWD', 'MANY', 'ORDER', 'Sides', 'sides', 'mixing_directions',
-           'LocalVerdict', 'local_verdict', 'Identifiability', 'identifiability', 'alive']
-
-# %% ../nbs/33_determined.ipynb #b0254024
-ZERO = 1e-5   # an entry below this part of its component's root mean square is at zero
-
-
-@dataclass(frozen=True, eq=False)
-class Sides:
-    "Which way every entry of a solution may move; in neither set: pressed to zero"
-    both: Pair     # boolean (n, k), (k, f): positive, up and down
-    up: Pair       # at zero and nothing presses it there: up only
-
-    @property
-    def free(self) -> Pair:
-        "All that may move"
-        return self.both[0] | self.up[0], self.both[1] | self.up[1]
-
-# %% ../nbs/33_determined.ipynb #c989f216
-def sides(
-    obj: Objective,           # what is minimised
-    W: Tensor,                # solved codes, (n, k)
-    H: Tensor,                # solved components, (k, f)
-    pressure: float = 1e-6,   # a multiplier below this part of the gradient's positive half is zero
-) -> Sides:
-    "Positive entries, free zeros and pressed zeros, eq. (sides): the larger of value and multiplier decides"
-    both, up = [], []
-    allowed = obj.allowed(W, H) or tuple(torch.ones_like(T, dtype=torch.bool) for T in (W, H))
-    for (N, P), T, dim, may in zip(obj.parts(W, H), (W, H), (0, 1), allowed, strict=True):
-        value = T / T.square().mean(dim, keepdim=True).sqrt()
-        multiplier = (P - N) / P.clamp(min=floor_of(T.dtype))
-        pressed = (multiplier > pressure) & (multiplier > value)
-        positive = (value > ZERO) & ~pressed
-        both.append(positive & may)
-        up.append(~positive & ~pressed & may)
-    return Sides((both[0], both[1]), (up[0], up[1]))
+__all__ = ['SEEDS', 'START', 'CROWD', 'MANY', 'ORDER', 'mixing_directions', 'LocalVerdict', 'local_verdict',
+           'Identifiability', 'identifiability', 'alive']
 
 # %% ../nbs/33_determined.ipynb #58a0970c
 def mixing_directions(
@@ -87,37 +52,16 @@ class LocalVerdict:
     directions: list[Pair] = field(repr=False)   # t times one of them is a feature error of t
     reason: str = ""       # why undecided, and what would decide
 
-# %% ../nbs/33_determined.ipynb #74791a34
-def _units(W: Tensor, H: Tensor) -> Pair:
-    "Root mean square of every component, (1, k) and (k, 1)"
-    return W.square().mean(0, keepdim=True).sqrt(), H.square().mean(1, keepdim=True).sqrt()
-
-# %% ../nbs/33_determined.ipynb #683b7c5a
-def _relative(W: Tensor, H: Tensor, pairs: list[Pair]) -> np.ndarray: # (entries, m), orthonormal
-    "Directions with every entry relative to its component"
-    unit = _units(W, H)
-    flat = [torch.cat([(A / unit[0]).reshape(-1), (B / unit[1]).T.reshape(-1)]) for A, B in pairs]
-    return np.linalg.qr(torch.stack(flat, 1).cpu().numpy())[0]
-
 # %% ../nbs/33_determined.ipynb #b2407dbb
 def _pairs(W: Tensor, H: Tensor, U: np.ndarray) -> list[Pair]:
     "The way back, without scale, of length |(W, H)|"
-    size, unit, out = (W.square().sum() + H.square().sum()).sqrt(), _units(W, H), []
+    size, unit, out = (W.square().sum() + H.square().sum()).sqrt(), units(W, H), []
     for u in torch.from_numpy(U.T.copy()).to(W):
         A, B = u.split([W.numel(), H.numel()])
         A, B = degauge(W, H, A.view_as(W) * unit[0], B.view_as(H.T).T * unit[1])
         t = size / (A.square().sum() + B.square().sum()).sqrt()
         out.append((A * t, B * t))
     return out
-
-# %% ../nbs/33_determined.ipynb #eb16749e
-def _opened(W: Tensor, H: Tensor, up: Pair, pairs: list[Pair]) -> tuple[Cone, np.ndarray]:
-    "Directions in the span of `pairs` in which no free zero falls, and the basis that they are in"
-    none = np.zeros((0, 0))
-    if not pairs: return Cone(none, none, none[0:0, 0:0].ravel()), np.zeros((W.numel() + H.numel(), 0))
-    U = _relative(W, H, pairs)
-    at = torch.cat([up[0].reshape(-1), up[1].T.reshape(-1)]).cpu().numpy()
-    return cone(U[at] * len(U) ** .5), U
 
 # %% ../nbs/33_determined.ipynb #76504e21
 SEEDS = "see what other seeds show"
@@ -128,13 +72,13 @@ def _undecided(k: int, curvature: float, reason: str) -> LocalVerdict:
     return LocalVerdict("undecided", 0, 0, curvature, np.zeros(k), [], reason)
 
 # %% ../nbs/33_determined.ipynb #7727d489
-def _from_cone(W: Tensor, H: Tensor, opened: Cone, U: np.ndarray, curvature: float) -> LocalVerdict:
+def _from_cone(W: Tensor, H: Tensor, moves: Cone, U: np.ndarray, curvature: float) -> LocalVerdict:
     "The verdict that a cone of null directions means"
-    k, count, both = len(H), opened.span.shape[1], opened.lines.shape[1]
+    k, count, both = len(H), moves.span.shape[1], moves.lines.shape[1]
     if not count: return LocalVerdict("determined", 0, 0, curvature, np.zeros(k), [])
-    blocks = (U @ opened.span).reshape(-1, k, count)
+    blocks = (U @ moves.span).reshape(-1, k, count)
     share = np.array([np.linalg.norm(blocks[:, j], 2) for j in range(k)])
-    way = opened.lines if both else opened.ray[:, None]
+    way = moves.lines if both else moves.ray[:, None]
     name = "flat" if both else "one-sided"
     return LocalVerdict(name, count, both, curvature, share, _pairs(W, H, U @ way))
 
@@ -148,7 +92,7 @@ def _reversible(obj: Objective, W: Tensor, H: Tensor, s: Sides, zero: float, see
     w, V, _ = null_vectors(C, mixing_directions(W, H, s.both) if obj.scale_free else [], zero, rng_of(seed))
     null = [C.direction(v) for v in V[:, w.abs() <= zero].T]
     if not null or w.min() < -zero: return None
-    return _from_cone(W, H, *_opened(W, H, (W < 0, H < 0), null), float(w[w > zero][:1].sum()))
+    return _from_cone(W, H, *opened(W, H, (W < 0, H < 0), null), float(w[w > zero][:1].sum()))
 
 # %% ../nbs/33_determined.ipynb #6b53bba9
 def local_verdict(
@@ -163,7 +107,7 @@ def local_verdict(
     if obj.scale_free: W, H = balance(W, H)
     kkt, k = kkt_residual(obj, W, H), len(H)
     if kkt > 1e-6: return _undecided(k, np.nan, f"not solved (KKT residual {kkt:.0e})")
-    zero = max(3e-6 if single else 1e-7, 30 * kkt)
+    zero = max(30 * NULL if single else NULL, 30 * kkt)
     s = sides(obj, W, H, 1e-5 if single else 1e-6)
     flat = _reversible(obj, W, H, s, zero, random_state) if s.up[0].sum() + s.up[1].sum() > CROWD else None
     if flat: return flat
@@ -173,11 +117,11 @@ def local_verdict(
     if w.min() < -zero: return _indefinite(obj, W, H, s, zero)
     least = float(w[w > zero].min()) if bool((w > zero).any()) else np.nan
     doubtful = [C.direction(v) for v in V[:, w <= 10 * zero].T]
-    if sure and not _opened(W, H, s.up, doubtful)[0].span.size:
-        return _from_cone(W, H, *_opened(W, H, s.up, []), least)
+    if sure and not opened(W, H, s.up, doubtful)[0].span.size:
+        return _from_cone(W, H, *opened(W, H, s.up, []), least)
     certain = [C.direction(v) for v in V[:, w <= zero].T]
-    opened, U = _opened(W, H, s.up, certain)
-    if opened.span.size: return _from_cone(W, H, opened, U, least)
+    moves, U = opened(W, H, s.up, certain)
+    if moves.span.size: return _from_cone(W, H, moves, U, least)
     if not sure: return _undecided(k, least, "the smallest curvature was not found: try fewer features")
     return _undecided(k, least, f"the smallest curvature, {least:.0e}, is within rounding; {SEEDS}")
 
@@ -189,7 +133,7 @@ def _eliminated(obj: Objective, W: Tensor, H: Tensor, s: Sides) -> np.ndarray: #
     "Curvature among the free zeros, the positive entries following, eq. (eliminated)"
     hess, cut = obj.hessian(W, H), lambda u: (u[0] * s.both[0], u[1] * s.both[1])
     pre, columns = BlockJacobi(hess, s.both), []
-    unit = tuple(e.expand_as(T) for e, T in zip(_units(W, H), (W, H), strict=True))
+    unit = tuple(e.expand_as(T) for e, T in zip(units(W, H), (W, H), strict=True))
     read = lambda u: torch.cat([(T * e)[F] for T, e, F in zip(u, unit, s.up, strict=True)])
     r = int(s.up[0].sum())
     for i in range(r + int(s.up[1].sum())):
@@ -213,7 +157,7 @@ def _indefinite(obj: Objective, W: Tensor, H: Tensor, s: Sides, zero: float) -> 
     w, V = torch.linalg.eigh(C.matrix())
     if w[0] < -zero: return _undecided(k, float(w[0]), f"{START} along a direction")
     least, null = float(w[w > zero][:1].sum()), [C.direction(v) for v in V[:, w <= zero].T]
-    if null: return _from_cone(W, H, *_opened(W, H, (W < 0, H < 0), null), least)
+    if null: return _from_cone(W, H, *opened(W, H, (W < 0, H < 0), null), least)
     if int(s.up[0].sum() + s.up[1].sum()) > MANY:
         return _undecided(k, least, f"negative curvature where many zeros would fall; {SEEDS}")
     kind = copositive(_eliminated(obj, W, H, s))

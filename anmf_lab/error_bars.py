@@ -14,7 +14,7 @@ from scipy.stats import norm
 from torch import Tensor
 from .core import as_data, check_choice, check_number, give_back
 from .drawing import draw_components
-from .implicit import Solved, solution
+from .implicit import Solved, one_way, solution
 from .objective import Beta, NegativeBinomial
 from .reduced import Local, Reduced, Sketch, at_zeros, code_variances, component_variances
 from .reduced import entry_gradients, influence, localised, sandwich, spread
@@ -112,7 +112,7 @@ class Uncertainty:
     codes: np.ndarray              # (n, k), in the data's unit
     dispersion: float              # phi
     light: str                     # "green", "amber", "red"
-    eigenvalue: float              # smallest, of the Hessian with unit diagonal blocks
+    eigenvalue: float              # smallest, of the Hessian with unit diagonal blocks; 0: a free zero
     noise: str                     # the noise model
     notes: tuple[str, ...]         # what a reader should know
     names: np.ndarray              # of the features
@@ -222,8 +222,7 @@ class Uncertainty:
     def __repr__(self) -> str:
         k, f = self.components.shape
         errors = ", ".join(f"{100 * e:.0f}" for e in self.relative_error)
-        said = f"relative errors {errors} %"
-        if self.light == "red": said = "not determined: no error bars"
+        said = "not determined: no error bars" if self.light == "red" else f"relative errors {errors} %"
         return (f"Uncertainty({self.light}: {k} components of {f} features, {said}; "
                 f"{self.noise} noise, dispersion {self.dispersion:.3g})")
 
@@ -388,7 +387,8 @@ def uncertainty(
     phi = measured_dispersion(at, V, noise) if dispersion is None else float(dispersion)
     own = _own_unit(at, V)
     red = reduce(at, own=bool(own))
-    light = light_of(red.eigenvalue, red.regular)
+    curvature = 0. if one_way(sol.objective, *sol.factors) else red.eigenvalue
+    light = light_of(curvature, red.regular)
     name = noise if isinstance(noise, str) else "weighted"
     v = torch.full_like(at.H, torch.nan)
     if light != "red": v = _variances(red, V, own, name == "multinomial")
@@ -396,5 +396,5 @@ def uncertainty(
     give = lambda T: give_back(T.to(like[1]), like[0])
     notes += _remarks(at, name, phi, light)
     return Uncertainty(give(at.H / at.size[:, None]), give((phi * v).sqrt()), give(at.W * at.size),
-                       phi, light, red.eigenvalue, name, tuple(notes), names, sol.kkt,
+                       phi, light, curvature, name, tuple(notes), names, sol.kkt,
                        red, V, own, like, R, sol)

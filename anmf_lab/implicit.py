@@ -12,18 +12,56 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor
 from .adapters import factors_of, objective_of
 from .align import balance, degauge, feature_error, feature_error_grad, stack
+from .cones import opened
 from .core import Data, rng_of
+from .divergence import floor_of
 from .objective import Objective, Pair
-from .polish import BlockJacobi, CGInfo, axpy, dot, free_set, kkt_residual
+from .polish import BlockJacobi, CGInfo, axpy, dot, kkt_residual
 from .polish import pcg, polish, problem_of
 
-HELD = 1e-7   # an entry below this part of its component's root mean square is at zero
-
 # %% auto #0
-__all__ = ['HELD', 'DENSE', 'Certificate', 'ritz_values', 'Adjoint', 'feature_gradient', 'NullSpace',
-           'Curvature', 'smallest', 'null_space', 'Condition', 'condition', 'Solved', 'solution']
+__all__ = ['ZERO', 'NULL', 'DENSE', 'Sides', 'sides', 'Certificate', 'ritz_values', 'Adjoint',
+           'feature_gradient', 'Curvature', 'smallest', 'one_way', 'Condition', 'condition', 'Solved',
+           'solution']
+
+# %% ../nbs/30_implicit.ipynb #b0254024
+ZERO = 1e-5   # an entry below this part of its component's root mean square is at zero
+
+
+@dataclass(frozen=True, eq=False)
+class Sides:
+    "Which way every entry of a solution may move; in neither set: pressed to zero"
+    both: Pair     # boolean (n, k), (k, f): positive, up and down
+    up: Pair       # at zero and nothing presses it there: up only
+
+    @property
+    def free(self) -> Pair:
+        "All that may move"
+        return self.both[0] | self.up[0], self.both[1] | self.up[1]
+
+# %% ../nbs/30_implicit.ipynb #c989f216
+def sides(
+    obj: Objective,           # what is minimised
+    W: Tensor,                # solved codes, (n, k)
+    H: Tensor,                # solved components, (k, f)
+    pressure: float = 1e-6,   # a multiplier below this part of the gradient's positive half is zero
+) -> Sides:
+    "Positive entries, free zeros and pressed zeros, eq. (sides): the larger of value and multiplier decides"
+    both, up = [], []
+    allowed = obj.allowed(W, H) or tuple(torch.ones_like(T, dtype=torch.bool) for T in (W, H))
+    for (N, P), T, dim, may in zip(obj.parts(W, H), (W, H), (0, 1), allowed, strict=True):
+        value = T / T.square().mean(dim, keepdim=True).sqrt()
+        multiplier = (P - N) / P.clamp(min=floor_of(T.dtype))
+        pressed = (multiplier > pressure) & (multiplier > value)
+        positive = (value > ZERO) & ~pressed
+        both.append(positive & may)
+        up.append(~positive & ~pressed & may)
+    return Sides((both[0], both[1]), (up[0], up[1]))
 
 # %% ../nbs/30_implicit.ipynb #40e29d36
+NULL = 1e-7   # a curvature up to this is null, where diagonal blocks are one
+
+
 @dataclass(frozen=True)
 class Certificate:
     "How far a derivative can be trusted"
@@ -32,15 +70,16 @@ class Certificate:
     gauge: float            # part of the right-hand side along the scale directions, relative
     ritz: float             # smallest Ritz value: near 0 not identifiable, -inf negative curvature
     n_active: int           # entries held at zero
+    n_loose: int            # those that nothing presses there: then it holds on one side
     n_hvp: int              # products with the Hessian
     solved: bool            # the linear solve reached its tolerance
     tikhonov: float = 0.    # regularisation that was asked for: the derivative of another problem
 
     @property
     def trusted(self) -> bool:
-        "Solved factors, converged solve, scale-free question, a strict minimum, nothing added"
+        "Solved factors, converged solve, scale-free question, a strict minimum, no kink, nothing added"
         return (self.kkt < 1e-4 and self.solved and self.gauge < 1e-6
-                and self.ritz > 1e-7 and self.tikhonov == 0)
+                and self.ritz > NULL and self.n_loose == 0 and self.tikhonov == 0)
 
 # %% ../nbs/30_implicit.ipynb #f3c33333
 def ritz_values(info: CGInfo) -> np.ndarray: # ascending; empty if there was no iteration
@@ -76,9 +115,8 @@ class Adjoint:
         (N, P), (Nt, Pt) = obj.parts(self.W, self.H)
         self.g = P - N, Pt - Nt
         self.kkt = kkt_residual(obj, self.W, self.H)
-        held = self.g[0] + 1e-6 * P, self.g[1] + 1e-6 * Pt   # zeros under no pressure too
-        margin = max(HELD, min(1e-3, self.kkt))
-        self.free = free_set(self.W, self.H, held, margin, obj.allowed(self.W, self.H))
+        self.sides = sides(obj, self.W, self.H)
+        self.free = self.sides.both
         self.hess = obj.hessian(self.W, self.H)
         self.precond = BlockJacobi(self.hess, self.free)
         self.shift = tikhonov and tikhonov * _mean_curvature(self.hess)
@@ -111,7 +149,9 @@ class Adjoint:
         off, size = axpy(-1., v, cut), dot(cut, cut)
         gauge = (dot(off, off) / size) ** .5 if size else 0.
         n_active = sum(int((~F).sum()) for F in self.free)
-        about: dict = dict(kkt=self.kkt, gauge=gauge, n_active=n_active, tikhonov=self.tikhonov)
+        n_loose = sum(int(F.sum()) for F in self.sides.up)
+        about: dict = dict(kkt=self.kkt, gauge=gauge, n_active=n_active, n_loose=n_loose,
+                           tikhonov=self.tikhonov)
         if not dot(v, v): return v, Certificate(**about, residual=0., ritz=np.nan, n_hvp=0, solved=True)
         u, info = self.solver(self.product, v, self.inverse, tol=tol, max_iter=max_iter)
         ritz = ritz_values(info)
@@ -146,32 +186,11 @@ def feature_gradient(
     adj = Adjoint(problem, W, H, beta, tikhonov=tikhonov, **penalties)
     fe, gW, gH = feature_error_grad(adj.W, adj.H, W_ref, H_ref)
     G, cert = adj.vjp(gW, gH, tol=tol)
-    if cert.ritz < 1e-9 and not tikhonov:
-        raise ValueError("the gradient is undefined: the Hessian is singular or indefinite beyond scale, "
-                         "so these factors are not identifiable. See al.identifiability(...); "
+    if not tikhonov and (cert.ritz <= NULL or one_way(adj.objective, adj.W, adj.H)):
+        raise ValueError("the gradient is undefined: the factors can move at no cost beyond scale (or are "
+                         "no minimum), so they are not identifiable. See al.identifiability(...); "
                          "tikhonov=1e-3 gives the gradient of a regularised problem.")
     return fe, G, cert
-
-# %% ../nbs/30_implicit.ipynb #8194a7f2
-@dataclass(frozen=True)
-class NullSpace:
-    "Directions of the positive entries along which the fit stands still"
-    excess: int                # null directions of the Hessian beyond the k scale directions
-    values: np.ndarray         # its smallest eigenvalues (dimensionless, scale removed), ascending
-    share: np.ndarray          # (k,) how much of a null direction can lie in each component, 0 to 1
-    minimum: bool              # no negative eigenvalue
-    resolved: bool             # the eigenvalues are accurate enough for the count
-    directions: list = field(default_factory=list, repr=False)  # null directions, pairs
-
-    @property
-    def identifiable(self) -> bool:
-        "A strict minimum, up to scale"
-        return self.excess == 0 and self.minimum
-
-    @property
-    def components(self) -> list[int]:
-        "The components that can move without changing the fit"
-        return [int(j) for j in np.flatnonzero(self.share > 1e-3)]
 
 # %% ../nbs/30_implicit.ipynb #4b7b309b
 def _roots(blocks: Tensor, free: Tensor) -> Tensor:
@@ -254,25 +273,19 @@ def smallest(
     return w, V, sure and bool(w[-1] > zero)
 
 # %% ../nbs/30_implicit.ipynb #497b3890
-def null_space(
-    adj: Adjoint,          # the solved factorization
-    *,
-    tol: float = 1e-6,     # eigenvalues below this (unit diagonal blocks) count as null
-    random_state=0,        # for the start of the eigensolver on large problems
-) -> NullSpace:            # eigenvalues, directions and what they touch
-    "Null directions of the Hessian on the positive entries beyond scale, and whom they touch"
-    W, H, k = adj.W, adj.H, adj.W.shape[1]
-    C = Curvature(adj.objective, W, H, adj.free)
-    w, V, sure = smallest(C, tol, rng_of(random_state))
-    pairs = [C.direction(v) for v in V[:, w.abs() <= tol].T]
-    share, m = np.zeros(k), len(pairs)
-    if m:
-        flat = [torch.cat([A.reshape(-1), B.T.reshape(-1)]) for A, B in pairs]
-        N = torch.linalg.qr(torch.stack(flat, 1))[0]
-        rows = N.reshape(-1, k, m)
-        share = np.array([float(torch.linalg.matrix_norm(rows[:, j], 2)) for j in range(k)])
-        pairs = [(v[:W.numel()].view_as(W), v[W.numel():].view_as(H.T).T) for v in N.T]
-    return NullSpace(m, w[:max(m + 2, 4)].cpu().numpy(), share, bool(w[0] >= -tol), sure, pairs)
+def one_way(
+    obj: Objective,    # what is minimised
+    W: Tensor,         # solved codes, (n, k)
+    H: Tensor,         # solved components, (k, f)
+) -> bool:
+    "Does the fit stand still where zeros that nothing presses grow, the positive entries following?"
+    if obj.scale_free: W, H = balance(W, H)
+    s = sides(obj, W, H)
+    if not (s.up[0].any() or s.up[1].any()): return False
+    C = Curvature(obj, W, H, s.free)
+    w, V, _ = smallest(C, NULL, rng_of(0))
+    null = [C.direction(v) for v in V[:, w.abs() <= NULL].T]
+    return bool(opened(W, H, s.up, null)[0].span.size)
 
 # %% ../nbs/30_implicit.ipynb #4b157aa1
 @dataclass(frozen=True)
@@ -288,13 +301,15 @@ class Condition:
 
 # %% ../nbs/30_implicit.ipynb #b07c525c
 def _radius(adj: Adjoint, v: Tensor, size: float) -> float:
-    "Relative step along +-v at which the first entry changes between zero and positive"
+    "Relative step along +-v at which the first entry changes between zero and positive; 0 at a kink"
     (A, B), _ = adj.jvp(v)
     moved, pushed = adj.hess(A, B), adj.objective.push(adj.W, adj.H, v)
     best, rates = np.inf, [m + p for m, p in zip(moved, pushed, strict=True)]
     for F, theta, move, lam, rate in zip(adj.free, (adj.W, adj.H), (A, B), adj.g, rates, strict=True):
-        for value, speed in ((theta[F], move[F]), (lam[~F], rate[~F])):
-            if len(value): best = min(best, float((value / speed.abs().clamp(min=1e-300)).min()))
+        for value, speed in ((theta[F], move[F].abs()), (lam[~F], rate[~F].abs())):
+            if not len(value): continue
+            still = speed <= 1e-12 * speed.max()
+            best = min(best, float(torch.where(still, np.inf, value.clamp(min=0) / speed).min()))
     return best / size
 
 # %% ../nbs/30_implicit.ipynb #4b7f3851
@@ -307,6 +322,8 @@ def condition(
     random_state=0,        # first direction
 ) -> Condition:            # kappa, the worst direction, where the law holds
     "Spectral condition number of the factorization, by power iteration"
+    if not adj.tikhonov and one_way(adj.objective, adj.W, adj.H):
+        return Condition(np.inf, np.inf, 0., None, 0, False, None)
     d, C = adj.data, stack(adj.W, adj.H)
     v = torch.from_numpy(rng_of(random_state).standard_normal(d.shape)).to(adj.W)
     if d.mask is not None: v = v * (d.mask > 0)
@@ -317,7 +334,7 @@ def condition(
         A, B = degauge(adj.W, adj.H, A, B)
         kappas.append(float((A * A).sum() + (B * B).sum()) ** .5 * unit)
         v, cert = adj.vjp(A, B, tol=solve_tol)
-        if cert.ritz < 1e-7 and not adj.tikhonov:
+        if cert.ritz <= NULL and not adj.tikhonov:
             return Condition(np.inf, np.inf, 0., None, len(kappas), False, cert)
         v = v / v.norm()
         done = len(kappas) > 2 and abs(kappas[-1] - kappas[-2]) <= tol * kappas[-1]

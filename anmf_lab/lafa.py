@@ -18,9 +18,10 @@ from .ascent import halving, plan_for, published_pgd, slack_of
 from .attack_result import (AttackResult, clean_flags, per_component, row_flags, settings_of,
                                     victim_flags)
 from .core import as_data, check_choice, check_number, give_back
+from .determined import LocalVerdict, local_verdict
 from .goals import Problem, Verdict, Victim, check_goal, distinct, goal_of, judge
 from .goals import lowest, own_fits, those_that_stayed, victim_of
-from .implicit import Adjoint, Condition, NullSpace, condition, null_space
+from .implicit import Adjoint, Condition, condition
 from .objective import Entrywise, Pair
 from .records import Flag
 from .solve import Solution
@@ -42,7 +43,7 @@ class Study:
     clean: list[Solution]        # fresh solutions of the clean data
     own: list[Pair]              # what the model itself makes of them, at several seeds
     floor: Verdict               # the same protocol with nothing attacked
-    null_space: NullSpace
+    local: LocalVerdict          # what can move near the reference at no cost
     condition: Condition | None
     X: Tensor                    # the clean data in their own precision, NaN in the holes
     kind: str                    # of array that the caller works with
@@ -52,7 +53,7 @@ class Study:
     @property
     def law(self) -> Condition | None:
         "The first-order law, where the data determine the components"
-        return self.condition if self.null_space.identifiable else None
+        return self.condition if self.local.verdict == "determined" else None
     def rng(self, *key) -> np.random.Generator: return stream(self.how.random_state, *key)
     def as_given(self, Z: Tensor, eps: float) -> Tensor:
         "Attacked data in the precision, and with the holes, of the clean data"
@@ -112,17 +113,17 @@ def prepare(
     reference = _reference(how, problem, own, clean)
     floor = judge(problem, threat, goal, reference, Xd, how.n_seeds, stream(seed, "floor"))
     adj = Adjoint(problem.objective, *reference)
-    ident = null_space(adj)
-    cond = None if how.method != "ensemble" else worst_direction(adj, ident, stream(seed, "condition"))
-    flags = clean_flags(how, victim, adj, ident, floor)
+    local = local_verdict(adj.objective, adj.W, adj.H, single=given_X.dtype == torch.float32)
+    cond = None if how.method != "ensemble" else worst_direction(adj, local, stream(seed, "condition"))
+    flags = clean_flags(how, victim, adj, local, floor)
     if own: flags += victim_flags(victim, own[0], reference)
-    return Study(how, victim, threat, goal, reference, clean, own, floor, ident, cond, given_X,
+    return Study(how, victim, threat, goal, reference, clean, own, floor, local, cond, given_X,
                  data.kind), flags
 
 # %% ../nbs/44_lafa.ipynb #eb2b6b77
-def worst_direction(adj: Adjoint, ident: NullSpace, rng) -> Condition:
+def worst_direction(adj: Adjoint, local: LocalVerdict, rng) -> Condition:
     "The direction that moves the components most; of a regularised problem where they are not determined"
-    if ident.identifiable: return condition(adj, random_state=rng)
+    if local.verdict == "determined": return condition(adj, random_state=rng)
     return condition(Adjoint(adj.objective, adj.W, adj.H, tikhonov=1e-3), random_state=rng, max_iter=12)
 
 # %% ../nbs/44_lafa.ipynb #83adaf2c
@@ -158,7 +159,7 @@ def _starts(study: Study, c: Climber, plan: Plan, before: Point | None) -> Start
     plain = isinstance(obj, Entrywise) and obj.beta in (0, 1) and obj.scale_free and obj.data.mask is None
     cheap = c.threat.X.numel() * study.problem.k < 1e5 and plan.starts > 6
     def rng(*key): return study.rng(c.eps, *key)
-    return Starts(c, rng, others, cond.direction if cond else None, study.null_space.directions,
+    return Starts(c, rng, others, cond.direction if cond else None, study.local.directions,
                   before, published=plain and cheap, work=plan.work)
 
 # %% ../nbs/44_lafa.ipynb #4b27a60e
@@ -335,7 +336,7 @@ class LaFA:
         study, flags = prepare(self, model, X, given)
         back = lambda T: give_back(T, study.kind)
         result = AttackResult({}, [], [], back(study.X), {}, tuple(map(back, study.reference)), {},
-                              study.null_space, study.law)
+                              study.local, study.law)
         for eps in self.budgets:
             kept, weak = strongest(study, eps, kept)
             v, row = kept[0], row_of(study, eps, *kept)

@@ -12,7 +12,7 @@ import torch
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 from .core import Data
-from .implicit import HELD
+from .implicit import sides
 from .objective import Entrywise, Loss
 from .polish import Pair, problem_of
 
@@ -51,11 +51,6 @@ class Local:
         count = int(self.free[0].sum() + self.free[1].sum())
         return count - len(self.H) if self.scale_free else count
 
-# %% ../nbs/32_reduced.ipynb #0da2cb02
-def _held_out(T: Tensor, dim: int) -> Tensor: # boolean: the free entries
-    "Entries above a ten-millionth of their component's root mean square"
-    return T > HELD * T.square().mean(dim, keepdim=True).sqrt()
-
 # %% ../nbs/32_reduced.ipynb #5b724dc6
 def localised(
     problem,            # an `Entrywise` objective, or `Data` for a β-divergence
@@ -75,7 +70,7 @@ def localised(
         raise ValueError("a component is zero, so nothing can be said about it: "
                          "lower n_components, or fit from another start.")
     if obj.scale_free: W, H = W * size, H / size[:, None]
-    free = _held_out(W, 0), _held_out(H, 1)
+    free = sides(obj, W, H).both
     W, H = W * free[0], H * free[1]
     X, Y = obj._seen((W @ H).clamp(min=1e-12 * data.level))
     D, R = obj._weigh(obj.loss.curvature(X, Y)), obj._weigh(obj.loss.slope(X, Y))

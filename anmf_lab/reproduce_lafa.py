@@ -264,7 +264,7 @@ def at_risk(
     steps: int = 24,                 # ascent steps per budget
     seeds: int = 8,                  # fresh solutions that decide
     **how,                           # other settings of `LaFA`
-) -> AttackResult:                   # `.null_space`, `.condition`, `.records`, `.plot()`
+) -> AttackResult:                   # `.local`, `.condition`, `.records`, `.plot()`
     "How far small changes of the data can move its features"
     given: dict = dict(strength="quick", n_noise=4, n_usual=0) | how
     model = NMF(n_components, loss=loss, random_state=0)

@@ -7,7 +7,9 @@ from numpy.testing import assert_allclose
 
 from anmf_lab.align import degauge, feature_error, feature_error_grad, stack
 from anmf_lab.core import Data, as_data
-from anmf_lab.implicit import Adjoint, condition, feature_gradient, null_space, ritz_values
+from anmf_lab.determined import local_verdict
+from anmf_lab.implicit import NULL, Adjoint, Curvature, condition, feature_gradient, ritz_values, smallest
+from anmf_lab.objective import Entrywise
 from anmf_lab.polish import pcg, polish
 from anmf_lab.solvers import mu_step, start
 
@@ -143,12 +145,12 @@ def test_interior_solutions_have_k_squared_minus_k_excess_directions(k):
     data = planted(n=20, f=18, k=k, zeros=0., noise=.01)
     W, H = max((solved(data, k, seed=s) for s in range(4)), key=lambda s: min(float(T.min()) for T in s))
     assert (W > 0).all() and (H > 0).all()
-    ident = null_space(Adjoint(data, W, H, 1.))
-    assert ident.excess == k * k - k and ident.minimum and not ident.identifiable
-    assert ident.components == list(range(k))
-    for A, B in ident.directions:   # the fit stands still
-        Wb, Hb = Adjoint(data, W, H, 1.).W, Adjoint(data, W, H, 1.).H
-        assert float((A @ Hb + Wb @ B).norm()) < 1e-5
+    obj = Entrywise(data, 1.)
+    local = local_verdict(obj, W, H)
+    assert (local.verdict, local.count, local.both_ways) == ("flat", k * k - k, k * k - k) and (local.share > 1e-3).all()
+    Wb, Hb = Adjoint(data, W, H, 1.).W, Adjoint(data, W, H, 1.).H
+    for A, B in local.directions:   # the fit stands still
+        assert float((A @ Hb + Wb @ B).norm() / (A.norm() * Hb.norm())) < 1e-5
     with pytest.raises(ValueError, match="not identifiable"):
         feature_gradient(data, W, H, *reference(W, H), 1.)
     fe, G, cert = feature_gradient(data, W, H, *reference(W, H), 1., tikhonov=1e-3)
@@ -159,14 +161,17 @@ def test_interior_solutions_have_k_squared_minus_k_excess_directions(k):
 def test_zeros_make_it_identifiable_and_both_eigensolvers_agree(monkeypatch):
     data = planted()
     adj = Adjoint(data, *solved(data), 1.)
-    small = null_space(adj)
-    assert small.identifiable and small.resolved and small.components == []
+    C, rng = Curvature(adj.objective, adj.W, adj.H, adj.free), np.random.default_rng(0)
+    w = smallest(C, NULL, rng)[0]
+    assert w[0] > NULL and local_verdict(adj.objective, adj.W, adj.H).verdict == "determined"
     monkeypatch.setattr("anmf_lab.implicit.DENSE", 0)
-    large = null_space(adj)
-    assert large.excess == 0 and large.resolved
-    assert_allclose(large.values[:3], small.values[:3], rtol=1e-4)
+    large, _, sure = smallest(C, NULL, rng)
+    assert sure and large[0] > NULL
+    assert_allclose(large[:3], w[:3], rtol=1e-4)
     inside = planted(n=20, f=18, zeros=0., noise=.01)
-    assert null_space(Adjoint(inside, *solved(inside), 1.)).excess == 6   # LOBPCG had to ask for more
+    adj = Adjoint(inside, *solved(inside), 1.)
+    w = smallest(Curvature(adj.objective, adj.W, adj.H, adj.free), NULL, rng)[0]
+    assert (w < NULL).sum() == 6 and w[-1] > NULL   # Lanczos had to ask for more
 
 
 @pytest.mark.parametrize("beta", [1., 2.])

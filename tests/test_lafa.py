@@ -12,10 +12,11 @@ from sklearn.decomposition import NMF as SklearnNMF
 import anmf_lab as al
 from anmf_lab.align import feature_error
 from anmf_lab.ascent import Ascent, Climber, Effort, plan_for, published_pgd, slack_of
-from anmf_lab.attack_result import AttackResult, local_word, row_flags
+from anmf_lab.attack_result import AttackResult, row_flags
+from anmf_lab.determined import local_verdict
 from anmf_lab.core import Data, as_data
 from anmf_lab.goals import Problem, check_goal, goal_of, judge, lead_slope, value_of, victim_of
-from anmf_lab.implicit import Adjoint, null_space, solution
+from anmf_lab.implicit import Adjoint, solution
 from anmf_lab.lafa import LaFA
 from anmf_lab.objective import Entrywise, Loss, Objective
 from anmf_lab.polish import polish
@@ -449,11 +450,11 @@ def faces():
 
 
 def test_faces_obey_the_first_order_law(faces):
-    from anmf_lab.implicit import condition, null_space
+    from anmf_lab.implicit import condition
     obj = Entrywise(as_data(faces), 1.)
     s = Problem(obj, 5).fresh(obj.data.X, 1, np.random.RandomState(0), tol=1e-10)[0]
     adj = Adjoint(obj, *s.factors)
-    assert null_space(adj).identifiable
+    assert local_verdict(obj, *s.factors).verdict == "determined"
     c = condition(adj)
     assert_allclose(c.kappa, 133, rtol=.01)   # of this data set, found before with another implementation
     for sign in (1, -1):
@@ -499,12 +500,12 @@ def test_the_edge_of_a_set_of_solutions_is_called_one_sided():
         V, G = W.copy(), H.copy()
         V[:, 1] -= t * W[:, 0]
         G[0] += t * H[1]
-        adj = Adjoint(obj, torch.from_numpy(V), torch.from_numpy(G))
-        words[t] = local_word(adj, null_space(adj))
+        words[t] = local_verdict(obj, torch.from_numpy(V), torch.from_numpy(G)).verdict
     assert words == {0.: "one-sided", .2: "flat"}
     result = LaFA(eps=.01, reference=(W, H), **QUICK).run(al.NMF(2, random_state=0), W @ H)
     flag, = [f for f in result.flags if f.code == "not_determined"]
-    assert "one-sided" in flag.text or "null directions" in flag.text
+    assert "one-sided" in flag.text and result.local.verdict == result.settings["verdict"] == "one-sided"
+    assert result.condition is None and result.settings["kappa"] is None   # no law where nothing is determined
 
 
 def test_a_gradient_that_is_no_number_is_counted_and_flagged(monkeypatch):
