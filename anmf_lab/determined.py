@@ -108,7 +108,7 @@ def local_verdict(
     kkt, k = kkt_residual(obj, W, H), len(H)
     if kkt > 1e-6: return _undecided(k, np.nan, f"not solved (KKT residual {kkt:.0e})")
     zero = max(30 * NULL if single else NULL, 30 * kkt)
-    s = sides(obj, W, H, 1e-5 if single else 1e-6)
+    s = sides(obj, W, H, 1e-5 if single else 1e-10)
     flat = _reversible(obj, W, H, s, zero, random_state) if s.up[0].sum() + s.up[1].sum() > CROWD else None
     if flat: return flat
     C = Curvature(obj, W, H, s.free)

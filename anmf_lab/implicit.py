@@ -20,9 +20,8 @@ from .polish import BlockJacobi, CGInfo, axpy, dot, kkt_residual
 from .polish import pcg, polish, problem_of
 
 # %% auto #0
-__all__ = ['ZERO', 'NULL', 'DENSE', 'Sides', 'sides', 'Certificate', 'ritz_values', 'Adjoint',
-           'feature_gradient', 'Curvature', 'smallest', 'one_way', 'Condition', 'condition', 'Solved',
-           'solution']
+__all__ = ['ZERO', 'NULL', 'DENSE', 'Sides', 'sides', 'Certificate', 'ritz_values', 'Adjoint', 'Curvature',
+           'smallest', 'one_way', 'feature_gradient', 'Condition', 'condition', 'Solved', 'solution']
 
 # %% ../nbs/30_implicit.ipynb #b0254024
 ZERO = 1e-5   # an entry below this part of its component's root mean square is at zero
@@ -40,18 +39,24 @@ class Sides:
         return self.both[0] | self.up[0], self.both[1] | self.up[1]
 
 # %% ../nbs/30_implicit.ipynb #c989f216
+def _relative_parts(obj: Objective, W: Tensor, H: Tensor) -> list[tuple[Tensor, Tensor]]:
+    "Value and gradient of every entry without unit, factor by factor"
+    return [(T / T.square().mean(dim, keepdim=True).sqrt(), (P - N) / P.clamp(min=floor_of(T.dtype)))
+            for (N, P), T, dim in zip(obj.parts(W, H), (W, H), (0, 1), strict=True)]
+
+
 def sides(
-    obj: Objective,           # what is minimised
-    W: Tensor,                # solved codes, (n, k)
-    H: Tensor,                # solved components, (k, f)
-    pressure: float = 1e-6,   # a multiplier below this part of the gradient's positive half is zero
+    obj: Objective,         # what is minimised
+    W: Tensor,              # solved codes, (n, k)
+    H: Tensor,              # solved components, (k, f)
+    least: float = 1e-10,   # a multiplier below this part of the gradient's positive half is zero
 ) -> Sides:
     "Positive entries, free zeros and pressed zeros, eq. (sides): the larger of value and multiplier decides"
-    both, up = [], []
+    both, up, parts = [], [], _relative_parts(obj, W, H)
     allowed = obj.allowed(W, H) or tuple(torch.ones_like(T, dtype=torch.bool) for T in (W, H))
-    for (N, P), T, dim, may in zip(obj.parts(W, H), (W, H), (0, 1), allowed, strict=True):
-        value = T / T.square().mean(dim, keepdim=True).sqrt()
-        multiplier = (P - N) / P.clamp(min=floor_of(T.dtype))
+    left = max(float((g.abs() * (v > ZERO)).max()) for v, g in parts)   # what solving left
+    pressure = max(least, min(100 * left, 1e-6))
+    for (value, multiplier), may in zip(parts, allowed, strict=True):
         pressed = (multiplier > pressure) & (multiplier > value)
         positive = (value > ZERO) & ~pressed
         both.append(positive & may)
@@ -169,29 +174,6 @@ class Adjoint:
         A, B = self.objective.push(self.W, self.H, dX)
         return self.solve((-A, -B), tol=tol)
 
-# %% ../nbs/30_implicit.ipynb #4f7675b7
-def feature_gradient(
-    problem,               # an `Objective`, or `Data` for a β-divergence
-    W: Tensor,             # its optimal codes, (n, k)
-    H: Tensor,             # its optimal components, (k, f)
-    W_ref: Tensor,         # codes to move away from, (n, k)
-    H_ref: Tensor,         # components to move away from, (k, f)
-    beta: float = 2.,      # β, where `problem` is data
-    *,
-    tol: float = 1e-8,     # relative tolerance of the linear solve
-    tikhonov: float = 0.,  # see `Adjoint`
-    **penalties,           # `l1`, `l2`, where `problem` is data
-) -> tuple[float, Tensor, Certificate]: # feature error, gradient by the data (n, f), certificate
-    "How the feature error changes with the data"
-    adj = Adjoint(problem, W, H, beta, tikhonov=tikhonov, **penalties)
-    fe, gW, gH = feature_error_grad(adj.W, adj.H, W_ref, H_ref)
-    G, cert = adj.vjp(gW, gH, tol=tol)
-    if not tikhonov and (cert.ritz <= NULL or one_way(adj.objective, adj.W, adj.H)):
-        raise ValueError("the gradient is undefined: the factors can move at no cost beyond scale (or are "
-                         "no minimum), so they are not identifiable. See al.identifiability(...); "
-                         "tikhonov=1e-3 gives the gradient of a regularised problem.")
-    return fe, G, cert
-
 # %% ../nbs/30_implicit.ipynb #4b7b309b
 def _roots(blocks: Tensor, free: Tensor) -> Tensor:
     "Cholesky factors of the blocks; one where nothing moves, a thousandth added elsewhere"
@@ -286,6 +268,29 @@ def one_way(
     w, V, _ = smallest(C, NULL, rng_of(0))
     null = [C.direction(v) for v in V[:, w.abs() <= NULL].T]
     return bool(opened(W, H, s.up, null)[0].span.size)
+
+# %% ../nbs/30_implicit.ipynb #4f7675b7
+def feature_gradient(
+    problem,               # an `Objective`, or `Data` for a β-divergence
+    W: Tensor,             # its optimal codes, (n, k)
+    H: Tensor,             # its optimal components, (k, f)
+    W_ref: Tensor,         # codes to move away from, (n, k)
+    H_ref: Tensor,         # components to move away from, (k, f)
+    beta: float = 2.,      # β, where `problem` is data
+    *,
+    tol: float = 1e-8,     # relative tolerance of the linear solve
+    tikhonov: float = 0.,  # see `Adjoint`
+    **penalties,           # `l1`, `l2`, where `problem` is data
+) -> tuple[float, Tensor, Certificate]: # feature error, gradient by the data (n, f), certificate
+    "How the feature error changes with the data"
+    adj = Adjoint(problem, W, H, beta, tikhonov=tikhonov, **penalties)
+    fe, gW, gH = feature_error_grad(adj.W, adj.H, W_ref, H_ref)
+    G, cert = adj.vjp(gW, gH, tol=tol)
+    if not tikhonov and (cert.ritz <= NULL or one_way(adj.objective, adj.W, adj.H)):
+        raise ValueError("the gradient is undefined: the factors can move at no cost beyond scale (or are "
+                         "no minimum), so they are not identifiable. See al.identifiability(...); "
+                         "tikhonov=1e-3 gives the gradient of a regularised problem.")
+    return fe, G, cert
 
 # %% ../nbs/30_implicit.ipynb #4b157aa1
 @dataclass(frozen=True)
