@@ -56,7 +56,7 @@ def clean_flags(how: LaFA, victim: Victim, adj: Adjoint, local: LocalVerdict,
     if adj.kkt > 1e-6:
         said.append(Flag("unsolved", f"the reference is not solved: KKT residual {adj.kkt:.1e}"))
     if local.verdict == "one-sided":
-        what = "one-sided, the reference is at the edge of a set of solutions; derivatives hold one way"
+        what = "one-sided, the reference ends a set of solutions; derivatives hold one way"
         said.append(Flag("not_determined", f"{FREE}: {what}"))
     elif local.verdict != "determined":
         what = f"undecided, {local.reason}"
