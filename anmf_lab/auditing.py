@@ -16,7 +16,8 @@ import scipy.sparse as sp
 from tqdm import tqdm
 from .adapters import objective_of
 from .core import check_choice, check_number
-from .findings import ACROSS, BASE, DEEP, SOLVES, Problem, rank_row
+from .audit_problem import Problem
+from .findings import ACROSS, BASE, DEEP, SOLVES, rank_row
 from .pictures import draw_profiles
 from .ranks import RankTable
 from .records import plain, versions, write_whole
@@ -79,7 +80,10 @@ class Course:
         if result is not None: found[name] = plain(result)
         if name == "solved":
             found["components"] = plain(found["components"])
-            self.one[k] = self.took[name] / found["solved"]["starts"]
+            n, self.one[k] = found["solved"]["starts"], self.took[name] / found["solved"]["starts"]
+            if n < self.p.n_seeds:
+                self.left_out.append(f"rank {k}: {self.p.n_seeds - n:.0f} of {self.p.n_seeds} starts "
+                                     f"(each takes {self.one[k]:.0f} s)")
         self.save()
 
     def run(self, ranks: Sequence[int]) -> None:

@@ -262,7 +262,7 @@ def balls(
     for step, soft in ((4., SOFT[:1]), (2., SOFT), (1.4, SOFT)):
         if not found: break
         centre = max(found.values(), key=lambda b: b.best).x
-        for t in (1 / step, 1., step)[::2 if step == 4 else 1]: look(centre * t, soft)
+        for t in (1 / step, 1., step)[::1 if step == 2 else 2]: look(centre * t, soft)
     return [found[x] for x in sorted(found)]
 
 # %% ../nbs/38_certificate.ipynb #b4f23fcb

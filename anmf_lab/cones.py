@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 import itertools
 import numpy as np
+import scipy.sparse as sp
 from scipy.optimize import linprog
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ class Cone:
 def _null(B: np.ndarray, tol: float) -> np.ndarray:
     "Orthonormal basis of the null space, (m, .)"
     if not len(B): return np.eye(B.shape[1])
+    if len(B) > B.shape[1]: B = np.asarray(np.linalg.qr(B, mode="r"))   # the same null space
     s, R = np.linalg.svd(B, full_matrices=True)[1:]
     return R[int((s > tol).sum()):].T
 
@@ -34,7 +36,7 @@ def cone(
     if not r: return Cone(np.eye(m), np.eye(m), np.zeros(m))
     cost = np.r_[np.zeros(m), -np.ones(r)]
     bounds = [(-1, 1)] * m + [(0, 1e-3)] * r
-    rows = np.c_[-B, np.eye(r)]
+    rows = sp.hstack([-B, sp.eye_array(r)]).tocsr()
     for precision in (1e-9, 1e-8, 1e-7):    # the finest that the solver can do
         how = dict(primal_feasibility_tolerance=precision, dual_feasibility_tolerance=precision)
         lp = linprog(cost, A_ub=rows, b_ub=np.zeros(r), bounds=bounds, method="highs", options=how)

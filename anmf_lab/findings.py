@@ -6,137 +6,28 @@
 from __future__ import annotations
 from collections.abc import Callable
 import math
-from dataclasses import dataclass, field
-from functools import cached_property
-import time
 from itertools import pairwise
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from .align import feature_error
-from .core import Data, rng_of
+from .audit_problem import SOLVED, Problem, State, state_of
+from .core import Data
 from .certificate import certify
 from .determined import local_verdict
 from .error_bars import Uncertainty, uncertainty
 from .feasible import bands
-from .implicit import solution
 from .lafa import LaFA
-from .objective import Entrywise, Objective
+from .objective import Entrywise
 from .ranks import RankRow, held_out
-from .resampling import alone, leave_one_out, stability, stackable
+from .resampling import alone, leave_one_out, stability
 from .rival_minima import gap_sd
-from .solve import Solution, solve_seeds
-from .stacked import LARGEST, Stack, first_order, random_starts, solve_stack
-from .tables import Table
+from .stacked import Stack, first_order, random_starts, solve_stack
 
 # %% auto #0
-__all__ = ['SIZE', 'ORDER', 'MORE', 'FAR', 'DENSE', 'Step', 'BASE', 'DEEP', 'ACROSS', 'SOLVES', 'Problem',
-           'State', 'stacked_starts', 'starts', 'state_of', 'minima', 'solved', 'errors', 'determined',
-           'free_bands', 'rivals', 'residuals', 'fit', 'samples', 'resampled', 'needed', 'attacked',
-           'certified', 'reference', 'predicted', 'rank_row']
-
-# %% ../nbs/47_findings.ipynb #16050ce0
-@dataclass(eq=False)
-class Problem:
-    "What is asked, and what was solved so far"
-    table: Table                     # the data with their names
-    objective: Objective             # what is minimised, in float64
-    loss: str                        # its name
-    noise: str                       # "poisson", "gaussian", "multinomial" or "weights"
-    unit: float                      # the data were divided by it
-    seed: int
-    n_seeds: int
-    given: tuple | None = None       # somebody's (W, H)
-    reference: Table | None = None   # known profiles
-    single: bool = False             # do the data hold seven digits only?
-    deadline: float = np.inf         # of `time.monotonic`
-    states: dict = field(default_factory=dict)   # rank -> `State`
-    bars: dict = field(default_factory=dict)     # rank -> `Uncertainty`
-
-    @property
-    def data(self) -> Data: return self.objective.data
-    @property
-    def beta(self) -> float | None: return getattr(self.objective, "beta", None)
-    def stackable(self, k: int) -> bool:
-        "Does it pay to solve many problems of this size together?"
-        return stackable(self.objective, k)
-    def repeatable(self, k: int) -> bool:
-        "Can it be solved some fifty times, together or one by one?"
-        good = self.beta is not None and 1 <= self.beta <= 2 and not self.data.is_sparse
-        return good and k * min(self.data.shape) <= LARGEST
-    def rng(self, *key: int): return rng_of(np.random.default_rng([self.seed, *key]))
-    def left(self) -> float: return self.deadline - time.monotonic()
-
-    @cached_property
-    def whole_numbers(self) -> bool: return bool((self.data.X == self.data.X.round()).all())
-    def factors(self, k: int) -> dict:
-        "The solution of rank k as arguments of the tools"
-        s = state_of(self, k)
-        return dict(W=s.W, H=s.H, loss=self.beta, weights=self.data.mask)
-
-    @cached_property
-    def whole(self) -> float:
-        "The objective of a constant"
-        d = self.data
-        level = torch.full((d.n, 1), d.level, dtype=d.dtype)
-        return float(self.objective.value(level, torch.ones(1, d.f, dtype=d.dtype)))
-    def near(self, a: float, b: float) -> bool:
-        "Are two objectives one, up to what a solver leaves open?"
-        return abs(a - b) <= 1e-6 * max(abs(a), abs(b)) + 1e-10 * self.whole
-
-# %% ../nbs/47_findings.ipynb #0201eff4
-@dataclass(frozen=True, eq=False)
-class State:
-    "The best factorization of one rank, and the others"
-    W: torch.Tensor          # (n, k), in the data's unit: component sums of H are one
-    H: torch.Tensor          # (k, f), largest share first
-    loss: float
-    kkt: float
-    runs: list[Solution]     # every start that was solved, best first
-    starts: int              # how many were tried
-    moved: float | None = None   # from what was handed in; None: nothing was
-
-# %% ../nbs/47_findings.ipynb #764c83a6
-def stacked_starts(p: Problem, k: int, n: int) -> list[Solution]:
-    "Many starts of a small problem, solved together"
-    obj = p.objective
-    assert isinstance(obj, Entrywise) and obj.beta is not None
-    mask = None if p.data.mask is None else p.data.mask[None]
-    stack = Stack(p.data.X[None], obj.beta, obj.l1, obj.l2, mask)
-    end = solve_stack(stack, *random_starts(stack, k, p.rng(k), n), tol=1e-9)
-    runs = zip(end.W, end.H, end.losses.tolist(), end.residuals.tolist(), strict=True)
-    return [Solution(*run) for run in runs]
-
-# %% ../nbs/47_findings.ipynb #f737a8a7
-def starts(p: Problem, k: int) -> list[Solution]: # best first
-    "Solutions from random starts; of a large problem as many as a quarter of the time allows"
-    if p.stackable(k): runs = stacked_starts(p, k, p.n_seeds)
-    else:
-        runs, begin, most = [], time.monotonic(), .25 * p.left()
-        for i in range(p.n_seeds):
-            runs += solve_seeds(p.objective, k, 1, rng=p.rng(k, i))
-            if i > 0 and time.monotonic() - begin > most * (1 + i) / (2 + i): break
-    return sorted(runs, key=lambda run: run.loss)
-
-# %% ../nbs/47_findings.ipynb #b86795fb
-def state_of(p: Problem, k: int) -> State:
-    "Solve a rank once"
-    if k in p.states: return p.states[k]
-    runs, moved = starts(p, k), None
-    done = [run for run in runs if run.residual <= 1e-6] or runs[:1]
-    positive = lambda run: int((run.W > 0).sum() + (run.H > 0).sum())
-    best = max((run for run in done if p.near(run.loss, done[0].loss)), key=positive)
-    W, H, loss, kkt = best.W, best.H, best.loss, best.residual
-    if p.given is not None and p.given[1].shape[0] == k:
-        own = solution(None, p.data.X, W=p.given[0], H=p.given[1], loss=p.beta, weights=p.data.mask)
-        W, H, kkt, moved = own.W, own.H, own.kkt, own.moved
-        loss = float(p.objective.value(W, H))
-    size = H.sum(1)
-    if bool((size <= 0).any()): raise ValueError(f"at rank {k} a component is zero: lower the rank.")
-    W, H = W * size, H / size[:, None]
-    order = torch.argsort(-W.sum(0))
-    p.states[k] = State(W[:, order], H[order], loss, kkt, done, len(runs), moved)
-    return p.states[k]
+__all__ = ['SIZE', 'ORDER', 'MORE', 'FAR', 'DENSE', 'Step', 'BASE', 'DEEP', 'ACROSS', 'SOLVES', 'minima',
+           'solved', 'errors', 'determined', 'free_bands', 'rivals', 'residuals', 'fit', 'samples',
+           'resampled', 'needed', 'attacked', 'certified', 'reference', 'predicted', 'rank_row']
 
 # %% ../nbs/47_findings.ipynb #5090788c
 def minima(p: Problem, s: State) -> int:
@@ -151,16 +42,18 @@ def solved(p: Problem, k: int, found: dict) -> dict:
     same = [run for run in s.runs if p.near(run.loss, best)]
     found["components"] = dict(names=[f"component {j + 1}" for j in range(k)], values=s.H,
                                shares=s.W.sum(0) / s.W.sum(), codes=s.W * p.unit)
-    return dict(loss=s.loss, kkt=s.kkt, starts=s.starts, solved=len(s.runs), minima=minima(p, s),
-                share=len(same) / len(s.runs), unexplained=s.loss / p.whole, moved=s.moved,
+    return dict(loss=s.loss, kkt=s.kkt, starts=s.starts, solved=sum(run.residual <= SOLVED for run in s.runs),
+                minima=minima(p, s), share=len(same) / len(s.runs),
+                unexplained=s.loss / p.whole, moved=s.moved,
                 better=0. if p.near(s.loss, best) else max(s.loss - best, 0.))
 
 # %% ../nbs/47_findings.ipynb #c0c0093f
 def _errors(p: Problem, k: int) -> Uncertainty:
     "Error bars at the solution of rank k"
+    if (kkt := state_of(p, k).kkt) > SOLVED: raise ValueError(f"not solved (KKT residual {kkt:.0e})")
     if k not in p.bars:
         noise = p.noise if p.data.mask is None or p.noise != "weights" else p.data.mask.numpy()
-        p.bars[k] = uncertainty(None, p.data.X, noise, **p.factors(k))
+        p.bars[k] = uncertainty(p.solved(k), p.data.X, noise)
     return p.bars[k]
 
 # %% ../nbs/47_findings.ipynb #5016db5a
@@ -179,7 +72,11 @@ ORDER = ("determined", "undecided", "one-sided", "flat")   # from the tightest t
 
 def determined(p: Problem, k: int, found: dict) -> dict:
     "(b) is a solution the only one near itself? The freest answer of those with the lowest objective"
-    s, red = state_of(p, k), found["errors"]["light"] == "red"
+    s = state_of(p, k)
+    if s.kkt > SOLVED:
+        why = f"not solved, KKT residual {s.kkt:.0e}"
+        return dict(verdict="undecided", count=None, examined=0, reason=why)
+    red = found["errors"]["light"] == "red"
     if k * sum(p.data.shape) > SIZE or (red and not p.repeatable(k)):
         why = "by the curvature of the positive entries alone: too large for the exact test"
         return dict(verdict="flat" if red else "determined", count=None, examined=0, reason=why)
@@ -337,7 +234,8 @@ def attacked(p: Problem, k: int, found: dict, eps: float = .01) -> dict | None:
         raise ValueError("the components are not determined: there is nothing to attack")
     if not p.stackable(k): raise ValueError("too large for a quick attack: al.LaFA takes its time")
     own = tuple(T.numpy() for T in (state_of(p, k).W, state_of(p, k).H))
-    attack = LaFA("l2", (eps,), strength="quick", reference=own, loss=p.beta, n_noise=5, random_state=p.seed)
+    attack = LaFA("l2", (eps,), strength="quick", steps=24, reference=own, loss=p.beta, n_noise=3,
+                  n_usual=0, random_state=p.seed)
     run = attack.run(lambda X: own, p.data.X.numpy())
     names = ("eps", "feature_error", "random", "floor")
     rows = [{name: r[name] for name in names} for r in run.records]

@@ -290,9 +290,9 @@ def _attack_figure(attack: dict) -> dict:
 def _told(found: dict) -> list[str]:
     "What stands in no table"
     s, k, said = found["solved"], found["rank"], []
+    arrived = f"; {percent(s['share'])} of them end in the best of {s['minima']} minima" * (s["solved"] > 0)
     said.append(f"Solved: {s['solved']} of {s['starts']} starts to the optimality conditions "
-                f"(residual {s['kkt']:.0e}); {percent(s['share'])} of them end in the best of "
-                f"{s['minima']} minima.")
+                f"(residual {s['kkt']:.0e}){arrived}.")
     if s.get("moved") is not None:
         better = f"; another start ends {s['better']:.2g} lower" if s.get("better") else ""
         said.append(f"What was handed in lies {percent(s['moved'])} from this solution{better}.")

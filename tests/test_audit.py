@@ -203,9 +203,27 @@ def test_a_step_that_would_not_end_in_time_is_not_begun(monkeypatch):
     monkeypatch.setitem(findings.BASE, "solved", slow)
     X, _ = planted(6)
     a = al.audit(X, 3, n_seeds=4, steps=["attack"], budget=60)
-    assert asked == [] and a.left_out[0].startswith("rank 3: attack (no time left: it would take about")
+    assert asked == [] and a.left_out[-1].startswith("rank 3: attack (no time left: it would take about")
     al.audit(X, 3, n_seeds=4, steps=["attack"])
     assert asked == [3]
+
+
+def test_large_problems_start_as_often_as_their_work_allows(monkeypatch):
+    "At least twice, the rest is said; the budget ends a start that is under way"
+    import anmf_lab.audit_problem as audit_problem
+    monkeypatch.setattr(audit_problem.Problem, "stackable", lambda self, k: False)
+    X, _ = planted(2, n=16, f=12, names=False)
+    every = al.audit(X, 3, n_seeds=3, steps=["rivals"])
+    assert every.ranks[3]["solved"]["starts"] == 3 and every.left_out == []
+    monkeypatch.setattr(audit_problem, "WORK", 1.)
+    few = al.audit(X, 3, n_seeds=9, steps=["rivals"])
+    assert few.ranks[3]["solved"]["starts"] == 2 and few.left_out[0].startswith("rank 3: 7 of 9 starts (each takes")
+    monkeypatch.setattr(audit_problem, "STEPS", 10)
+    short = al.audit(X, 3, n_seeds=2, steps=["rivals"])
+    found = short.ranks[3]
+    assert found["solved"]["solved"] == 0 and found["determined"]["verdict"] == "undecided" and "errors" not in found
+    assert "3 components: not decided (not solved, KKT residual" in short.verdict
+    assert "not solved" in short._repr_html_() and short.to_frame().shape[0] == 1
 
 
 def test_large_problems_are_solved_one_by_one():

@@ -384,7 +384,7 @@ def test_no_terms_of_the_series_means_back_propagation(monkeypatch, terms, used)
 
 def test_the_audit_reports_the_freest_of_equal_solutions_and_the_best_start(monkeypatch):
     W, H = draw(5, 2).numpy() + .1, draw(2, 4).numpy() + .1
-    runs = [SimpleNamespace(W=W, H=H, loss=loss) for loss in (1., 1., 3.)]
+    runs = [SimpleNamespace(W=W, H=H, loss=loss, residual=0.) for loss in (1., 1., 3.)]
     s = SimpleNamespace(runs=runs, W=W, H=H, loss=1., kkt=0., starts=3, moved=0.)
     p = SimpleNamespace(data=SimpleNamespace(shape=(5, 4)), repeatable=lambda k: True, whole=1., objective=None, single=False, unit=1.,
                         near=lambda a, b: abs(a - b) < 1e-9)
