@@ -25,9 +25,10 @@ from .rival_minima import gap_sd
 from .stacked import Stack, first_order, random_starts, solve_stack
 
 # %% auto #0
-__all__ = ['SIZE', 'ORDER', 'MORE', 'FAR', 'DENSE', 'Step', 'BASE', 'DEEP', 'ACROSS', 'SOLVES', 'minima',
-           'solved', 'errors', 'determined', 'free_bands', 'rivals', 'residuals', 'fit', 'samples',
-           'resampled', 'needed', 'attacked', 'certified', 'reference', 'predicted', 'rank_row']
+__all__ = ['SIZE', 'ORDER', 'MORE', 'FAR', 'FAR_GAIN', 'DENSE', 'Step', 'BASE', 'DEEP', 'ACROSS', 'SOLVES',
+           'minima', 'solved', 'errors', 'determined', 'free_bands', 'rivals', 'residuals', 'fit',
+           'span_moved', 'samples', 'resampled', 'needed', 'attacked', 'certified', 'reference', 'predicted',
+           'rank_row']
 
 # %% ../nbs/47_findings.ipynb #5090788c
 def minima(p: Problem, s: State) -> int:
@@ -166,18 +167,27 @@ def _cells(p: Problem, z: np.ndarray, Y: np.ndarray, n: int = 5) -> list[dict]:
                         value=X[i, j] * p.unit, expected=Y[i, j] * p.unit))
     return out
 
+# %% ../nbs/47_findings.ipynb #47sp0002
+def span_moved(
+    old: np.ndarray,   # components, (k, f)
+    new: np.ndarray,   # those of a refit, (k, f)
+) -> float:            # at most their relative distance, whatever the mixture and the order
+    "Relative distance of components to the space of others"
+    Q = np.linalg.qr(new.T)[0]
+    return float(np.linalg.norm(old - old @ Q @ Q.T) / np.linalg.norm(old))
+
 # %% ../nbs/47_findings.ipynb #9a103df1
 def samples(p: Problem, k: int, found: dict, most: int = 40) -> dict | None:
     "(e) how far the components move without each of the largest samples"
-    if found["determined"]["verdict"] != "determined":
-        raise ValueError("the components are not determined, and refits move by themselves")
+    known = found["determined"]["verdict"] == "determined"
     if not p.repeatable(k): raise ValueError("too large to solve again without every sample")
     mass = np.asarray(p.data.XM.sum(1))
     rows = [int(i) for i in np.argsort(-mass, kind="stable")[:most]]
     one = leave_one_out(None, p.data.X.numpy(), samples=rows, **p.factors(k))
+    far = one.moved if known else [span_moved(one.components, H) for H in one.without]
     table = [dict(name=p.table.samples[i], mass=mass[i] / mass.sum(), moved=moved)
-             for i, moved in zip(rows, one.moved, strict=True)]
-    return dict(rows=sorted(table, key=lambda r: -r["moved"])[:5], asked=len(rows))
+             for i, moved in zip(rows, far, strict=True)]
+    return dict(rows=sorted(table, key=lambda r: -r["moved"])[:5], asked=len(rows), bound=not known)
 
 # %% ../nbs/47_findings.ipynb #19199af8
 def resampled(p: Problem, k: int, found: dict, n: int = 30) -> dict | None:
@@ -210,22 +220,27 @@ def _ends(p: Problem, stack: Stack, W, H, first: int = 50, mu: float = 1e-2) -> 
     return [torch.from_numpy(np.concatenate([getattr(r, a) for r in runs])) for a in ("W", "H", "losses")]
 
 # %% ../nbs/47_findings.ipynb #7df9d168
+FAR_GAIN = 5.   # standard deviations above the mean gain of data made without it
+
+
 def needed(p: Problem, k: int, found: dict, draws: int = 19) -> dict | None:
     "Does the last component gain more than it would on data made without it?"
     if k == 1 or not p.repeatable(k) or p.data.mask is not None: return None
-    s, less, obj = state_of(p, k), state_of(p, k - 1), p.objective
+    less, obj, phi = state_of(p, k - 1), p.objective, found["errors"]["dispersion"]
     assert isinstance(obj, Entrywise) and obj.beta is not None
-    phi = found["errors"]["dispersion"]
-    stack = Stack(_drawn(p, less.W @ less.H, phi, draws), obj.beta, obj.l1, obj.l2)
-    W, H = (T.expand(draws, *T.shape).clone() for T in (less.W, less.H))
+    drawn = _drawn(p, less.W @ less.H, phi, draws)
+    stack = Stack(torch.cat([p.data.X[None], drawn]), obj.beta, obj.l1, obj.l2)
+    W, H = (T.expand(draws + 1, *T.shape).clone() for T in (less.W, less.H))
     U, V, few = _ends(p, stack, W, H, first=0, mu=1e-3)
     most = few
     for i in range(3):
         W, H = random_starts(stack, k, p.rng(8, i))
         if i: W[..., :-1], H[:, :-1] = .9 * U + .1 * W[..., :-1], .9 * V + .1 * H[:, :-1]
         most = torch.minimum(most, _ends(p, stack, W, H)[2])
-    gains, gain = ((few - most) / phi).numpy(), (less.loss - s.loss) / phi
-    return dict(gain=gain, mean=gains.mean(), largest=gains.max(), draws=draws, needed=gain > gains.max())
+    gain, *gains = ((few - most) / phi).tolist()
+    limit = float(np.mean(gains) + FAR_GAIN * np.std(gains, ddof=1))
+    return dict(gain=gain, mean=np.mean(gains), largest=max(gains), limit=limit, draws=draws,
+                needed=gain > limit)
 
 # %% ../nbs/47_findings.ipynb #335bbe73
 def attacked(p: Problem, k: int, found: dict, eps: float = .01) -> dict | None:

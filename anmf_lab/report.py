@@ -123,7 +123,8 @@ def shared(found: dict) -> list[str]: # sentences
     if rows:
         r, more = rows[0], len(rows) - 1
         who = f"{r['name']} with {percent(r['mass'])} of the total"
-        text = f"Without one sample, {who}, they move by {percent(r['moved'])}"
+        least = "at least " * bool(found["samples"].get("bound"))
+        text = f"Without one sample, {who}, they move by {least}{percent(r['moved'])}"
         others = f"; {more} other{'s matter' if more > 1 else ' matters'} too" if more else ""
         said.append(f"{text}{others}.")
     if fit.get("noise") == "overdispersed":
@@ -282,9 +283,8 @@ def _profile_figure(found: dict, about: dict) -> dict:
 # %% ../nbs/48_report.ipynb #083cdcc8
 def _attack_figure(attack: dict) -> dict:
     "Feature error against the budget"
-    said = "Every mark is one budget, the best of fresh solutions; nothing was measured between them."
-    return dict(image=small_png(draw_attack(attack["rows"]), dpi=110),
-                alt="feature error and change of the data", caption=said)
+    return dict(image=small_png(draw_attack(attack["rows"]), dpi=110), alt="feature error and change of the data",
+                caption="Every mark is one budget, the best of fresh solutions; between them nothing was measured.")
 
 # %% ../nbs/48_report.ipynb #179eeb58
 def _told(found: dict) -> list[str]:
@@ -298,9 +298,9 @@ def _told(found: dict) -> list[str]:
         said.append(f"What was handed in lies {percent(s['moved'])} from this solution{better}.")
     said += (found.get("errors") or {}).get("notes", [])
     if n := found.get("needed"):
-        said.append(f"Against {k - 1} component{'s' * (k > 2)} the fit gains {n['gain']:.1f}; on "
-                    f"{n['draws']} data sets made with {k - 1} it gains {n['mean']:.1f} on average and "
-                    f"{n['largest']:.1f} at most.")
+        said.append(f"Against {k - 1} component{'s' * (k > 2)} the fit gains {n['gain']:.1f}; {n['draws']} "
+                    f"data sets made with {k - 1} gain {n['mean']:.1f} on average, {n['largest']:.1f} at "
+                    f"most. Needed is what gains over {n.get('limit', n['largest']):.1f}.")
     if near := (found.get("rivals") or {}).get("nearest"):
         said.append(f"Nearest rival: {_gap(near['distance'])} standard deviations of noise above, "
                     f"its components {percent(near['feature_error'])} away.")
@@ -330,8 +330,9 @@ def rank_section(found: dict, about: dict, folded: bool = False) -> Section:
     if found.get("fit"): tables += _fit_grids(found["fit"])
     if found.get("samples"):
         rows = [[r["name"], percent(r["mass"]), percent(r["moved"])] for r in found["samples"]["rows"]]
+        what = "moves them by" + " at least" * bool(found["samples"].get("bound"))
         tables.append(Grid("Samples that matter: how far the components move without each.",
-                           ["sample", "share of the total", "moves them by"], rows))
+                           ["sample", "share of the total", what], rows))
     if found.get("attack"):
         tables.append(attack_grid(found["attack"]))
         figures.append(_attack_figure(found["attack"]))
@@ -393,8 +394,7 @@ def methods(ranks: dict[int, dict], about: dict) -> str:
     seen = ", ".join(f"{name} {v}" for name, v in about["versions"].items())
     n, f = about["shape"]
     data = f"{about['source']}, SHA-256 {about['sha256'][:16]}"
-    at = ", ".join(map(str, ranks))
     return (f"The matrix of {n} samples by {f} features ({data}) was factorized with {about['loss']} "
-            f"loss and {about['noise']} noise at rank {at}, seed {about['seed']}. We used "
+            f"loss and {about['noise']} noise at rank {', '.join(map(str, ranks))}, seed {about['seed']}. We used "
             f"{'; '.join(done)}. Software: anmf-lab {about['version']}, {seen}. "
             f"Command: {about['command']}")
