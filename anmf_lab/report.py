@@ -283,8 +283,9 @@ def _profile_figure(found: dict, about: dict) -> dict:
 # %% ../nbs/48_report.ipynb #083cdcc8
 def _attack_figure(attack: dict) -> dict:
     "Feature error against the budget"
-    return dict(image=small_png(draw_attack(attack["rows"]), dpi=110), alt="feature error and change of the data",
-                caption="Every mark is one budget, the best of fresh solutions; between them nothing was measured.")
+    said = "Every mark is one budget, the best of fresh solutions; nothing was measured between them."
+    image = small_png(draw_attack(attack["rows"]), dpi=110)
+    return dict(image=image, alt="feature error and change of the data", caption=said)
 
 # %% ../nbs/48_report.ipynb #179eeb58
 def _told(found: dict) -> list[str]:
@@ -395,6 +396,6 @@ def methods(ranks: dict[int, dict], about: dict) -> str:
     n, f = about["shape"]
     data = f"{about['source']}, SHA-256 {about['sha256'][:16]}"
     return (f"The matrix of {n} samples by {f} features ({data}) was factorized with {about['loss']} "
-            f"loss and {about['noise']} noise at rank {', '.join(map(str, ranks))}, seed {about['seed']}. We used "
-            f"{'; '.join(done)}. Software: anmf-lab {about['version']}, {seen}. "
+            f"loss and {about['noise']} noise at rank {', '.join(map(str, ranks))}, seed "
+            f"{about['seed']}. We used {'; '.join(done)}. Software: anmf-lab {about['version']}, {seen}. "
             f"Command: {about['command']}")
