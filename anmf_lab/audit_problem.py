@@ -1,4 +1,4 @@
-"""What an audit asks of one matrix, and its solutions from many starts; shown on the page of the findings."""
+"""What an audit asks of one matrix, and its solutions; shown on the page of the findings."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -56,7 +56,7 @@ class Problem:
         s = state_of(self, k)
         return dict(W=s.W, H=s.H, loss=self.beta, weights=self.data.mask)
     def solved(self, k: int) -> Solved:
-        "The same for tools that would solve again: the factors that the audit speaks of, as they are"
+        "The same for tools that would solve again"
         s = state_of(self, k)
         return Solved(self.objective, s.W, s.H, s.kkt, 0.)
 
@@ -96,17 +96,18 @@ def stacked_starts(p: Problem, k: int) -> list[Solution]:
 
 SOLVED = 1e-6  # KKT residual up to which a start counts
 STEPS = 2000   # most updates and Newton steps of one start of a large problem
-WORK = 3e9     # stored entries times rank times steps, of all its starts together: about four minutes
+WORK = 3e9     # stored entries times rank times steps of all its starts: some minutes
 
 
 def single_starts(p: Problem, k: int) -> list[Solution]:
-    "Starts of a large problem, one by one: as many as `WORK` and a quarter of the time allow, at least two"
+    "Starts of a large problem, one by one: two, or as many as `WORK` and the time allow"
     obj, runs, spent = p.objective, list[Solution](), 0.
     size = k * (p.data.X.values().numel() if p.data.is_sparse else p.data.X.numel())
     begin, most = time.monotonic(), .25 * p.left()
     late = None if most == np.inf else lambda *_: p.left() <= 0
+    how: dict = dict(max_iter=STEPS, tol=1e-9, polish_tol="auto", callback=late)
     for i in range(p.n_seeds):
-        run = factorize(obj, k, rng=p.rng(k, i), max_iter=STEPS, tol=1e-9, polish_tol="auto", callback=late)
+        run = factorize(obj, k, rng=p.rng(k, i), **how)
         if run.status is Status.interrupted: raise KeyboardInterrupt
         runs.append(Solution(run.state[0], run.state[1], run.loss, float(run.residuals[-1])))
         spent, share = spent + size * run.n_iter, (1 + i) / (2 + i)   # the next one costs a mean one
@@ -125,7 +126,8 @@ def state_of(p: Problem, k: int) -> State:
     best = max((run for run in done if p.near(run.loss, done[0].loss)), key=positive)
     W, H, loss, kkt = best.W, best.H, best.loss, best.residual
     if p.given is not None and p.given[1].shape[0] == k:
-        own = solution(None, p.data.X, W=p.given[0], H=p.given[1], loss=p.beta, weights=p.data.mask)
+        W, H = p.given
+        own = solution(None, p.data.X, W=W, H=H, loss=p.beta, weights=p.data.mask)
         W, H, kkt, moved = own.W, own.H, own.kkt, own.moved
         loss = float(p.objective.value(W, H))
     size = H.sum(1)

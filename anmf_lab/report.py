@@ -283,7 +283,7 @@ def _profile_figure(found: dict, about: dict) -> dict:
 # %% ../nbs/48_report.ipynb #083cdcc8
 def _attack_figure(attack: dict) -> dict:
     "Feature error against the budget"
-    said = "Every mark is one budget, the best of fresh solutions; nothing was measured between them."
+    said = "A mark is a budget, the best of fresh solutions; between them nothing was measured."
     image = small_png(draw_attack(attack["rows"]), dpi=110)
     return dict(image=image, alt="feature error and change of the data", caption=said)
 
@@ -291,9 +291,9 @@ def _attack_figure(attack: dict) -> dict:
 def _told(found: dict) -> list[str]:
     "What stands in no table"
     s, k, said = found["solved"], found["rank"], []
-    arrived = f"; {percent(s['share'])} of them end in the best of {s['minima']} minima" * (s["solved"] > 0)
+    arrived = f"; {percent(s['share'])} of them end in the best of {s['minima']} minima"
     said.append(f"Solved: {s['solved']} of {s['starts']} starts to the optimality conditions "
-                f"(residual {s['kkt']:.0e}){arrived}.")
+                f"(residual {s['kkt']:.0e}){arrived * (s['solved'] > 0)}.")
     if s.get("moved") is not None:
         better = f"; another start ends {s['better']:.2g} lower" if s.get("better") else ""
         said.append(f"What was handed in lies {percent(s['moved'])} from this solution{better}.")
@@ -331,9 +331,8 @@ def rank_section(found: dict, about: dict, folded: bool = False) -> Section:
     if found.get("fit"): tables += _fit_grids(found["fit"])
     if found.get("samples"):
         rows = [[r["name"], percent(r["mass"]), percent(r["moved"])] for r in found["samples"]["rows"]]
-        what = "moves them by" + " at least" * bool(found["samples"].get("bound"))
-        tables.append(Grid("Samples that matter: how far the components move without each.",
-                           ["sample", "share of the total", what], rows))
+        tables.append(Grid("Samples that matter: how far components move without each; free ones, at least.",
+                           ["sample", "share of the total", "moves them by"], rows))
     if found.get("attack"):
         tables.append(attack_grid(found["attack"]))
         figures.append(_attack_figure(found["attack"]))
