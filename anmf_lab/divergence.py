@@ -179,23 +179,24 @@ def _weights(X: Tensor, M: Tensor | None, Y: Tensor, beta: float) -> tuple[Tenso
     return R, Q if M is None else Q * M
 
 # %% ../nbs/10_divergence.ipynb #a0ab61cb
+def _stacked_rows(blocks: list) -> Tensor: return blocks[0] if len(blocks) == 1 else torch.cat(blocks, -2)
+
+
 def _dense_pass(data: Data, W: Tensor, H: Tensor, beta: float, codes=True, comps=True, loss=False):
     "One pass over dense data: (N, P) of the codes, (N, P) of the components, the divergence"
-    N, P, f, ones = [], [], W.new_zeros(W.shape[:-2]), beta == 1 and data.mask is None
-    X = data.XM
-    Nt, Pt = torch.zeros_like(H), torch.zeros_like(H)
+    N, P, X, ones = [], [], data.XM, beta == 1 and data.mask is None
+    Nt = Pt = f = W.new_zeros(())
     for i in row_slices(data, W.shape[:-2].numel()):
         w, Y = W[..., i, :], W[..., i, :] @ H
         if loss: f = f + _block_loss(data, i, Y, beta)
         R, Q = _weights(X[i], None if data.mask is None else data.mask[i], Y, beta)
         if codes: N.append(R @ H.mT)
-        if comps: Nt += w.mT @ R
+        if comps: Nt = Nt + w.mT @ R
         if codes and Q is not None: P.append(Q @ H.mT)
-        if comps and Q is not None: Pt += w.mT @ Q
-    if ones:
-        P = [H.sum(-1).unsqueeze(-2).expand(W.shape)]
-        Pt = W.sum(-2).unsqueeze(-1).expand(H.shape)
-    return (torch.cat(N, -2), torch.cat(P, -2)) if codes else None, (Nt, Pt), f
+        if comps and Q is not None: Pt = Pt + w.mT @ Q
+    if ones and codes: P = [H.sum(-1).unsqueeze(-2).expand(W.shape)]
+    if ones and comps: Pt = W.sum(-2).unsqueeze(-1).expand(H.shape)
+    return (_stacked_rows(N), _stacked_rows(P)) if codes else None, (Nt, Pt), f
 
 # %% ../nbs/10_divergence.ipynb #f8e0486f
 def _sparse_parts(data: Data, W: Tensor, H: Tensor, beta: float) -> tuple[Tensor, Tensor]:

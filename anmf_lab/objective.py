@@ -312,6 +312,7 @@ class Entrywise(Objective):
     def pull(self, W, H, U, V): return self._cross(W, H) * torch.addmm(U @ H, W, V)
     def lost(self, W, H):
         data, level = self.data, self.data.level
+        if self.beta is not None and self.beta >= 2: return False
         at = data.values, _at_nonzeros(data, W, H) if data.is_sparse else W @ H
         where = self.loss.lost(*(at if data.mask is None else self._seen(at[1])), level)
         return False if where is None else bool((where if data.mask is None else where * data.mask).any())

@@ -246,20 +246,20 @@ def _struck(blocks: Tensor, free: Tensor, more: Tensor) -> Tensor:
     return out
 
 # %% ../nbs/13_polish.ipynb #94744c41
-def _eliminated(hess: Hessian, free: Pair, gH: Tensor, blocks: Tensor) -> tuple[Tensor, Tensor]:
-    "Rows K (B, -g) for all columns of H, where K'K = C^-1: (f k, n k + 1), and K', of the elimination"
-    W, H = hess.W, hess.H
+def _eliminated(hess: Hessian, free: Pair, blocks: Tensor) -> tuple[Tensor, Tensor]:
+    "Rows K B for all columns of H, where K'K = C^-1: (f k, k n), and K, of the elimination"
+    W, H, F = hess.W, hess.H, free[1].T
     n, k = W.shape
-    D = torch.ones_like(W @ H) if hess.D is None else hess.D
-    R, F = W @ H - hess.data.X if hess.D is None else hess.R, free[1].T
-    C = _struck(blocks, F, 1e-10 * blocks.diagonal(dim1=1, dim2=2))
-    B = D.T[:, None, :, None] * W.T[None, :, :, None] * H.T[:, None, None, :]
-    B.diagonal(dim1=1, dim2=3).add_(R.T[:, :, None])
-    B = B.reshape(-1, k, n * k) * F[:, :, None] * free[0].reshape(-1)
-    L, bad = torch.linalg.cholesky_ex(C)
+    R = W @ H - hess.data.X if hess.D is None else hess.R
+    L, bad = torch.linalg.cholesky_ex(_struck(blocks, F, 1e-10 * blocks.diagonal(dim1=1, dim2=2)))
     if bad.any(): L *= math.nan              # not a valley: no elimination
-    right = torch.cat([B, (-gH.T * F)[:, :, None]], 2)
-    return torch.linalg.solve_triangular(L, right, upper=False).reshape(-1, n * k + 1), L.mT
+    one = torch.eye(k, dtype=W.dtype, device=W.device).expand_as(L)
+    K = (torch.linalg.solve_triangular(L, one, upper=False) * F[:, None]).contiguous()   # (f, k, k)
+    KW = (K.view(-1, k) @ W.T).view(-1, k, 1, n)
+    if hess.D is not None: KW *= hess.D.T[:, None, None]
+    Y = KW * H.T[:, None, :, None]                                           # (f, k, k, n): long rows
+    Y.addcmul_(K[..., None], R.T.contiguous()[:, None, None])
+    return Y.view(-1, k * n).mul_(free[0].T.reshape(-1)), K
 
 # %% ../nbs/13_polish.ipynb #24982039
 def _positive(S: Tensor, curve: Tensor, damping: float) -> tuple[Tensor, float]:
@@ -286,19 +286,19 @@ def direct_direction(
         return (p.T, q.T), damping
     n, k = hess.W.shape
     blocks, other = hess.blocks()
-    Y, up = _eliminated(hess, free, g[1], other)
+    Y, K = _eliminated(hess, free, other)
+    y = (K @ g[1].T[..., None]).reshape(-1)
     S, curve = -(Y.T @ Y), blocks.diagonal(dim1=1, dim2=2)
-    b, S = (-g[0] * free[0]).reshape(-1) + S[:-1, -1], S[:-1, :-1].contiguous()
-    S.view(n, k, n, k).diagonal(dim1=0, dim2=2).add_(_struck(blocks, free[0], 0 * curve).movedim(0, -1))
+    b = torch.addmv((-g[0] * free[0]).T.reshape(-1), Y.T, y)
+    S.view(k, n, k, n).diagonal(dim1=1, dim2=3).add_(_struck(blocks, free[0], 0 * curve).movedim(0, -1))
     if hold:
         t = hess.W * free[0] / hess.W.norm(dim=0).clamp(min=floor_of(g[0].dtype)) * curve.mean(0).sqrt()
-        scale = torch.diag_embed(t).reshape(n * k, k)
+        scale = torch.diag_embed(t, dim1=0, dim2=2).reshape(k * n, k)
         S.addmm_(scale, scale.T)
-    L, damping = _positive(S, torch.where(free[0], curve, 1.).reshape(-1), damping)
+    L, damping = _positive(S, torch.where(free[0], curve, 1.).T.reshape(-1), damping)
     codes = torch.cholesky_solve(b[:, None], L)[:, 0]
-    right = (Y[:, -1] - Y[:, :-1] @ codes).reshape(-1, k, 1)
-    comps = torch.linalg.solve_triangular(up, right, upper=True)
-    return (codes.reshape(n, k), comps[:, :, 0].T), damping
+    comps = K.mT @ -torch.addmv(y, Y, codes).view(-1, k, 1)
+    return (codes.view(k, n).T, comps[:, :, 0].T), damping
 
 # %% ../nbs/13_polish.ipynb #7de8481b
 def _fallback(obj: Objective, W: Tensor, H: Tensor, f: float,

@@ -40,7 +40,7 @@ def updates(
     assert beta is not None
     off = 1e-10 * data.level * math.sqrt(data.n * data.f)
     least = 1e-8 * math.sqrt(data.level / k)
-    sweeps = sweeps or (2 if 6 * k <= min(data.shape) else 1)
+    sweeps = sweeps or (2 if 6 * k <= data.values.numel() / max(data.shape) else 1)
     name = "hals" if beta == 2 else "mue" if 1 <= beta < 2 else "mu"
     if solver != "auto": name = check_choice(solver, "solver", SOLVERS)
     if name == "mue": return lambda state: mue_step(data, state, beta, least=least, **how)

@@ -21,28 +21,36 @@ __all__ = ['hals_update', 'masked_grams', 'masked_hals_update', 'hals_codes', 'h
 _all_ = ["INITS", "start"]   # where other pages look for them
 
 # %% ../nbs/12_solvers.ipynb #0e80cf1a
+def _own_block(k: int, size: int, device) -> Tensor:
+    "(k, k), True where two rows are in the same block"
+    block = torch.arange(k, device=device) // size
+    return block[:, None] == block
+
+
 def hals_update(
     B: Tensor,          # H @ X.T, (..., k, n)
     G: Tensor,          # H @ H.T, (..., k, k)
     Wt: Tensor,         # transposed codes, (..., k, n)
     *,
-    block: int = 8,     # rows per matrix product
+    block: int | None = None,   # rows per matrix product; None: 1 where the codes fit in the cache, else 8
     sweeps: int = 1,    # how often to go over all rows
 ) -> Tensor:            # updated transposed codes
     "Sweeps of eq. (hals) over the rows of `Wt`, by eq. (blocks); a component of zeros is left as it is"
     Wt, k = Wt.clone(memory_format=torch.contiguous_format), G.shape[-1]
-    add = torch.addmm if Wt.ndim == 2 else torch.baddbmm
-    d, group = G.diagonal(dim1=-2, dim2=-1), torch.arange(k, device=G.device) // block
-    inv = torch.where(d > 0, 1 / d, torch.zeros_like(d)).unsqueeze(-1)
-    A, B, alone = -G * inv, B * inv, torch.diag_embed((d <= 0).to(G.dtype))
-    fixed = torch.where((group[:, None] == group).tril(), alone, A)
-    for a in [*range(0, k, block)] * sweeps:
-        J, L = Wt[..., a:a + block, :], A[..., a:a + block, a:a + block]
-        T = add(B[..., a:a + block, :], fixed[..., a:a + block, :], Wt)
-        torch.clamp(T[..., :1, :], min=0, out=J[..., :1, :])
-        for i in range(1, J.shape[-2]):
-            row = slice(i, i + 1)
-            add(T[..., row, :], L[..., row, :i], J[..., :i, :], out=J[..., row, :]).clamp_(min=0)
+    size, add = block or (1 if Wt.numel() <= 2**17 else 8), torch.addmm if Wt.ndim == 2 else torch.baddbmm
+    d = G.diagonal(dim1=-2, dim2=-1)
+    dead = d <= 0
+    inv = (1 / d).masked_fill_(dead, 0).unsqueeze(-1)
+    A = G * -inv
+    A.diagonal(dim1=-2, dim2=-1).copy_(dead)
+    fixed = A if size == 1 else A.masked_fill(_own_block(k, size, G.device).tril(-1), 0)
+    blocks = [*zip((B * inv).split(size, -2), fixed.split(size, -2), Wt.split(size, -2), strict=True)]
+    for i, (b, a, J) in [*enumerate(blocks)] * sweeps:
+        T = add(b, a, Wt)
+        torch.clamp(T[..., :1, :], min=0, out=J[..., :1, :]) if size > 1 else torch.clamp(T, min=0, out=J)
+        for j, row in enumerate(T.split(1, -2)[1:] if size > 1 else (), 1):
+            L = A[..., i * size + j, None, i * size:i * size + j]
+            add(row, L, J[..., :j, :], out=J[..., j:j + 1, :]).clamp_(min=0)
     return Wt
 
 # %% ../nbs/12_solvers.ipynb #593fc9cd
@@ -80,12 +88,14 @@ def hals_codes(
     sweeps: int = 1,        # sweeps per product with the data
 ) -> Tensor:                # updated codes
     "HALS update of the codes, eq. (hals), with or without holes"
-    ridge = l2 * torch.eye(H.shape[-2], dtype=H.dtype, device=H.device)
-    if data.mask is not None:
-        N, G = data.mm(H.mT) - l1, masked_grams(data.mask, H) + ridge
-        for _ in range(sweeps): W = masked_hals_update(N, G, W)
-        return W
-    return hals_update(product(data, H) - l1, H @ H.mT + ridge, W.mT, sweeps=sweeps).mT
+    holes = data.mask is not None
+    N = data.mm(H.mT) if holes else product(data, H)
+    G = masked_grams(data.mask, H) if holes else H @ H.mT   # type: ignore[arg-type]
+    if l1: N = N - l1
+    if l2: G.diagonal(dim1=-2, dim2=-1).add_(l2)
+    if not holes: return hals_update(N, G, W.mT, sweeps=sweeps).mT
+    for _ in range(sweeps): W = masked_hals_update(N, G, W)
+    return W
 
 # %% ../nbs/12_solvers.ipynb #a010ff62
 def hals_step(
@@ -151,9 +161,9 @@ class Momentum(NamedTuple):
 # %% ../nbs/12_solvers.ipynb #4222c4a8
 def _ahead(T: Tensor, prev: Tensor, alpha: float, t: int) -> Tensor:
     "`T` moved on along its growth, eq. (mue); the relative lengths stay summable, ≤ 100 / t^1.2"
-    move = (T - prev).clamp_(min=0)
     if alpha == 0: return T
-    size = float(move.norm()) / max(float(T.norm()), 1e-300)
+    move, norm = (T - prev).clamp_(min=0), torch.linalg.vector_norm
+    size = float(norm(move)) / max(float(norm(T)), 1e-300)
     return T.add(move, alpha=min(alpha, 100 / max(t, 1) ** 1.2 / max(size, 1e-300)))
 
 # %% ../nbs/12_solvers.ipynb #f4fd404c

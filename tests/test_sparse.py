@@ -1,0 +1,80 @@
+"""Sparse data stay sparse: what every model holds in memory, and the same numbers as dense input."""
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from numpy.testing import assert_allclose
+
+from anmf_lab.core import as_data
+from anmf_lab.objective import Entrywise
+from anmf_lab.solve import factorize, updates
+
+ROOT = Path(__file__).resolve().parent.parent
+N, F = 10_000, 24_000            # 1.9 GB, were it dense
+FIT = """
+import resource, sys, warnings
+import numpy as np, scipy.sparse as sp, torch
+import anmf_lab as al
+torch.set_num_threads(1)
+warnings.simplefilter("ignore")
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+n, f = int(sys.argv[1]), int(sys.argv[2])
+rng = np.random.default_rng(0)
+rows, topic = np.arange(n).repeat(2), rng.integers(3, size=n).repeat(2)
+X = sp.csr_array((1. + rng.poisson(1., size=2 * n), (rows, topic * (f // 3) + rng.integers(f // 3, size=2 * n))), shape=(n, f))
+before, how = peak(), dict(random_state=0)
+for name, model in {
+    "squared": al.NMF(3, init="random", max_iter=103, **how),                           # the last three are Newton's
+    "kl": al.NMF(3, loss="kullback-leibler", init="random", max_iter=32, **how),        # the last two
+    "kl, nndsvda": al.NMF(3, loss="kullback-leibler", max_iter=5, **how),
+    "atnmf": al.ATNMF(3, max_iter=5, **how),                                            # zero-filled
+    "anmf": al.ANMF(3, max_iter=5, **how),
+}.items():
+    W = model.fit_transform(X)
+    model.transform(X[:100])
+    assert W.shape == (n, 3) and np.isfinite(model.components_).all() and not sp.issparse(W)
+    print(name, peak() - before, sep=": ")
+np.ones((n // 4, f))                                                                    # a quarter of a dense array
+print("dense", peak() - before, sep=": ")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no resource module")
+def test_no_dense_array():
+    "Fits of data that were 1.9 GB, were they dense, in a fifth of a GB: read from the process that made them"
+    out = subprocess.run([sys.executable, "-c", FIT, str(N), str(F)], text=True, capture_output=True, cwd=ROOT,
+                         env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert out.returncode == 0, out.stderr
+    grown = {name: int(size) for name, size in (line.split(": ") for line in out.stdout.splitlines())}
+    notices = grown.pop("dense")
+    assert len(grown) == 5 and max(grown.values()) < .2e9, grown
+    assert notices > .4e9            # a quarter of a dense array is seen
+
+
+@pytest.mark.parametrize("sweeps", [1, 2])
+@pytest.mark.parametrize("loss", ["frobenius", "kullback-leibler"])
+def test_updates_of_sparse_are_those_of_dense(loss, sweeps):
+    rng = np.random.default_rng(0)
+    X = rng.poisson(5 * rng.gamma(.5, size=(40, 3)) @ rng.gamma(.5, size=(3, 30))) * (rng.random((40, 30)) < .4)
+    W, H = (torch.from_numpy(rng.random(s)) for s in ((40, 3), (3, 30)))
+    ends = [factorize(Entrywise(as_data(A), loss), 3, W=W, H=H, sweeps=sweeps, max_iter=40, tol=0, polish_tol=None).state
+            for A in (X.astype(float), sp.csr_array(X.astype(float)))]
+    for a, b in zip(*ends, strict=True): assert_allclose(a, b, rtol=1e-6, atol=1e-9)
+
+
+def test_sweeps_where_they_are_cheap():
+    "A second sweep costs (n + f) k² and saves a product, which costs 2 k for every stored entry"
+    rng = np.random.default_rng(0)
+    dense = rng.random((60, 50))
+    thin = sp.csr_array(dense * (rng.random(dense.shape) < .2))
+    W, H = torch.from_numpy(rng.random((60, 4))), torch.from_numpy(rng.random((4, 50)))
+    for X, sweeps in ((dense, 2), (thin, 1)):
+        obj = Entrywise(as_data(X), 2.)
+        both = [updates(obj, 4, sweeps=s)((W, H))[1] for s in (None, sweeps, 3 - sweeps)]
+        assert_allclose(both[0], both[1], rtol=1e-12)
+        assert float((both[0] - both[2]).abs().max()) > 1e-6
