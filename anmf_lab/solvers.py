@@ -4,6 +4,7 @@
 
 # %% ../nbs/12_solvers.ipynb #88679f03
 from __future__ import annotations
+from copy import copy
 from typing import NamedTuple
 import math
 import torch
@@ -266,21 +267,32 @@ def _some_rows(X: Tensor, rows: Tensor) -> Tensor:
 class _StoredRows(_Rows):
     "The same for sparse data and Kullback-Leibler: only stored entries are looked at"
     def __init__(self, X, H, pairs, l1, l2):
-        self.X, self.H, self.pairs, self.x = X, H, pairs, X.values()
-        self.fit, self.l1, self.l2, self.total = Beta(1.), l1, l2, H.sum(1)
-        ptr, reached = X.crow_indices(), (H.amax(0) > 0)[X.col_indices()]
-        level = torch.repeat_interleave(self._sum(self.x) / X.shape[1], ptr[1:] - ptr[:-1])
-        self.least = torch.where(reached, 1e-14 * level, -1.)   # below it, the loss is infinite
-    def take(self, rows): return _StoredRows(_some_rows(self.X, rows), self.H, self.pairs, self.l1, self.l2)
+        self.H, self.pairs, self.fit, self.l1, self.l2 = H, pairs, Beta(1.), l1, l2
+        self.total, self.reached = H.sum(1), H.amax(0) > 0
+        self._read(X)
+    def _read(self, X):
+        self.X, self.x, ptr, col = X, X.values(), X.crow_indices(), X.col_indices()
+        self.row = torch.repeat_interleave(ptr[1:] - ptr[:-1])
+        few = 4 * len(self.x) < self.H.shape[1]                   # then H is not read as a whole
+        self.near = self.H[:, col].T.contiguous() if few else None
+        level = self._sum(self.x) / X.shape[1]
+        self.least = torch.where(self.reached[col], 1e-14 * level[self.row], -1.)   # below, the loss is infinite
+    def take(self, rows):
+        new = copy(self)
+        new._read(_some_rows(self.X, rows))
+        return new
     def _sum(self, v): return torch.segment_reduce(v, "sum", offsets=self.X.crow_indices(), initial=0.)
-    def _at(self, w): return torch.sparse.sampled_addmm(self.X, w.contiguous(), self.H, beta=0.).values()
+    def _at(self, w):
+        if self.near is not None: return (w[self.row] * self.near).sum(1)
+        return torch.sparse.sampled_addmm(self.X, w.contiguous(), self.H, beta=0.).values()
     def loss(self, w):
         y = self._at(w)
         terms = torch.where((y <= self.least) & (self.x > 0), torch.inf, self.fit.value(self.x, y) - y)
         return self._sum(terms) + w @ self.total + self._penalty(w)
     def parts(self, w):
-        y = self._at(w).clamp(min=floor_of(w.dtype))
-        return _with_values(self.X, self.x / y) @ self.H.T, self.total + self.l1 + self.l2 * w
+        r, P = self.x / self._at(w).clamp(min=floor_of(w.dtype)), self.total + self.l1 + self.l2 * w
+        if self.near is None: return _with_values(self.X, r) @ self.H.T, P
+        return torch.zeros_like(w).index_add_(0, self.row, r[:, None] * self.near), P
     def hess(self, w):
         y = self._at(w).clamp(min=floor_of(w.dtype))
         ridge = self.l2 * torch.eye(len(self.H), dtype=w.dtype, device=w.device)
