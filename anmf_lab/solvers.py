@@ -276,7 +276,7 @@ class _StoredRows(_Rows):
         few = 4 * len(self.x) < self.H.shape[1]                   # then H is not read as a whole
         self.near = self.H[:, col].T.contiguous() if few else None
         level = self._sum(self.x) / X.shape[1]
-        self.least = torch.where(self.reached[col], 1e-14 * level[self.row], -1.)   # below, the loss is infinite
+        self.least = torch.where(self.reached[col], 1e-14 * level[self.row], -1.)   # below: infinite loss
     def take(self, rows):
         new = copy(self)
         new._read(_some_rows(self.X, rows))
