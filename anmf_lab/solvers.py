@@ -4,7 +4,6 @@
 
 # %% ../nbs/12_solvers.ipynb #88679f03
 from __future__ import annotations
-from copy import copy
 from typing import NamedTuple
 import math
 import torch
@@ -33,23 +32,25 @@ def hals_update(
     G: Tensor,          # H @ H.T, (..., k, k)
     Wt: Tensor,         # transposed codes, (..., k, n)
     *,
-    block: int | None = None,   # rows per matrix product; None: 1 where the codes fit in the cache, else 8
+    block: int | None = None,   # rows per matrix product; None: 1 if the codes fit in a cache
     sweeps: int = 1,    # how often to go over all rows
 ) -> Tensor:            # updated transposed codes
     "Sweeps of eq. (hals) over the rows of `Wt`, by eq. (blocks); a component of zeros is left as it is"
     Wt, k = Wt.clone(memory_format=torch.contiguous_format), G.shape[-1]
-    size, add = block or (1 if Wt.numel() <= 2**17 else 8), torch.addmm if Wt.ndim == 2 else torch.baddbmm
+    add, size = torch.addmm if Wt.ndim == 2 else torch.baddbmm, block or 1
+    if block is None and Wt.numel() > 2**17: size = 8
     d = G.diagonal(dim1=-2, dim2=-1)
     dead = d <= 0
     inv = (1 / d).masked_fill_(dead, 0).unsqueeze(-1)
     A = G * -inv
     A.diagonal(dim1=-2, dim2=-1).copy_(dead)
     fixed = A if size == 1 else A.masked_fill(_own_block(k, size, G.device).tril(-1), 0)
-    blocks = [*zip((B * inv).split(size, -2), fixed.split(size, -2), Wt.split(size, -2), strict=True)]
+    blocks = [*zip(*(T.split(size, -2) for T in (B * inv, fixed, Wt)), strict=True)]
     for i, (b, a, J) in [*enumerate(blocks)] * sweeps:
         T = add(b, a, Wt)
-        torch.clamp(T[..., :1, :], min=0, out=J[..., :1, :]) if size > 1 else torch.clamp(T, min=0, out=J)
-        for j, row in enumerate(T.split(1, -2)[1:] if size > 1 else (), 1):
+        first, *rest = [T] if size == 1 else T.split(1, -2)
+        torch.clamp(first, min=0, out=J if size == 1 else J[..., :1, :])
+        for j, row in enumerate(rest, 1):
             L = A[..., i * size + j, None, i * size:i * size + j]
             add(row, L, J[..., :j, :], out=J[..., j:j + 1, :]).clamp_(min=0)
     return Wt
@@ -266,21 +267,17 @@ def _some_rows(X: Tensor, rows: Tensor) -> Tensor:
 # %% ../nbs/12_solvers.ipynb #b5fc0c4b
 class _StoredRows(_Rows):
     "The same for sparse data and Kullback-Leibler: only stored entries are looked at"
-    def __init__(self, X, H, pairs, l1, l2):
-        self.H, self.pairs, self.fit, self.l1, self.l2 = H, pairs, Beta(1.), l1, l2
-        self.total, self.reached = H.sum(1), H.amax(0) > 0
-        self._read(X)
-    def _read(self, X):
-        self.X, self.x, ptr, col = X, X.values(), X.crow_indices(), X.col_indices()
-        self.row = torch.repeat_interleave(ptr[1:] - ptr[:-1])
-        few = 4 * len(self.x) < self.H.shape[1]                   # then H is not read as a whole
-        self.near = self.H[:, col].T.contiguous() if few else None
+    def __init__(self, X, H, pairs, l1, l2, sums=None):
+        self.X, self.H, self.pairs, self.x, col = X, H, pairs, X.values(), X.col_indices()
+        self.fit, self.l1, self.l2, self.sums = Beta(1.), l1, l2, sums or (H.sum(1), H.amax(0) > 0)
+        self.row = torch.repeat_interleave(torch.diff(X.crow_indices()))
+        few = 4 * len(self.x) < H.shape[1]               # then H is not read as a whole
+        self.near = H[:, col].T.contiguous() if few else None
         level = self._sum(self.x) / X.shape[1]
-        self.least = torch.where(self.reached[col], 1e-14 * level[self.row], -1.)   # below: infinite loss
+        self.least = torch.where(self.sums[1][col], 1e-14 * level[self.row], -1.)   # the loss ends
     def take(self, rows):
-        new = copy(self)
-        new._read(_some_rows(self.X, rows))
-        return new
+        X = _some_rows(self.X, rows)
+        return _StoredRows(X, self.H, self.pairs, self.l1, self.l2, self.sums)
     def _sum(self, v): return torch.segment_reduce(v, "sum", offsets=self.X.crow_indices(), initial=0.)
     def _at(self, w):
         if self.near is not None: return (w[self.row] * self.near).sum(1)
@@ -288,9 +285,9 @@ class _StoredRows(_Rows):
     def loss(self, w):
         y = self._at(w)
         terms = torch.where((y <= self.least) & (self.x > 0), torch.inf, self.fit.value(self.x, y) - y)
-        return self._sum(terms) + w @ self.total + self._penalty(w)
+        return self._sum(terms) + w @ self.sums[0] + self._penalty(w)
     def parts(self, w):
-        r, P = self.x / self._at(w).clamp(min=floor_of(w.dtype)), self.total + self.l1 + self.l2 * w
+        r, P = self.x / self._at(w).clamp(min=floor_of(w.dtype)), self.sums[0] + self.l1 + self.l2 * w
         if self.near is None: return _with_values(self.X, r) @ self.H.T, P
         return torch.zeros_like(w).index_add_(0, self.row, r[:, None] * self.near), P
     def hess(self, w):
