@@ -23,6 +23,7 @@ from .loop import CallbackSupportMixin, with_callbacks, _sk_callback
 from .objective import Entrywise, Objective, check_loss, loss_of, penalty_weights
 from .polish import in_double, kkt_residual
 from .solvers import solve_codes
+from .standard_errors import begin_stderr, stderr_of
 
 # %% auto #0
 __all__ = ['FactorModel', 'NMF']
@@ -48,10 +49,8 @@ class _Hooks:
     components_: Any
     def _check_params(self, data: Data) -> None:
         "Raise a ValueError that names a bad parameter; models extend it"
-        check_number(self.n_components, "n_components", low=1, integer=True)
-        check_number(getattr(self, "max_iter", 1), "max_iter", low=1, integer=True)
-        check_number(getattr(self, "tol", 0), "tol", low=0)
-        check_number(getattr(self, "n_init", 1), "n_init", low=1, integer=True)
+        for name, low in dict(n_components=1, max_iter=1, tol=0, n_init=1).items():
+            check_number(getattr(self, name, 1), name, low=low, integer=name != "tol")
     def _solve(self, data: Data, W: Tensor, H: Tensor, watch) -> Run:
         "Improve one start, (n, k) and (k, f); `watch` goes to `iterate(callback=...)`"
         raise NotImplementedError(f"{type(self).__name__} must define _solve")
@@ -93,8 +92,7 @@ class _Input(_Hooks):
         if isinstance(X, Tensor):
             if X.ndim == 2: _check_n_features(self, X, reset=reset)
             if reset and hasattr(self, "feature_names_in_"): del self.feature_names_in_
-        else:
-            X = _table(self, X, reset)
+        else: X = _table(self, X, reset)
         return self._data(X, mask, weights, whole_columns=reset)
 
     def _data(self, X, mask=None, weights=None, *, whole_columns: bool = True) -> Data:
@@ -240,13 +238,13 @@ class FactorModel(_Output, CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin
         goal = f"{name}={self._goal() or getattr(self, 'tol', 0):g}"
         words = ending(self.status_, goal, self.max_iter, self.kkt_residual_)
         asked = getattr(self, "tol", 0) > 0 or self.status_ not in (Status.max_iter, Status.stalled)
-        if words and asked:
-            warnings.warn(f"{type(self).__name__} {words}", ConvergenceWarning, stacklevel=5)
+        if words and asked: warnings.warn(f"{type(self).__name__} {words}", ConvergenceWarning, stacklevel=5)
 
     @with_callbacks
-    def _fit(self, X, y, mask, weights, W, H) -> tuple[Data, Tensor]:
+    def _fit(self, X, y, mask, weights, W, H, stderr) -> tuple[Data, Tensor]:
         data = self._read(X, mask, weights, reset=True)
         self._check_params(data)
+        begin_stderr(self, stderr)
         self._kind = data.kind
         watched = getattr(self, "_skl_callbacks", None) or hasattr(self, "_parent_callback_ctx")
         ctx = self._init_callback_context(max_subtasks=None) if watched else None
@@ -258,6 +256,7 @@ class FactorModel(_Output, CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin
         if ctx is not None:
             ctx.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=found)
         self._report()
+        if stderr is not None: self.components_stderr_ = stderr_of(self, X, stderr, mask, weights)
         return data, codes
 
     def fit(
@@ -269,9 +268,10 @@ class FactorModel(_Output, CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin
         weights=None, # (n, f), how much an entry counts, >= 0 (1/sigma**2 for a known error sigma)
         W=None,       # (n, k), the codes to start from, for init='custom'
         H=None,       # (k, f), the components to start from
+        stderr=None,  # noise model: sets `components_stderr_`, see `al.uncertainty`
     ):                # the fitted model
         "Learn the components of `X`"
-        self._fit(X, y, mask, weights, W, H)
+        self._fit(X, y, mask, weights, W, H, stderr)
         return self
 
     def fit_transform(
@@ -283,9 +283,10 @@ class FactorModel(_Output, CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin
         weights=None, # (n, f), how much an entry counts, >= 0 (1/sigma**2 for a known error sigma)
         W=None,       # (n, k), the codes to start from, for init='custom'
         H=None,       # (k, f), the components to start from
+        stderr=None,  # noise model: sets `components_stderr_`, see `al.uncertainty`
     ):                # (n, k), codes
         "Learn the components and return the codes: the same numbers as `fit(X).transform(X)`"
-        data, codes = self._fit(X, y, mask, weights, W, H)
+        data, codes = self._fit(X, y, mask, weights, W, H, stderr)
         return give_back(codes, data.kind)
 
 # %% ../nbs/15_nmf.ipynb #c2175661
@@ -322,18 +323,15 @@ class NMF(FactorModel):
             "custom": the start is given, `fit(X, W=..., H=...)`.
         n_init : int, default=1
             Number of starts, run together; the best is kept.
-        l1 : float >= 0, default=0
-            L1 penalty on both factors, a pure number for any unit and size; 1 is as much as the data.
-        l2 : float >= 0, default=0
-            L2 penalty on both factors, a pure number like `l1`.
+        l1, l2 : float >= 0, default=0
+            Penalties on both factors, pure numbers for any unit and size; 1 is as much as the data.
         max_iter : int, default=2000
             Most iterations: updates of both factors and, under "auto", Newton steps.
         tol : float >= 0, default=1e-6
             KKT residual to reach (no unit; 0 at a solution). 0: all of `max_iter`, updates only.
         polish : "auto", bool or float, default="auto"
             "auto": updates and Newton steps in turn, as they pay, until `tol`.
-            False: updates only.
-            A number: updates until `tol`, then Newton's method to this residual; True is 1e-9.
+            False: updates only. A number: updates, then Newton's method to this residual; True is 1e-9.
         random_state : None, int, RandomState or Generator, default=None
             Seed of the starts. The same seed gives the same bits.
         device : {"auto", "cpu", "cuda"}, default="auto"
@@ -345,6 +343,8 @@ class NMF(FactorModel):
         ----------
         components_ : (k, f) array
             The components H.
+        components_stderr_ : (k, f) array
+            Their standard errors (at given row sums); only after `fit(X, stderr=...)`.
         reconstruction_err_ : float
             Square root of twice the divergence; the Frobenius norm of X - WH for loss="frobenius".
         kkt_residual_ : float
