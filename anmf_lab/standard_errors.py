@@ -1,4 +1,4 @@
-"""`components_stderr_` of a model, where a fit asks for it: the lessons are on the page of `error_bars`"""
+"""`components_stderr_` of a model, where a fit asks for it; see the page of `error_bars`"""
 from __future__ import annotations
 
 import warnings
@@ -7,10 +7,10 @@ from .core import check_choice
 
 
 def begin_stderr(model, stderr) -> None:
-    "Forget those of an earlier fit; refuse a noise model that nobody knows before anything is fitted"
+    "Forget those of an earlier fit; refuse an unknown noise model before anything is fitted"
     vars(model).pop("components_stderr_", None)
     if stderr is None: return
-    from .error_bars import NOISES     # a later page: models know it by this one door, and only if asked
+    from .error_bars import NOISES     # a later page: this is the only door, and only if asked
     if isinstance(stderr, (str, bool)) or not hasattr(stderr, "__len__"):
         check_choice(stderr, "stderr", NOISES)
 
@@ -21,8 +21,8 @@ def stderr_of(model, X, noise, mask=None, weights=None):
     u = uncertainty(model, X, noise, mask=mask, weights=weights)
     name = type(model).__name__
     if u.light == "red":
-        warnings.warn(f"{name}: these data do not determine the components, so components_stderr_ is NaN. "
-                      "al.bands(model, X) says how far they may go at the same fit.", stacklevel=4)
+        warnings.warn(f"{name}: these data do not determine the components, so components_stderr_ "
+                      "is NaN. al.bands(model, X) says how far they may go at the same fit.", stacklevel=4)
     elif u.light == "amber":
         warnings.warn(f"{name}: the curvature is small; check components_stderr_ by refits, "
                       "al.stability(...).", stacklevel=4)
