@@ -16,7 +16,7 @@ def begin_stderr(model, stderr) -> None:
 
 
 def stderr_of(model, X, noise, mask=None, weights=None):
-    "Standard errors of `components_`, (k, f), in their scale; NaN and a warning where not determined"
+    "Standard errors of `components_`, (k, f), in their scale; NaN where not determined"
     from .error_bars import uncertainty
     u = uncertainty(model, X, noise, mask=mask, weights=weights)
     name = type(model).__name__
