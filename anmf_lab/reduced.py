@@ -17,8 +17,8 @@ from .objective import Entrywise, Loss
 from .polish import Pair, problem_of
 
 # %% auto #0
-__all__ = ['Local', 'localised', 'Reduced', 'component_variances', 'code_variances', 'Sketch', 'influence',
-           'entry_gradients', 'sandwich', 'spread', 'at_zeros']
+__all__ = ['PART', 'Local', 'localised', 'Reduced', 'component_variances', 'code_variances', 'Sketch',
+           'influence', 'entry_gradients', 'sandwich', 'spread', 'at_zeros']
 
 # %% ../nbs/32_reduced.ipynb #9228b8f1
 @dataclass(frozen=True, eq=False)
@@ -104,6 +104,9 @@ def _blocks(at: Local) -> Pair: # A, (n, k, k), and S0, (f, k, k)
     return (at.D @ HH.T).reshape(-1, k, k) + ridge, (at.D.T @ WW).reshape(-1, k, k) + ridge
 
 # %% ../nbs/32_reduced.ipynb #67857ee1
+PART = 200_000   # numbers of the coupling that are formed at a time
+
+
 class Reduced:
     "The Hessian with the codes eliminated, eqs. (schur) and (white), factorized"
     def __init__(self, at: Local):
@@ -114,27 +117,40 @@ class Reduced:
         Lc, self.Lc, comps_ok = _whitened(S0, at.free[1].T)
         self.rows = at.free[0].reshape(-1).nonzero()[:, 0]
         self.cols = at.free[1].T.reshape(-1).nonzero()[:, 0]
-        self.C = self.couple(self.Lc)[:, self.cols]
+        self.C = self.couple(self.Lc, self.cols)
         self.scales = self.C.new_zeros(len(self.cols), 0)
         if at.scale_free:
             along = (Lc.mT * at.H.T[:, None, :]).reshape(f * k, k)[self.cols]
             self.scales = torch.linalg.qr(along)[0]
-            self.C -= (self.C @ self.scales) @ self.scales.T
-        M = torch.eye(len(self.cols), dtype=A.dtype, device=A.device) - self.C.T @ self.C
+            self.C.addmm_(self.C @ self.scales, self.scales.T, alpha=-1)
+        M = (self.C.T @ self.C).neg_()
+        M.diagonal().add_(1)
         L, failed = torch.linalg.cholesky_ex(M)
         self.positive = int(failed) == 0
         self.regular = self.positive and codes_ok and comps_ok
-        one = torch.eye(len(M), dtype=M.dtype, device=M.device)
-        self.Z = torch.linalg.solve_triangular(L, one, upper=False) if self.positive else one
-        self.curvature = _smallest(self.Z) if self.positive else float(torch.linalg.eigvalsh(M)[0])
+        if not self.positive: self.curvature = float(torch.linalg.eigvalsh(M)[0])
+        del M
+        self.Z = torch.eye(len(L), dtype=L.dtype, device=L.device).mT   # columns first: solved in place
+        if not self.positive: return
+        torch.linalg.solve_triangular(L, self.Z, upper=False, out=self.Z)
+        self.curvature = _smallest(self.Z)
 
-    def couple(self, right: Tensor) -> Tensor:
-        "C of eq. (white) with `right`, (f, k, k), in the place of the inverses of L_c: (free codes, f k)"
-        at = self.at
-        C = torch.einsum("iml,cql->imcq", self.Li, right) * at.R[:, None, :, None]
-        comps, codes = torch.einsum("cqj,ij->icq", right, at.W), self.Li @ at.H
-        C += (at.D[:, None] * codes)[..., None] * comps[:, None]
-        return C.reshape(at.W.numel(), -1)[self.rows]
+    def parts(self, right: Tensor, cols: Tensor):
+        "C of eq. (white), `right`, (f, k, k), for the inverses of L_c, some columns: (rows, their part)"
+        at, (f, k, _) = self.at, right.shape
+        begin = 0
+        for i in torch.arange(len(at.W)).split(max(PART // (f * k * k), 1)):
+            C = torch.einsum("iml,cql->imcq", self.Li[i], right).mul_(at.R[i, None, :, None])
+            comps, codes = torch.einsum("cqj,ij->icq", right, at.W[i]), self.Li[i] @ at.H
+            C.addcmul_((at.D[i, None] * codes)[..., None], comps[:, None])
+            C = C.reshape(len(i) * k, -1)[at.free[0][i].reshape(-1)][:, cols]
+            yield slice(begin, begin := begin + len(C)), C
+
+    def couple(self, right: Tensor, cols: Tensor) -> Tensor:
+        "All of it, (free codes, columns)"
+        out = right.new_empty(len(self.rows), len(cols))
+        for at, C in self.parts(right, cols): out[at] = C
+        return out
 
     @property
     def eigenvalue(self) -> float:
@@ -182,9 +198,11 @@ def _smallest(Z: Tensor) -> float:
 def component_variances(red: Reduced) -> Tensor: # (k, f), for dispersion 1; 0 where held
     "Diagonal of the first half of eq. (cov)"
     k, f = red.at.H.shape
-    full = red.Z.new_zeros(len(red.Z), f * k)
-    full[:, red.cols] = red.Z
-    own = torch.einsum("pcq,cqj->pcj", full.view(-1, f, k), red.Lc).square().sum(0)
+    own = red.Z.new_zeros(f, k)
+    for Z in red.Z.split(max(PART // (f * k), 1)):
+        full = Z.new_zeros(len(Z), f * k)
+        full[:, red.cols] = Z
+        own += torch.einsum("pcq,cqj->pcj", full.view(-1, f, k), red.Lc).square_().sum(0)
     P = (red.at.H / red.at.size[:, None]).T
     with_sum = red.ones.diagonal(dim1=1, dim2=2)
     of_sum = red.ones.sum(0).diagonal()
@@ -320,9 +338,11 @@ def sandwich(
     c: Tensor,         # and features whose variance is wanted
 ) -> Tensor:           # like j
     "Variances of entries of H by eq. (influence), a block of entries at a time"
-    step = max(1, 20_000_000 // red.at.X.numel())
-    return torch.cat([spread(influence(red, None, entry_gradients(red.at, a, b)), V, fixed)
-                      for a, b in zip(j.split(step), c.split(step), strict=True)])
+    step = max(1, PART // red.at.X.numel())
+    out = V.new_empty(len(j))   # made first: small pieces between large ones would keep their memory
+    for some in torch.arange(len(j), device=j.device).split(step):
+        out[some] = spread(influence(red, None, entry_gradients(red.at, j[some], c[some])), V, fixed)
+    return out
 
 # %% ../nbs/32_reduced.ipynb #55d04766
 def spread(J: Tensor, V: Tensor, fixed: bool) -> Tensor:
@@ -342,13 +362,14 @@ def at_zeros(red: Reduced) -> tuple[Tensor, Tensor]: # -lambda v and v, (k, f), 
     lam = G[j, c].clamp(min=0)
     S0 = _blocks(at)[1]
     one = torch.eye(k, dtype=S0.dtype, device=S0.device).expand(f, k, k)
-    raw = red.couple(one).view(len(red.rows), f, k)[:, c, j]              # L_i^-1 B_z^T
+    raw = red.couple(one, c * k + j)                                      # L_i^-1 B_z^T
     q = red.C.new_zeros(f, k, len(j))
     m = torch.arange(len(j), device=j.device)
     q[c, :, m] = S0[c, :, j]
     if at.scale_free: q[:, j, m] += lam
-    C = red.couple(red.Lc)[:, red.cols]
-    small = red.Z @ (red.white(q) - C.T @ raw)
+    pull = red.white(q)
+    for rows, C in red.parts(red.Lc, red.cols): pull -= C.T @ raw[rows]
+    small = red.Z @ pull
     stiff = S0[c, j, j] - raw.square().sum(0) - small.square().sum(0)
     if at.scale_free: stiff = stiff + 2 * lam
     v = 1 / stiff.clamp(min=1e-300) / at.size[j]**2
