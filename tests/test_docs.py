@@ -85,7 +85,7 @@ def test_code_is_not_a_formula(tmp_path):
 
 
 def test_sidebar_has_every_page_in_its_layer(docs, tmp_path):
-    for name in ("index", "00_core", "12_solvers", "15_nmf", "25_anmf", "30_implicit", "44_lafa", "59_cli", "tutorials/quickstart",
+    for name in ("index", "00_core", "12_solvers", "15_nmf", "25_anmf", "30_implicit", "44_lafa", "60_cli", "tutorials/quickstart",
                  "papers/anmf", "glossary", "_draft"):
         p = tmp_path / f"{name}.ipynb"
         p.parent.mkdir(exist_ok=True)
