@@ -5,11 +5,13 @@ every solver works on, and comes back as what it was"""
 
 # %% ../nbs/00_core.ipynb #ec7acb70
 from __future__ import annotations
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 import math
 import numbers
+from typing import Any
 import warnings
 import numpy as np
 import scipy.sparse as sp
@@ -19,8 +21,8 @@ from sklearn.utils import check_array
 from sklearn.utils import check_random_state as _sk_random_state
 
 # %% auto #0
-__all__ = ['ROOM', 'check_number', 'check_choice', 'Data', 'numbers_only', 'unmasked', 'pick_device',
-           'as_data', 'unit_of', 'in_unit', 'with_room', 'give_back', 'rng_of', 'uniform']
+__all__ = ['ROOM', 'check_number', 'check_choice', 'Data', 'Shard', 'numbers_only', 'unmasked', 'pick_device',
+           'as_data', 'unit_of', 'in_unit', 'in_double', 'with_room', 'give_back', 'rng_of', 'uniform']
 
 # %% ../nbs/00_core.ipynb #a01242fa
 def check_number(
@@ -65,6 +67,8 @@ class Data:
     mask: Tensor | None = None  # (n, f), same dtype, weights >= 0, 0 = missing; None = all 1
     kind: str = "numpy"         # what the caller handed in: "numpy" or "torch"
     Xt: Tensor | None = None    # sparse only: the transpose, also CSR
+    split: Any = None           # who holds the other rows (page 57); None: these are all
+    axis: int = 0               # the axis of `X` that is split
 
     @property
     def shape(self) -> tuple[int, int]: return (self.X.shape[0], self.X.shape[1])
@@ -83,16 +87,36 @@ class Data:
     @cached_property
     def T(self) -> Data:
         "The transposed problem: `data.T.T` has the same entries as `data`"
-        if self.Xt is not None: return Data(self.Xt, None, self.kind, self.X)
-        return Data(self.X.T, None if self.mask is None else self.mask.T, self.kind)
+        if self.Xt is not None: return replace(self, X=self.Xt, Xt=self.X, axis=1 - self.axis)
+        return replace(self, X=self.X.T, mask=None if self.mask is None else self.mask.T, axis=1 - self.axis)
+    def total(self, *sums, axis: int | None = None):
+        "Sums over an axis of `X` (None: over both), with what the other processes have"
+        if self.split is not None and axis in (None, self.axis): sums = self.split.total(*sums)
+        return sums if len(sums) > 1 else sums[0]
+    @property
+    def row_total(self) -> Callable | None:
+        "`total` over rows, for who has no data; None where nothing is split"
+        return None if self.split is None else partial(self.total, axis=0)
+    def largest(self, x: float) -> float:
+        "The largest of the numbers that the processes have"
+        return x if self.split is None else self.split.largest(x)
+    def once(self, T: Tensor) -> Tensor:
+        "What every process has alike, so that a total counts it once"
+        return T if self.split is None or self.split.first else torch.zeros_like(T)
+    @property
+    def whole(self) -> tuple[int, int]:
+        "The shape of the matrix of which these may be some rows"
+        if self.split is None: return self.shape
+        return (self.split.n, self.f) if self.axis == 0 else (self.n, self.split.n)
     @cached_property
     def n_observed(self) -> int:
         "How many entries were observed (zeros of a sparse matrix are)"
-        return self.n * self.f if self.mask is None else int((self.mask > 0).sum())
+        return math.prod(self.whole) if self.mask is None else int(self.total((self.mask > 0).sum()))
     @cached_property
     def weighted(self) -> bool:
         "Do observed entries count differently?"
-        return self.mask is not None and not bool(((self.mask == 0) | (self.mask == 1)).all())
+        if self.mask is None: return False
+        return bool(self.total(((self.mask != 0) & (self.mask != 1)).sum()))
     @property
     def XM(self) -> Tensor:
         "The data times their weights: what sums over features are made of"
@@ -103,18 +127,34 @@ class Data:
     @cached_property
     def level(self) -> float:
         "Mean of the observed entries: the unit of the data"
-        return float(self.values.sum(dtype=torch.float64)) / max(self.n_observed, 1)
+        return float(self.total(self.values.sum(dtype=torch.float64))) / max(self.n_observed, 1)
     @cached_property
     def sq(self) -> float:
         "Sum of squares of the observed entries"
         v = self.values
-        return float((v * v).sum(dtype=torch.float64))
-    def mm(self, B: Tensor) -> Tensor:
-        "`XM @ B` for `B` (f, k), or for a stack (r, f, k) in one product (r, n, k)"
+        return float(self.total((v * v).sum(dtype=torch.float64)))
+    def own_mm(self, B: Tensor) -> Tensor:
+        "`mm` before the sum over processes"
         if B.ndim == 2: return self.XM @ B
         r, _, k = B.shape
         XB = self.XM @ B.movedim(0, 1).reshape(self.f, r * k)
         return XB.reshape(self.n, r, k).movedim(1, 0)
+    def mm(self, B: Tensor) -> Tensor:
+        "`XM @ B` for `B` (f, k), or for a stack (r, f, k) in one product (r, n, k)"
+        return self.total(self.own_mm(B), axis=1)
+
+# %% ../nbs/00_core.ipynb #c0d0b1e4
+@dataclass(frozen=True)
+class Shard:
+    "Some rows of a matrix; a subclass knows where the others are (page 57)"
+    rows: Any     # (m, f), any kind of matrix
+    ndim = 2
+
+    @property
+    def shape(self) -> tuple[int, int]: return np.shape(self.rows)
+    def data(self, **how) -> Data:
+        "These rows by `as_data`"
+        raise NotImplementedError("use anmf_lab.shard(X)")
 
 # %% ../nbs/00_core.ipynb #5e1d2a90
 @contextmanager
@@ -132,9 +172,7 @@ def numbers_only(
         raise type(e)(f"{name} must be a table of numbers: {e}") from None
 
 # %% ../nbs/00_core.ipynb #5e1d2c02
-def unmasked(
-    X,    # any input
-):        # the same; a masked array as a plain one
+def unmasked(X):   # any input; a masked array as a plain one
     "A NumPy masked array with NaN where it is masked"
     if not isinstance(X, np.ma.MaskedArray): return X
     if not np.ma.getmaskarray(X).any(): return X.data
@@ -265,6 +303,9 @@ def as_data(
     whole_columns: bool = True,   # refuse columns without an observation (a fit needs this)
 ) -> Data:                        # what solvers work on; the input itself is never written to
     "The one gate through which data enters: checked, on its device, holes marked"
+    if isinstance(X, Shard):
+        return X.data(mask=mask, weights=weights, device=device, dtype=dtype, name=name,
+                      allow_missing=allow_missing, allow_sparse=allow_sparse)
     kind = "torch" if isinstance(X, Tensor) else "numpy"
     T = _to_torch(X, name, allow_sparse).detach()
     if 0 in T.shape:
@@ -287,9 +328,7 @@ def as_data(
     return Data(T, M, kind)
 
 # %% ../nbs/00_core.ipynb #2cd10f38
-def unit_of(
-    data: Data,  # the problem
-) -> float:      # a power of 4 within a factor 2 of the data's mean; 1 for zeros
+def unit_of(data: Data) -> float:   # a power of 4 within a factor 2 of the data's mean; 1 for zeros
     "The unit in which the data are about 1; it and its root are exact"
     return 4. ** round(math.log(data.level, 4)) if data.level > 0 else 1.
 
@@ -308,6 +347,13 @@ def _scaled(X: Tensor, unit: float) -> Tensor:
     return torch.sparse_csr_tensor(X.crow_indices(), X.col_indices(), X.values() / unit, X.shape,
                                    check_invariants=False)
 
+# %% ../nbs/00_core.ipynb #c0d0b1e1
+def in_double(data: Data) -> Data:   # itself, if it is float64 already
+    "The problem in float64"
+    if data.dtype == torch.float64: return data
+    mask, Xt = (None if T is None else T.double() for T in (data.mask, data.Xt))
+    return replace(data, X=data.X.double(), mask=mask, Xt=Xt)
+
 # %% ../nbs/00_core.ipynb #5e1d2b02
 # Squares of larger data get lost, and those of smaller data than its inverse
 ROOM = {torch.float32: 1e12, torch.float64: 1e120}
@@ -318,21 +364,16 @@ def with_room(
     power: float = 2.,   # the highest power of an entry in the loss
 ) -> Data:               # itself; in float64 where the powers would leave the range of float32
     "Data whose squares (or higher powers) can be computed, or an error"
-    top = float(data.values.max()) if data.values.numel() else 0.
+    top = data.largest(float(data.values.max()) if data.values.numel() else 0.)
     level, most = data.level, ROOM[data.dtype]**(2 / max(power, 2.))
     if top <= most and (level == 0 or level >= 1 / most): return data
-    if data.dtype == torch.float32:
-        mask, Xt = (None if T is None else T.double() for T in (data.mask, data.Xt))
-        return with_room(replace(data, X=data.X.double(), mask=mask, Xt=Xt), power)
+    if data.dtype == torch.float32: return with_room(in_double(data), power)
     size = "large" if top > most else "small"
     raise ValueError(f"X is too {size} (largest entry {top:.0e}, mean {level:.0e}): its powers leave "
                      "the range of numbers. Divide X by its mean; the components scale with it.")
 
 # %% ../nbs/00_core.ipynb #65728686
-def give_back(
-    T: Tensor,     # a result
-    kind: str,     # "numpy" or "torch", from `Data.kind`
-):                 # ndarray or Tensor
+def give_back(T: Tensor, kind: str):   # ndarray or Tensor, as `Data.kind` says
     "A tensor as the kind of array that the caller works with"
     return T if kind == "torch" else T.cpu().numpy()
 

@@ -14,8 +14,8 @@ from .core import Data
 
 # %% auto #0
 __all__ = ['LOSSES', 'beta_of', 'floor_of', 'entries', 'power', 'slope', 'curvature', 'cross', 'row_slices',
-           'product', 'divergence', 'parts', 'both_parts', 'grad', 'Hessian', 'newton_curvature', 'hessian',
-           'hvp']
+           'own_product', 'product', 'divergence', 'parts', 'both_parts', 'grad', 'Hessian',
+           'newton_curvature', 'hessian', 'hvp']
 
 # %% ../nbs/10_divergence.ipynb #60ddf034
 LOSSES = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
@@ -139,20 +139,25 @@ def _row_blocks(data: Data, size: int = 4_000_000):
 def _sparse_divergence(data: Data, W: Tensor, H: Tensor, beta: float) -> Tensor:
     "Divergence of sparse data from `W @ H`, never dense as a whole"
     if beta == 2:
-        return data.sq / 2 - (data.mm(H.T) * W).sum() + ((W.T @ W) * (H @ H.T)).sum() / 2
+        own = ((W.T @ W) * (H @ H.T)).sum() / 2 - (data.mm(H.T) * W).sum()
+        return data.sq / 2 + data.total(own, axis=0)
     if beta == 1:
         x, y = data.X.values(), _at_nonzeros(data, W, H)
-        return entries(x, y, 1).sum() - y.sum() + W.sum(0) @ H.sum(1)
-    return torch.stack([entries(B, W[i] @ H, beta).sum() for i, B in _row_blocks(data)]).sum()
+        return data.total(entries(x, y, 1).sum() - y.sum() + W.sum(0) @ H.sum(1))
+    return data.total(torch.stack([entries(B, W[i] @ H, beta).sum() for i, B in _row_blocks(data)]).sum())
 
 # %% ../nbs/10_divergence.ipynb #d4098ff4
+def own_product(data: Data, H: Tensor) -> Tensor:
+    "`product` before the sum over processes, the data read in the order in which it lies in memory"
+    if data.is_sparse or data.X.stride(1) == 1: return data.own_mm(H.mT).mT.contiguous()
+    return (H.reshape(-1, data.f) @ data.XM.T).reshape(*H.shape[:-1], data.n)
+
 def product(
     data: Data,   # the problem
     H: Tensor,    # components, (k, f), or a stack (r, k, f)
 ) -> Tensor:      # (k, n), or (r, k, n), contiguous
-    "`H @ X.T`, with the data read in the order in which it lies in memory"
-    if data.is_sparse or data.X.stride(1) == 1: return data.mm(H.mT).mT.contiguous()
-    return (H.reshape(-1, data.f) @ data.XM.T).reshape(*H.shape[:-1], data.n)
+    "`H @ X.T`"
+    return data.total(own_product(data, H), axis=1)
 
 # %% ../nbs/10_divergence.ipynb #3b38fcc3
 def divergence(
@@ -167,7 +172,7 @@ def divergence(
         pairs = zip(W, H, strict=True)
         return torch.stack([_sparse_divergence(data, w, h, beta) for w, h in pairs])
     blocks = row_slices(data, W.shape[:-2].numel())
-    return torch.stack([_block_loss(data, i, W[..., i, :] @ H, beta) for i in blocks]).sum(0)
+    return data.total(torch.stack([_block_loss(data, i, W[..., i, :] @ H, beta) for i in blocks]).sum(0))
 
 # %% ../nbs/10_divergence.ipynb #2c046065
 def _weights(X: Tensor, M: Tensor | None, Y: Tensor, beta: float) -> tuple[Tensor, Tensor | None]:
@@ -194,9 +199,12 @@ def _dense_pass(data: Data, W: Tensor, H: Tensor, beta: float, codes=True, comps
         if comps: Nt = Nt + w.mT @ R
         if codes and Q is not None: P.append(Q @ H.mT)
         if comps and Q is not None: Pt = Pt + w.mT @ Q
-    if ones and codes: P = [H.sum(-1).unsqueeze(-2).expand(W.shape)]
-    if ones and comps: Pt = W.sum(-2).unsqueeze(-1).expand(H.shape)
-    return (_stacked_rows(N), _stacked_rows(P)) if codes else None, (Nt, Pt), f
+    if ones and codes: P = [H.sum(-1).unsqueeze(-2)]
+    if ones and comps: Pt = W.sum(-2).unsqueeze(-1)
+    if comps: Nt, Pt, f = data.total(Nt, Pt, f, axis=0)
+    if not codes: return None, (Nt, Pt.expand(Nt.shape)), f
+    N, P = data.total(_stacked_rows(N), _stacked_rows(P), axis=1)
+    return (N, P.expand(W.shape)), (Nt, Pt.expand(Nt.shape)), f
 
 # %% ../nbs/10_divergence.ipynb #f8e0486f
 def _sparse_parts(data: Data, W: Tensor, H: Tensor, beta: float) -> tuple[Tensor, Tensor]:
@@ -204,12 +212,13 @@ def _sparse_parts(data: Data, W: Tensor, H: Tensor, beta: float) -> tuple[Tensor
     if beta == 1:
         Y = _at_nonzeros(data, W, H).clamp(min=floor_of(W.dtype))
         ratio = _with_values(data.X, data.X.values() / Y)
-        return ratio @ H.T, H.sum(1).expand(W.shape)
+        N, P = data.total(ratio @ H.T, H.sum(1), axis=1)
+        return N, P.expand(W.shape)
     N, P = torch.empty_like(W), torch.empty_like(W)
     for i, B in _row_blocks(data):
         Y = W[i] @ H
         N[i], P[i] = (B * power(Y, beta - 2)) @ H.T, power(Y, beta - 1) @ H.T
-    return N, P
+    return data.total(N, P, axis=1)
 
 # %% ../nbs/10_divergence.ipynb #c759b5e3
 def parts(
@@ -220,8 +229,9 @@ def parts(
 ) -> tuple[Tensor, Tensor]:  # (N, P), shaped like `W`, both nonnegative
     "The parts N and P of the gradient in `W`, which is P - N, by eq. (parts)"
     if data.mask is None and beta == 2:
-        if W.mT.is_contiguous(): return product(data, H).mT, ((H @ H.mT) @ W.mT).mT   # laid out as W
-        return data.mm(H.mT), W @ (H @ H.mT)
+        turned = W.mT.is_contiguous()                      # the result is laid out as W
+        N, G = data.total(own_product(data, H).mT if turned else data.own_mm(H.mT), H @ H.mT, axis=1)
+        return N, (G @ W.mT).mT if turned else W @ G
     if data.is_sparse:
         if W.ndim == 2: return _sparse_parts(data, W, H, beta)
         both = [_sparse_parts(data, w, h, beta) for w, h in zip(W, H, strict=True)]
@@ -245,7 +255,7 @@ def both_parts(
     (N, P), (Nt, Pt) = parts(data, W, H, beta), parts(data.T, H.mT, W.mT, beta)
     if not loss: f = W.new_zeros(())
     elif beta != 2: f = divergence(data, W, H, beta)
-    else: f = data.sq / 2 + ((P / 2 - N) * W).sum(dtype=torch.float64)      # eq. (gram)
+    else: f = data.sq / 2 + data.total(((P / 2 - N) * W).sum(dtype=torch.float64), axis=0)   # eq. (gram)
     return (N, P), (Nt.mT, Pt.mT), f
 
 # %% ../nbs/10_divergence.ipynb #33250508
@@ -285,10 +295,11 @@ class Hessian:
         W, H, data = self.W, self.H, self.data
         if self.D is None:
             hW = A @ (H @ H.T) + W @ (B @ H.T + H @ B.T) - data.mm(B.T)
-            return hW, (W.T @ W) @ B + (W.T @ A + A.T @ W) @ H - data.T.mm(A).T
+            AX, WW, WA = data.total(data.T.own_mm(A), W.T @ W, W.T @ A, axis=0)
+            return hW, WW @ B + (WA + WA.T) @ H - AX.T
         if data.is_sparse: return self._sparse(A, B)
         DY = torch.mm(torch.cat([A, W], 1), torch.cat([H, B]), out=self._room).mul_(self.D)
-        return torch.addmm(DY @ H.T, self.R, B.T), torch.addmm(W.T @ DY, A.T, self.R)
+        return torch.addmm(DY @ H.T, self.R, B.T), data.total(torch.addmm(W.T @ DY, A.T, self.R), axis=0)
 
     @cached_property
     def _room(self) -> Tensor:
@@ -303,7 +314,7 @@ class Hessian:
         DY = _with_values(X, self.D * dY)
         hW = DY @ H.T + B.sum(1) - _with_values(X, self.R) @ B.T
         hH = (DY.t() @ W).T + A.sum(0)[:, None] - (_with_values(X, self.R).t() @ A).T
-        return hW, hH
+        return hW, self.data.total(hH, axis=0)
 
     def blocks(self) -> tuple[Tensor, Tensor]:
         "Diagonal blocks, (n, k, k) for the rows of W and (f, k, k) for the columns of H"
@@ -315,13 +326,13 @@ class Hessian:
     def _fit_blocks(self, k: int) -> tuple[Tensor, Tensor]:
         "The blocks without the penalty"
         if self.D is None:
-            HH, WW = self.H @ self.H.T, self.W.T @ self.W
+            HH, WW = self.H @ self.H.T, self.data.total(self.W.T @ self.W, axis=0)
             return HH.expand(self.data.n, k, k), WW.expand(self.data.f, k, k)
         D = _with_values(self.data.X, self.D) if self.data.is_sparse else self.D
         HH = (self.H[:, None] * self.H[None]).reshape(k * k, -1)
         WW = (self.W[:, :, None] * self.W[:, None]).reshape(-1, k * k)
         Dt = D.t().to_sparse_csr() if self.data.is_sparse else D.T
-        return (D @ HH.T).reshape(-1, k, k), (Dt @ WW).reshape(-1, k, k)
+        return (D @ HH.T).reshape(-1, k, k), self.data.total(Dt @ WW, axis=0).reshape(-1, k, k)
 
 # %% ../nbs/10_divergence.ipynb #9b9b78b8
 def newton_curvature(

@@ -204,9 +204,10 @@ def start(
     rng = rng_of(rng)
     if init == "random":
         c = 2 * math.sqrt(data.level / k)
-        shapes = (n_init, data.n, k), (n_init, k, data.f)
+        shapes = (n_init, data.whole[0], k), (n_init, k, data.f)
         W, H = (c * uniform(rng, *shape, like=data) for shape in shapes)
-        return W, H
+        return (W if data.split is None else W[:, data.split.rows].clone()), H
+    if data.split is not None: raise ValueError(f"init={init!r} needs all rows: use init='random'.")
     if n_init > 1 and init in ("nndsvd", "nndsvda"):
         raise ValueError(f"n_init={n_init} starts would all be the same with init={init!r}. "
                          "Use init='random'.")

@@ -14,7 +14,7 @@ from torch import Tensor
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data, _check_n_features
-from .core import Data, as_data, check_choice, check_number, give_back, numbers_only, rng_of
+from .core import Data, Shard, as_data, check_choice, check_number, give_back, numbers_only, rng_of
 from .core import unmasked, with_room
 from .divergence import divergence
 from .solve import SOLVERS, factorize, warn_of_few
@@ -83,13 +83,14 @@ class _Input(_Hooks):
         init, n_init = getattr(self, "init", None), getattr(self, "n_init", 1)
         k = self.n_components
         if W is not None or H is not None or init == "custom": return given_start(data, k, W, H)
-        init = init or ("nndsvda" if n_init == 1 and k <= min(data.shape) else "random")
+        exact = n_init == 1 and k <= min(data.shape) and data.split is None
+        init = init or ("nndsvda" if exact else "random")
         check_choice(init, "init", (*INITS, "custom"))
         return start(data, k, init=init, rng=rng_of(self.random_state), n_init=n_init)
 
     def _read(self, X, mask=None, weights=None, *, reset: bool) -> Data:
         "Input checked scikit-learn's way, then as `Data`"
-        if isinstance(X, Tensor):
+        if isinstance(X, (Tensor, Shard)):
             if X.ndim == 2: _check_n_features(self, X, reset=reset)
             if reset and hasattr(self, "feature_names_in_"): del self.feature_names_in_
         else: X = _table(self, X, reset)
@@ -155,9 +156,9 @@ class _Output(_Input):
         "Share of the divergence of `X` from its column means that the model explains"
         check_is_fitted(self)
         data = self._read(X, mask, reset=False)
-        seen = data.n if data.mask is None else data.mask.sum(0) + (data.mask.sum(0) == 0)
         ones = torch.ones(data.n, 1, dtype=data.dtype, device=data.device)
-        base = self._misfit(data, ones, (data.T.XM @ ones).T / seen)
+        seen = data.whole[0] if data.mask is None else data.total(data.mask.sum(0), axis=0)
+        base = self._misfit(data, ones, data.T.mm(ones).T / (seen + (seen == 0)))
         H = self._components(data)
         return 1 - self._misfit(data, self._codes(data, H), H) / base if base > 0 else 0.
 

@@ -263,7 +263,8 @@ def _fit_parts(obj: Entrywise, W: Tensor, H: Tensor, loss: bool):
     X, Y = obj._seen(W @ H)
     m, p = (obj._weigh(T) for T in obj.loss.parts(X, Y))
     f = obj._weigh(obj.loss.value(X, Y)).sum() if loss else W.new_zeros(())
-    return (m @ H.T, p @ H.T), (W.T @ m, W.T @ p), f
+    Nt, Pt, f = obj.data.total(W.T @ m, W.T @ p, f, axis=0)
+    return (m @ H.T, p @ H.T), (Nt, Pt), f
 
 # %% ../nbs/11_objective.ipynb #b0cbde3b
 @dataclass(frozen=True, eq=False)
@@ -308,22 +309,24 @@ class Entrywise(Objective):
         return Hessian(self.data, W, H, D, self._weigh(self.loss.slope(X, Y)), self.l2)
     def push(self, W, H, dX):
         D = self._cross(W, H) * dX
-        return D @ H.T, W.T @ D
+        return D @ H.T, self.data.total(W.T @ D, axis=0)
     def pull(self, W, H, U, V): return self._cross(W, H) * torch.addmm(U @ H, W, V)
     def lost(self, W, H):
         data, level = self.data, self.data.level
         if self.beta is not None and self.beta >= 2: return False
         at = data.values, _at_nonzeros(data, W, H) if data.is_sparse else W @ H
         where = self.loss.lost(*(at if data.mask is None else self._seen(at[1])), level)
-        return False if where is None else bool((where if data.mask is None else where * data.mask).any())
+        if where is None: return False
+        return bool(data.total((where if data.mask is None else where * data.mask).sum()))
     def rounding(self, f): return 1e-12 * (abs(f) + self._weight * self.data.level ** self.loss.exponent)
 
     def _fit(self, W, H) -> Tensor:
         if self.beta is not None: return divergence(self.data, W, H, self.beta)
-        return self._weigh(self.loss.value(*self._seen(W @ H))).sum((-2, -1))
+        return self.data.total(self._weigh(self.loss.value(*self._seen(W @ H))).sum((-2, -1)))
     def _penalty(self, W, H):
         if self.scale_free: return W.new_zeros(())
-        return sum((self.l1 * T + self.l2 / 2 * T * T).sum((-2, -1)) for T in (W, H))
+        own, shared = ((self.l1 * T + self.l2 / 2 * T * T).sum((-2, -1)) for T in (W, H))
+        return self.data.total(own + self.data.once(shared))
     def _penalised(self, fit, W, H) -> tuple[Pair, Pair]:
         "The parts of the fit, and of the penalties, which are positive"
         (N, P), (Nt, Pt), _ = fit
@@ -332,7 +335,7 @@ class Entrywise(Objective):
     @property
     def _weight(self) -> float:
         M = self.data.mask
-        return self.data.n_observed if M is None else float(M.sum())
+        return self.data.n_observed if M is None else float(self.data.total(M.sum()))
     def _seen(self, Y: Tensor) -> Pair:
         "(X, Y) with X = Y in the holes, where no loss may fail"
         M = self.data.mask
@@ -348,5 +351,5 @@ def penalty_weights(
     l2: float = 0.,     # L2 penalty, a pure number
 ) -> tuple[float, float]:  # (l1, l2) as they stand in the objective
     "The weights that the pure numbers `l1` and `l2` stand for on this data"
-    size, m = data.n_observed / math.sqrt(data.n * data.f), max(data.level, 1e-300)
+    size, m = data.n_observed / math.sqrt(math.prod(data.whole)), max(data.level, 1e-300)
     return l1 * m ** (beta - .5) * size if l1 else 0., l2 * m ** (beta - 1) * size if l2 else 0.

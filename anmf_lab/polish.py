@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from .align import balance
-from .core import Data
+from .core import Data, in_double
 from .divergence import Hessian, floor_of, power
 from .loop import Run, Status
 from .objective import Entrywise, Objective, Pair
@@ -19,7 +19,7 @@ from .objective import Entrywise, Objective, Pair
 # %% auto #0
 __all__ = ['DIRECT', 'problem_of', 'kkt_entries', 'kkt_residual', 'measure', 'dot', 'axpy', 'free_set',
            'BlockJacobi', 'CGInfo', 'pcg', 'Polished', 'newton_direction', 'projected_search',
-           'direct_direction', 'in_double', 'polish']
+           'direct_direction', 'polish']
 
 # %% ../nbs/13_polish.ipynb #a4c4fccd
 def problem_of(
@@ -33,24 +33,35 @@ def problem_of(
     return Entrywise(problem, beta, l1, l2)   # type: ignore[arg-type]
 
 # %% ../nbs/13_polish.ipynb #f926497c
+def _size(T: Tensor, dim: int, data: Data | None = None) -> Tensor:
+    "Root mean square of each component"
+    mean = T.square().mean(dim, keepdim=True)
+    return mean.sqrt() if data is None else data.total(mean * (data.n / data.whole[0]), axis=0).sqrt()
+
+
 def kkt_entries(
     N: Tensor,       # negative part of the gradient in T
     P: Tensor,       # positive part
     T: Tensor,       # a factor
     dim: int,        # the axis along which its components run: -2 for W, -1 for H
+    data: Data | None = None,   # the problem, where the rows of T lie in several processes
 ) -> Tensor:         # like T; 0 at a solution
     "How far every entry of a factor is from its optimality condition"
     floor = floor_of(T.dtype)
-    unit = T.square().mean(dim, keepdim=True).sqrt().clamp(min=floor)
+    unit = _size(T, dim, data).clamp(min=floor)
     return torch.minimum(T / unit, (P - N) / P.clamp(min=floor)).abs()
 
 # %% ../nbs/13_polish.ipynb #73fbb818
 def _residual(obj: Objective, pW: tuple, pH: tuple, W: Tensor, H: Tensor, worst=False) -> float:
     "Root mean square (or largest) residual of the entries that may move, of the worse factor"
-    rs = [kkt_entries(pW[0], pW[1], W, -2), kkt_entries(pH[0], pH[1], H, -1)]
+    data = obj.data
+    rs = [kkt_entries(pW[0], pW[1], W, -2, data), kkt_entries(pH[0], pH[1], H, -1)]
     allowed = obj.allowed(W, H)
     if allowed is not None: rs = [torch.where(a, r, 0.) for r, a in zip(rs, allowed, strict=True)]
-    return max(float(r.max() if worst else r.square().mean().sqrt()) for r in rs)
+    if worst: return data.largest(max(float(r.max()) for r in rs))
+    mW, mH = (r.square().mean() for r in rs)
+    mW, mH = data.total(mW * (data.n / data.whole[0]), data.once(mH), axis=0)
+    return float(torch.maximum(mW, mH).sqrt())
 
 # %% ../nbs/13_polish.ipynb #559ccd94
 def kkt_residual(
@@ -68,11 +79,7 @@ def kkt_residual(
     return _residual(obj, *obj.parts(W, H), W, H, worst)
 
 # %% ../nbs/13_polish.ipynb #8783183b
-def measure(
-    obj: Objective,    # what is minimised
-    W: Tensor,         # codes
-    H: Tensor,         # components
-) -> tuple[float, float]:  # (loss, residual)
+def measure(obj: Objective, W: Tensor, H: Tensor) -> tuple[float, float]:   # (loss, residual)
     "Loss and KKT residual of one factorization, as `iterate` wants them"
     f, parts = obj.measure(W, H)
     return f, _residual(obj, *parts, W, H)
@@ -81,16 +88,14 @@ def measure(
 def dot(
     u: Pair,    # a vector in the space of the factors: one part like W, one like H
     v: Pair,    # another
+    data: Data | None = None,   # the problem, where the rows lie in several processes
 ) -> float:
     "Inner product of two pairs"
-    return float((u[0] * v[0]).sum() + (u[1] * v[1]).sum())
+    a, b = ((s * t).sum() for s, t in zip(u, v, strict=True))
+    return float(a + b if data is None else data.total(a + data.once(b), axis=0))
 
 # %% ../nbs/13_polish.ipynb #324ce717
-def axpy(
-    a: float,   # a number
-    u: Pair,    # a pair
-    v: Pair,    # another
-) -> Pair:
+def axpy(a: float, u: Pair, v: Pair) -> Pair:
     "`a * u + v` for pairs"
     return v[0].add(u[0], alpha=a), v[1].add(u[1], alpha=a)
 
@@ -101,9 +106,10 @@ def free_set(
     g: Pair,              # gradient
     margin: float = 0.,   # entries below this, relative to their component, count as zero
     allowed: Pair | None = None,  # what the model lets move at all, from `Objective.allowed`
+    data: Data | None = None,     # the problem, where the rows lie in several processes
 ) -> Pair:                # boolean, shaped like W and H
     "Entries that a step may move: all but those at zero with a positive gradient"
-    uW, uH = W.square().mean(-2, keepdim=True).sqrt(), H.square().mean(-1, keepdim=True).sqrt()
+    uW, uH = _size(W, -2, data), _size(H, -1)
     free = ~((W <= margin * uW) & (g[0] > 0)), ~((H <= margin * uH) & (g[1] > 0))
     return free if allowed is None else (free[0] & allowed[0], free[1] & allowed[1])
 
@@ -154,21 +160,22 @@ def pcg(
     *,
     tol: float = 1e-8,             # relative residual to stop at
     max_iter: int = 1000,          # most products with `op`
+    data: Data | None = None,      # the problem, where the rows lie in several processes
 ) -> tuple[Pair, CGInfo]:          # solution and what happened
     "Preconditioned conjugate gradients on pairs; stops at negative curvature"
     x, r, z = (torch.zeros_like(b[0]), torch.zeros_like(b[1])), b, pre(b)
-    p, rz, size, res, n, neg = z, dot(b, z), math.sqrt(dot(b, b)), 1., 0, False
+    p, rz, size, res, n, neg = z, dot(b, z, data), math.sqrt(dot(b, b, data)), 1., 0, False
     length = rz                  # of p, in the metric of the preconditioner
     alphas, betas = [], []
     while n < max_iter and size > 0 and res > tol and rz > 0:
         Ap, n = op(p), n + 1
-        curve = dot(p, Ap)
+        curve = dot(p, Ap, data)
         neg = not curve > 1e-14 * length
         if neg: break
         alphas.append(rz / curve)
         x, r = axpy(alphas[-1], p, x), axpy(-alphas[-1], Ap, r)
-        res, z = math.sqrt(dot(r, r)) / size, pre(r)
-        rz, old = dot(r, z), rz
+        res, z = math.sqrt(dot(r, r, data)) / size, pre(r)
+        rz, old = dot(r, z, data), rz
         betas.append(rz / old)
         p, length = axpy(betas[-1], p, z), rz + betas[-1] * betas[-1] * length
     return x, CGInfo(n, res if size > 0 else 0., neg, alphas, betas)
@@ -196,14 +203,14 @@ def newton_direction(
     cg_max: int = 300,      # most products with the Hessian
 ) -> tuple[Pair, CGInfo]:   # the direction, and what CG did
     "Newton's step: free entries move, held entries go to zero"
-    free = free_set(W, H, g, min(1e-3, residual), obj.allowed(W, H))
+    free = free_set(W, H, g, min(1e-3, residual), obj.allowed(W, H), obj.data)
     hess = obj.hessian(W, H)
     if gauss_newton: hess = hess.convex()
     def op(v):
         a, b = hess(*v)
         return a * free[0], b * free[1]
     pre, b = BlockJacobi(hess, free), (-g[0] * free[0], -g[1] * free[1])
-    p, info = pcg(op, b, pre, tol=min(.1, math.sqrt(residual)), max_iter=cg_max)
+    p, info = pcg(op, b, pre, tol=min(.1, math.sqrt(residual)), max_iter=cg_max, data=obj.data)
     if info.negative_curvature and not info.alphas: p = pre(b)
     return (torch.where(free[0], p[0], -W), torch.where(free[1], p[1], -H)), info
 
@@ -222,10 +229,10 @@ def projected_search(
     for _ in range(30):
         W2, H2 = (W + s * p[0]).clamp(min=0), (H + s * p[1]).clamp(min=0)
         f2, d = _safe_value(obj, W2, H2, barrier), (W2 - W, H2 - H)
-        wanted = 1e-4 * dot(g, d)
+        wanted = 1e-4 * dot(g, d, obj.data)
         if f2 <= f + wanted: return W2, H2, f2, s
         if -blur < wanted < 0 and f2 <= f + blur:
-            if (dot(g, d) + dot(obj.grad(W2, H2), d)) / 2 <= wanted: return W2, H2, f2, s
+            if (dot(g, d, obj.data) + dot(obj.grad(W2, H2), d, obj.data)) / 2 <= wanted: return W2, H2, f2, s
         s /= 2
     return None
 
@@ -234,7 +241,7 @@ DIRECT = 8e6   # multiplications of one elimination, up to which it is cheaper t
 
 
 def _is_small(hess) -> bool:
-    if type(hess) is not Hessian or hess.data.is_sparse: return False
+    if type(hess) is not Hessian or hess.data.is_sparse or hess.data.split: return False
     (n, k), f = hess.W.shape, hess.H.shape[1]
     return max(n, f) * k * (k * min(n, f)) ** 2 <= DIRECT
 
@@ -312,15 +319,6 @@ def _fallback(obj: Objective, W: Tensor, H: Tensor, f: float,
     f2 = _safe_value(obj, W, H, barrier)
     return (W, H, f2, 0.) if f2 < f else None
 
-# %% ../nbs/13_polish.ipynb #aa157077
-def in_double(
-    data: Data,       # the problem
-) -> Data:            # itself, if it is float64 already
-    "The problem in float64"
-    if data.dtype == torch.float64: return data
-    return Data(data.X.double(), None if data.mask is None else data.mask.double(), data.kind,
-                None if data.Xt is None else data.Xt.double())
-
 # %% ../nbs/13_polish.ipynb #1b1ca015
 @dataclass
 class _Newton:
@@ -336,7 +334,7 @@ class _Newton:
 
     def read(self) -> tuple[Pair, float]:
         "(gradient, KKT residual), after balancing where the scale is free"
-        if self.obj.scale_free: self.W, self.H = balance(self.W, self.H)
+        if self.obj.scale_free: self.W, self.H = balance(self.W, self.H, self.obj.data.row_total)
         pW, pH = self.obj.parts(self.W, self.H)
         return (pW[1] - pW[0], pH[1] - pH[0]), _residual(self.obj, pW, pH, self.W, self.H)
 

@@ -38,16 +38,17 @@ def updates(
     "The first-order update of both factors that suits the objective"
     data, beta, how = obj.data, obj.beta, dict(l1=obj.l1, l2=obj.l2)
     assert beta is not None
-    off = 1e-10 * data.level * math.sqrt(data.n * data.f)
+    off = 1e-10 * data.level * math.sqrt(math.prod(data.whole))
     least = 1e-8 * math.sqrt(data.level / k)
-    sweeps = sweeps or (2 if 6 * k <= data.values.numel() / max(data.shape) else 1)
+    stored = data.total(torch.tensor(data.values.numel(), device=data.device))
+    sweeps = sweeps or (2 if 6 * k <= int(stored) / max(data.whole) else 1)
     name = "hals" if beta == 2 else "mue" if 1 <= beta < 2 else "mu"
     if solver != "auto": name = check_choice(solver, "solver", SOLVERS)
     if name == "mue": return lambda state: mue_step(data, state, beta, least=least, **how)
     def step(state):
         if name == "hals": state = hals_step(data, state, sweeps=sweeps, **how)
         else: state = mu_step(data, state, beta, least=least, **how)
-        return state if obj.scale_free else best_scale(*state, obj.l1, obj.l2, off)
+        return state if obj.scale_free else best_scale(*state, obj.l1, obj.l2, off, data.row_total)
     return step
 
 # %% ../nbs/14_solve.ipynb #730c3708
@@ -141,7 +142,7 @@ def _check_start(obj: Objective, W: Tensor, H: Tensor) -> None:
         raise ValueError(f"the objective {name} has no gradient: value(W, H) must be written in torch "
                          f"({e}).") from None
     if not ok: raise ValueError(f"the gradient of the objective {name} is not finite at the start.")
-    flat = not any(bool(g.any()) for g in obj.grad(W, H))
+    flat = not obj.data.split and not any(bool(g.any()) for g in obj.grad(W, H))
     if flat and float(obj.value(1.1 * W, H)) != float(value):
         raise ValueError(f"the objective {name} changes but its gradient is 0: value(W, H) must be "
                          "written in torch, without float() or numpy.")
@@ -179,8 +180,9 @@ ENDED = (Status.interrupted, Status.nonfinite, Status.stopped)
 def settled(obj: Objective, W: Tensor, H: Tensor) -> Pair:
     "Factors as Newton's method wants them: zeros that are zero, the best scale"
     W, H = _prune(obj, W, H)
-    if obj.scale_free: return balance(W, H)
-    return best_scale(W, H, obj.l1, obj.l2) if isinstance(obj, Entrywise) else (W, H)
+    total = obj.data.row_total
+    if obj.scale_free: return balance(W, H, total)
+    return best_scale(W, H, obj.l1, obj.l2, total=total) if isinstance(obj, Entrywise) else (W, H)
 
 # %% ../nbs/14_solve.ipynb #8dbfaac1
 def newton_limit(
@@ -191,7 +193,7 @@ def newton_limit(
     data, beta = obj.data, getattr(obj, "beta", None)
     if data.is_sparse and beta not in (1, 2):
         return f"sparse data with beta={beta} have no second derivatives here"
-    large = (data.n + data.f) * k * k > 5e7
+    large = data.largest(float(data.n + data.f)) * k * k > 5e7
     return "the blocks of its preconditioner would take more than 400 MB" if large else None
 
 # %% ../nbs/14_solve.ipynb #973a5fa8
@@ -204,7 +206,7 @@ def updates_left(run: Run, tol: float, every: int = 10) -> float:
 # %% ../nbs/14_solve.ipynb #ae609be4
 def warn_of_few(data: Data, k: int) -> None:
     "Warn of fewer observations than a factorization of rank k has free parameters"
-    free = k * (data.n + data.f - k)
+    free = k * (sum(data.whole) - k)
     if data.mask is None or data.n_observed >= free: return
     warnings.warn(f"X has {data.n_observed} observed entries for {free} parameters, "
                   f"{data.n_observed / free:.2f} for each: what is predicted in the holes may be "

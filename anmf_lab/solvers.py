@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 from .core import Data
-from .divergence import floor_of, parts, power, product, _row_blocks, _with_values
+from .divergence import floor_of, own_product, parts, power, _row_blocks, _with_values
 from .objective import Beta, Loss, loss_of
 from .loop import INITS, start
 
@@ -91,8 +91,9 @@ def hals_codes(
 ) -> Tensor:                # updated codes
     "HALS update of the codes, eq. (hals), with or without holes"
     holes = data.mask is not None
-    N = data.mm(H.mT) if holes else product(data, H)
+    N = data.own_mm(H.mT) if holes else own_product(data, H)
     G = masked_grams(data.mask, H) if holes else H @ H.mT   # type: ignore[arg-type]
+    N, G = data.total(N, G, axis=1)
     if l1: N = N - l1
     if l2: G.diagonal(dim1=-2, dim2=-1).add_(l2)
     if not holes: return hals_update(N, G, W.mT, sweeps=sweeps).mT
@@ -161,11 +162,14 @@ class Momentum(NamedTuple):
     t: int = 0          # steps taken
 
 # %% ../nbs/12_solvers.ipynb #4222c4a8
-def _ahead(T: Tensor, prev: Tensor, alpha: float, t: int) -> Tensor:
+def _ahead(T: Tensor, prev: Tensor, alpha: float, t: int, data: Data | None = None) -> Tensor:
     "`T` moved on along its growth, eq. (mue); the relative lengths stay summable, ≤ 100 / t^1.2"
     if alpha == 0: return T
     move, norm = (T - prev).clamp_(min=0), torch.linalg.vector_norm
-    size = float(norm(move)) / max(float(norm(T)), 1e-300)
+    length, most = norm(move), norm(T)
+    if data is not None and data.split is not None:        # a part of the codes
+        length, most = (a.sqrt() for a in data.total(length.square(), most.square()))
+    size = float(length) / max(float(most), 1e-300)
     return T.add(move, alpha=min(alpha, 100 / max(t, 1) ** 1.2 / max(size, 1e-300)))
 
 # %% ../nbs/12_solvers.ipynb #f4fd404c
@@ -179,7 +183,7 @@ def mue_step(
     W, H, W_prev, H_prev, eta, t = state if len(state) == 6 else Momentum(*state, *state)
     new = (1 + math.sqrt(1 + 4 * eta * eta)) / 2
     alpha = (eta - 1) / new
-    W_new = mu_update(data, _ahead(W, W_prev, alpha, t), H, beta, **how)
+    W_new = mu_update(data, _ahead(W, W_prev, alpha, t, data), H, beta, **how)
     H_new = mu_update(data.T, _ahead(H, H_prev, alpha, t).mT, W_new.mT, beta, **how).mT
     return Momentum(W_new, H_new, W, H, new, t + 1)
 
@@ -382,7 +386,7 @@ def solve_codes(
     "Optimal codes for fixed components, sample by sample, by Newton steps"
     H64, k, loss = H.double(), len(H), loss_of(beta)
     if loss == Beta(2.) and data.mask is None:
-        B, G = data.mm(H.T).double(), H64 @ H64.T
+        B, G = data.total(data.own_mm(H.T).double(), H64 @ H64.T, axis=1)
         start = (B / (G.sum(1) + l1 + l2 + floor_of(G.dtype))).clamp(min=0)
         return _solve_rows(_GramRows(B, G, l1, l2), start, max_iter, tol).to(data.dtype)
     W, pairs = torch.empty(data.n, k, dtype=data.dtype, device=data.device), _Pairs(H64)
