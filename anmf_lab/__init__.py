@@ -38,6 +38,7 @@ _WHERE = {
     "rank_table": "ranks",
     "read_table": "tables",
     "rivals": "rival_minima",
+    "shard": "distributed",
     "stability": "resampling",
     "three_stages": "noise",
     "uncertainty": "error_bars",
