@@ -83,8 +83,7 @@ class _Input(_Hooks):
         init, n_init = getattr(self, "init", None), getattr(self, "n_init", 1)
         k = self.n_components
         if W is not None or H is not None or init == "custom": return given_start(data, k, W, H)
-        exact = n_init == 1 and k <= min(data.shape) and data.split is None
-        init = init or ("nndsvda" if exact else "random")
+        init = init or ("nndsvda" if n_init == 1 and k <= min(data.shape) and not data.split else "random")
         check_choice(init, "init", (*INITS, "custom"))
         return start(data, k, init=init, rng=rng_of(self.random_state), n_init=n_init)
 
