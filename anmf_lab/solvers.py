@@ -167,8 +167,7 @@ def _ahead(T: Tensor, prev: Tensor, alpha: float, t: int, data: Data | None = No
     if alpha == 0: return T
     move, norm = (T - prev).clamp_(min=0), torch.linalg.vector_norm
     length, most = norm(move), norm(T)
-    if data is not None and data.split: length, most = data.total(length**2, most**2)   # a part of the codes
-    if data is not None and data.split: length, most = length.sqrt(), most.sqrt()
+    if data is not None and data.split: length, most = (t.sqrt() for t in data.total(length**2, most**2))
     size = float(length) / max(float(most), 1e-300)
     return T.add(move, alpha=min(alpha, 100 / max(t, 1) ** 1.2 / max(size, 1e-300)))
 
