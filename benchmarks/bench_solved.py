@@ -142,15 +142,15 @@ class Worker:
 
 # --- what is measured
 
-def judged(X, W, H, loss, best=None):
-    "Objective, KKT residual, and the excess over the best of its basin"
+def judged(X, W, H, loss, excess=True):
+    "Objective, KKT residual, and the excess over the best of its basin (NaN if not asked for)"
     import torch
     from anmf_lab.core import as_data
     from anmf_lab.divergence import divergence
     from anmf_lab.polish import kkt_residual, polish
     data, (W, H) = as_data(X), (torch.from_numpy(T) for T in (W, H))
     f, r = float(divergence(data, W, H, LOSSES[loss])), kkt_residual(data, W, H, LOSSES[loss])
-    if r <= 1e-6: return f, r, 0.
+    if r <= 1e-6 or not excess: return f, r, 0. if excess else float("nan")
     return f, r, f / float(polish(data, W, H, LOSSES[loss], tol=1e-8, max_iter=300).loss) - 1
 
 
@@ -166,7 +166,7 @@ def defaults(args):
             for seed in range(args.seeds):
                 for who, worker in workers.items():
                     answer, W, H = worker(who=who, name=name, loss=loss, seed=seed)
-                    found[who].append((answer["cpu"], *judged(X, W, H, loss), answer["status"]))
+                    found[who].append((answer["cpu"], *judged(X, W, H, loss, who == "now"), answer["status"]))
             for who, runs in found.items():
                 cpu, f, r, excess, status = zip(*runs, strict=True)
                 rows.append(dict(set=name, shape=X.shape, k=SETS[name][1], loss=loss, who=who, cpu=float(np.sum(cpu)),
@@ -177,9 +177,9 @@ def defaults(args):
                 print(f"{name:10} {loss:17} {who:7} {q['cpu']:7.2f} s  excess {100 * q['excess_mean']:7.3f} % "
                       f"(worst {100 * q['excess_worst']:6.2f})  KKT {q['residual_worst']:.0e}  converged "
                       f"{q['said_converged']}/{len(runs)}  mean {q['mean']:.6g}", flush=True)
-    totals = {who: sum(q["cpu"] for q in rows if q["who"] == who) for who in workers}
+            totals = {who: sum(q["cpu"] for q in rows if q["who"] == who) for who in workers}
+            yield dict(seeds=args.seeds, rows=rows, total_cpu=totals)
     print("total CPU", {who: round(t, 2) for who, t in totals.items()})
-    return dict(seeds=args.seeds, rows=rows, total_cpu=totals)
 
 
 def solved(args):
@@ -196,7 +196,7 @@ def solved(args):
             a, b = row["anmf-lab"], row["scikit-learn"]
             print(f"{name:8} {loss:17} ours {a['cpu']:7.2f} s {a['status']} {a['objective']:.6g} {a['residual']:.0e}   "
                   f"scikit-learn {b['cpu']:7.2f} s {b['status']} {b['objective']:.6g} {b['residual']:.0e}", flush=True)
-    return dict(limit=args.limit, rows=rows)
+            yield dict(limit=args.limit, rows=rows)
 
 
 def judged_shortly(X, W, H, loss):
@@ -204,6 +204,29 @@ def judged_shortly(X, W, H, loss):
     from anmf_lab.core import as_data
     from anmf_lab.divergence import divergence
     return (float(divergence(as_data(X), torch.from_numpy(W), torch.from_numpy(H), LOSSES[loss])), residual_of(X, W, H, loss))
+
+
+def traces(X, W, H, loss, most=300):
+    "Objective to reach (1.001 or 1.02 times the best of both after `most` iterations), and the iterations that it takes"
+    import torch
+    from anmf_lab.core import as_data
+    from anmf_lab.divergence import divergence
+    from anmf_lab.objective import Entrywise
+    from anmf_lab.solve import updates
+    from sklearn.decomposition import non_negative_factorization as nnf
+    data, beta = as_data(X), LOSSES[loss]
+    step = updates(Entrywise(data, beta), W.shape[1])
+    how = dict(n_components=W.shape[1], init="custom", solver="cd" if beta == 2 else "mu", beta_loss=loss, tol=0, max_iter=1)
+    def theirs(state): return tuple(map(torch.from_numpy, nnf(X, *(T.numpy() for T in state), **how)[:2]))
+    curves = {}
+    for who, f in (("anmf-lab", step), ("scikit-learn", theirs)):
+        state, curve = (torch.from_numpy(W.copy()), torch.from_numpy(H.copy())), []
+        for _ in range(most):
+            state = f(state)
+            curve.append(float(divergence(data, state[0], state[1], beta)))
+        curves[who] = np.array(curve)
+    stop = min(c.min() for c in curves.values()) * (1.001 if beta == 2 else 1.02)
+    return stop, {who: int(np.argmax(c <= stop)) + 1 if (c <= stop).any() else None for who, c in curves.items()}
 
 
 def sparse(args):
@@ -230,13 +253,16 @@ def sparse(args):
                     times[who].append(((spent[1] - spent[0]) / 180, spent[1]))
             row = dict(k=k, loss=loss, **{who: dict(zip(("per_iteration", "whole"), map(float, np.median(t, 0)), strict=True))
                                           for who, t in times.items()})
+            row["target"], its = traces(X, W, H, loss)
+            for who, n in its.items(): row[who].update(its=n, to_target=n and n * row[who]["per_iteration"])
             a, b = row["anmf-lab"], row["scikit-learn"]
             row["ratio"], row["ratio_whole"] = a["per_iteration"] / b["per_iteration"], a["whole"] / b["whole"]
-            print(f"k {k:3} {loss:17} ms/iteration {1e3 * a['per_iteration']:.2f} against {1e3 * b['per_iteration']:.2f}: "
+            row["ratio_target"] = a["to_target"] / b["to_target"] if a["its"] and b["its"] else None
+            print(f"k {k:3} {loss:17} to target {a['its']} against {b['its']} iterations: {row['ratio_target']};  ms/iteration {1e3 * a['per_iteration']:.2f} against {1e3 * b['per_iteration']:.2f}: "
                   f"{row['ratio']:.2f};  200 iterations and codes {a['whole']:.2f} s against {b['whole']:.2f}: "
                   f"{row['ratio_whole']:.2f}", flush=True)
             rows.append(row)
-    return dict(data="bbcsport", shape=X.shape, stored=int(X.nnz), rows=rows)
+            yield dict(data="bbcsport", shape=X.shape, stored=int(X.nnz), rows=rows)
 
 
 def main():
@@ -254,11 +280,12 @@ def main():
     warnings.filterwarnings("ignore")
     import torch
     torch.set_num_threads(1)
-    result = {"defaults": defaults, "solved": solved, "sparse": sparse}[args.what](args)
-    from anmf_lab.records import versions
-    record = json.loads(args.out.read_text()) if args.out.exists() else {}
-    record[args.what] = dict(command=" ".join(["python", "benchmarks/bench_solved.py", *sys.argv[1:]]), versions=versions(), **result)
-    args.out.write_text(json.dumps(record, indent=1) + "\n")
+    from anmf_lab.records import versions, write_whole
+    how = dict(command=" ".join(["python", "benchmarks/bench_solved.py", *sys.argv[1:]]), versions=versions(), threads=1)
+    for result in {"defaults": defaults, "solved": solved, "sparse": sparse}[args.what](args):    # row by row: none is lost
+        record = json.loads(args.out.read_text()) if args.out.exists() else {}
+        record[args.what] = {**how, **result}
+        write_whole(args.out, (json.dumps(record, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__": main()
