@@ -58,8 +58,11 @@ class Stack:
         "((N, P) for W, (N, P) for H): the gradient is P - N in both"
         Y, l1, l2 = W @ H, self.l1, self.l2
         N = self.weighted(self.X * power(Y, self.beta - 2))
-        P = self.weighted(power(Y, self.beta - 1))
-        return (N @ H.mT, P @ H.mT + (l1 + l2 * W)), (W.mT @ N, W.mT @ P + (l1 + l2 * H))
+        if self.beta == 1 and self.weights is None: P, Pt = H.sum(-1)[:, None], W.sum(-2)[..., None]
+        else:
+            Q = self.weighted(power(Y, self.beta - 1))
+            P, Pt = Q @ H.mT, W.mT @ Q
+        return (N @ H.mT, P + (l1 + l2 * W)), (W.mT @ N, Pt + (l1 + l2 * H))
 
     def curves(self, W: Tensor, H: Tensor) -> Pair:
         "Curvature D and slope R of the divergence, entry by entry"
@@ -68,22 +71,15 @@ class Stack:
         return self.weighted(D), self.weighted(slope(self.X, Y, self.beta))
 
 # %% ../nbs/31_stacked.ipynb #be34c734
-def residuals(
-    stack: Stack,   # the problems
-    W: Tensor,      # codes, (r, n, k)
-    H: Tensor,      # components, (r, k, f)
-) -> Tensor:        # (r,), each what `kkt_residual` says of that problem alone
-    "KKT residual of every problem"
+def residuals(stack: Stack, W: Tensor, H: Tensor) -> Tensor:
+    "(r,) KKT residuals, each what `kkt_residual` says of that problem alone"
     both = zip(stack.parts(W, H), (W, H), (-2, -1), strict=True)
     r = [kkt_entries(N, P, T, dim).square().mean((-2, -1)).sqrt() for (N, P), T, dim in both]
     return torch.maximum(*r)
 
 # %% ../nbs/31_stacked.ipynb #77998b63
-def balanced(
-    W: Tensor,      # codes, (r, n, k)
-    H: Tensor,      # components, (r, k, f)
-) -> Pair:          # the same products
-    "Both halves of every component with the same norm; a component of zeros is left alone"
+def balanced(W: Tensor, H: Tensor) -> Pair:
+    "Stacks (r, n, k), (r, k, f) with both halves of a component of the same norm; zeros are left alone"
     a, b = W.norm(dim=-2), H.norm(dim=-1)
     s = torch.where((a > 0) & (b > 0), (b / a).sqrt(), 1.)
     return W * s.unsqueeze(-2), H / s.unsqueeze(-1)
@@ -171,12 +167,9 @@ def inside(
     return Interior(W, H, mu * cW / W, mu * cH / H, cW, cH, r + 1e-2, r)
 
 # %% ../nbs/31_stacked.ipynb #bd7f3ecd
-def rounded(
-    stack: Stack,   # the problems
-    at: Interior,   # where
-) -> Pair:          # (W, H) with exact zeros
-    "Entries that are smaller than their multipliers, both without units, as zeros"
-    (_, P), (_, Pt) = stack.parts(at.W, at.H)
+def rounded(stack: Stack, at: Interior, parts: tuple | None = None) -> Pair:
+    "(W, H) with entries below their multipliers, both without units, as zeros; `parts` if they are known"
+    (_, P), (_, Pt) = parts or stack.parts(at.W, at.H)
     W = torch.where(at.W / _unit(at.W, -2) < at.zW / P, 0., at.W)
     H = torch.where(at.H / _unit(at.H, -1) < at.zH / Pt, 0., at.H)
     return W, H
@@ -195,17 +188,19 @@ def _inverse_roots(C: Tensor) -> Tensor:
     return torch.linalg.solve_triangular(L, one, upper=False)
 
 # %% ../nbs/31_stacked.ipynb #e0be7c45
-def _eliminated(W: Tensor, H: Tensor, D: Tensor, R: Tensor, K: Tensor) -> Tensor:
-    "The sum in eq. (schur), (r, kn, kn), as many problems at a time as the cache holds"
+def _eliminated(W: Tensor, H: Tensor, D: Tensor, R: Tensor, K: Tensor, rough: Tensor | None) -> Tensor:
+    "The sum in eq. (schur), (r, kn, kn), as many problems at a time as a cache holds; float32 where `rough`"
     (r, n, k), f = W.shape, H.shape[-1]
     out, roots = W.new_empty(r, k * n, k * n), K.permute(0, 3, 2, 1).contiguous()   # (r, k, k, f)
     step = max(1, 2**18 // (f * k * k * n))
-    room = W.new_empty(min(step, r), k, n, k, f)   # features last: long loops, the room kept in the cache
+    rooms = [W.new_empty(min(step, r), k, n, k, f, dtype=t) for t in (W.dtype, torch.float32)]
     for i in (slice(a, a + step) for a in range(0, r, step)):
-        KW = torch.einsum("rbac,rib->riac", roots[i], W[i]) * D[i][:, :, None]
-        Z = torch.mul(KW[:, None], H[i][:, :, None, None], out=room[:len(KW)])
-        Z = Z.addcmul_(roots[i][:, :, None], R[i][:, None, :, None]).view(-1, k * n, k * f)
-        torch.bmm(Z, Z.mT, out=out[i])
+        room = rooms[rough is not None and bool(rough[i].all())]
+        w, h, d, slope, root = (T[i].to(room.dtype) for T in (W, H, D, R, roots))
+        KW = torch.einsum("rbac,rib->riac", root, w) * d[:, :, None]
+        Z = torch.mul(KW[:, None], h[:, :, None, None], out=room[:len(KW)])
+        Z = Z.addcmul_(root[:, :, None], slope[:, None, :, None]).view(-1, k * n, k * f)
+        out[i] = Z @ Z.mT
     return out
 
 # %% ../nbs/31_stacked.ipynb #df77e55e
@@ -225,7 +220,7 @@ def _damped_cholesky(S: Tensor, curve: Tensor, damping: Tensor) -> tuple[Tensor,
 # %% ../nbs/31_stacked.ipynb #a6577d37
 class Newton:
     "The equations (newton) of all problems, factorized; call it with two right-hand sides"
-    def __init__(self, stack: Stack, at: Interior):
+    def __init__(self, stack: Stack, at: Interior, rough: Tensor | None = None):
         W, H = self.W, self.H = at.W, at.H
         r, n, k = W.shape
         self.D, self.R = stack.curves(W, H)
@@ -235,7 +230,7 @@ class Newton:
         self.inverse = K.mT @ K
         curve = A.diagonal(dim1=2, dim2=3).clone()
         A.diagonal(dim1=2, dim2=3).add_(at.zW / W + stack.l2)
-        S = -_eliminated(W, H, self.D, self.R, K)
+        S = -_eliminated(W, H, self.D, self.R, K, rough)
         S.view(r, k, n, k, n).diagonal(dim1=2, dim2=4).add_(A.movedim(1, -1))
         if not stack.penalised: self._hold_scale(S.view(r, k, n, k, n), curve)
         self.L, self.damping = _damped_cholesky(S, curve.mT.reshape(r, -1), at.damping)
@@ -290,14 +285,15 @@ def _multipliers(z: Tensor, d: Tensor, s: Tensor, centre: Tensor) -> Tensor:
 def interior_step(
     stack: Stack,   # the problems
     at: Interior,   # where they are
+    parts: tuple | None = None,   # `stack.parts(at.W, at.H)`, if known
 ) -> Interior:      # one step further
     "One Newton step of every problem towards a smaller μ"
     W, H = at.W, at.H
     mu = at.gap * ((1 - _column(at.last)) ** 2).clamp(1e-3, .8)
     aim = mu * at.cW / W, mu * at.cH / H
-    (N, P), (Nt, Pt) = stack.parts(W, H)
+    (N, P), (Nt, Pt) = parts or stack.parts(W, H)
     g = P - N - aim[0], Pt - Nt - aim[1]
-    newton = Newton(stack, at)
+    newton = Newton(stack, at, rough=at.gap[:, 0, 0] > 1e-7)
     p, q = newton(-g[0], -g[1])
     dW, dH = aim[0] - at.zW * (1 + p / W), aim[1] - at.zH * (1 + q / H)
     top = torch.minimum(_longest(W, p), _longest(H, q))
@@ -362,15 +358,17 @@ def _through(stack: Stack, W: Tensor, H: Tensor, mu: float, tol: float, max_iter
     W, H = W.clone(), H.clone()
     steps, history = torch.zeros(len(W), dtype=torch.long), []
     for t in range(max_iter + 1):
-        W[live], H[live] = rounded(stack, at)
-        now = torch.where(stack.value(W[live], H[live]).isfinite(),
-                          residuals(stack, W[live], H[live]), math.inf)
+        parts = stack.parts(at.W, at.H)
+        w, h = W[live], H[live] = rounded(stack, at, parts)
+        now = torch.where(stack.value(w, h).isfinite(), residuals(stack, w, h), math.inf)
         history.append(torch.full((len(W),), math.nan, dtype=W.dtype))
         history[-1][live], steps[live] = now, t
         go = ~(now <= tol) & at.gap[:, 0, 0].isfinite()
         if t == max_iter or not go.any(): break
-        if not go.all(): live, stack, at = live[go], stack.take(go), at.take(go)
-        at = interior_step(stack, at)
+        if not go.all():
+            live, stack, at = live[go], stack.take(go), at.take(go)
+            parts = tuple((N[go], P[go]) for N, P in parts)   # type: ignore[assignment]
+        at = interior_step(stack, at, parts)
     return W, H, steps, torch.stack(history)
 
 # %% ../nbs/31_stacked.ipynb #d7e92027
