@@ -20,8 +20,9 @@ from .polish import BlockJacobi, CGInfo, axpy, dot, kkt_residual
 from .polish import pcg, polish, problem_of
 
 # %% auto #0
-__all__ = ['ZERO', 'NULL', 'DENSE', 'Sides', 'sides', 'Certificate', 'ritz_values', 'Adjoint', 'Curvature',
-           'smallest', 'one_way', 'feature_gradient', 'Condition', 'condition', 'Solved', 'solution']
+__all__ = ['ZERO', 'NULL', 'DENSE', 'LOST', 'Sides', 'sides', 'Certificate', 'ritz_values', 'Adjoint',
+           'Curvature', 'smallest', 'one_way', 'feature_gradient', 'Condition', 'condition', 'Solved',
+           'solution']
 
 # %% ../nbs/30_implicit.ipynb #b0254024
 ZERO = 1e-5   # an entry below this part of its component's root mean square is at zero
@@ -362,6 +363,9 @@ class Solved:
         return self.W, self.H
 
 # %% ../nbs/30_implicit.ipynb #85a42e6b
+LOST = 1e8   # a KKT residual that no finite objective has
+
+
 def solution(
     model,                     # a fitted model, an unfitted one (a clone is fitted), or None
     X,                         # (n, f) data
@@ -380,7 +384,13 @@ def solution(
     if obj.value(W, H).isnan():
         raise ValueError(f"the objective {type(obj).__name__} is nan at the factors: "
                          "check the data and the loss.")
-    run = polish(obj, W, H, tol=tol, max_iter=300)
+    free, lifted = len(H) * (obj.data.n + obj.data.f - len(H)), (W, H)
+    if obj.data.n_observed <= free:
+        notes = (*notes, f"{obj.data.n_observed} observations for {free} numbers: noise is fitted, too")
+    if kkt_residual(obj, W, H) > LOST and obj.allowed(W, H) is None:
+        notes = (*notes, "the factors give 0 where the data are positive: zeros were lifted first")
+        lifted = W + 1e-3 * W.mean(0), H + 1e-3 * H.mean(1, keepdim=True)
+    run = polish(obj, *lifted, tol=tol, max_iter=300)
     kkt = kkt_residual(obj, *run.state)
     if kkt > max(tol, 1e-6):
         steps = f"after {run.n_iter} Newton steps ({run.status})"

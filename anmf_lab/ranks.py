@@ -53,7 +53,8 @@ def prediction_error(
     y: np.ndarray,   # what was predicted
     beta,            # of the loss; None: not a β-divergence
 ) -> float:
-    "Eq. (tukey) for counts, else the mean squared error"
+    "Eq. (tukey) for counts, else the mean squared error; NaN where nothing could be hidden"
+    if not len(x): return math.nan
     if beta == 1: return float((4 * (np.sqrt(x) - np.sqrt(y)) ** 2).mean())
     return float(((x - y) ** 2).mean())
 

@@ -4,7 +4,8 @@
 
 A refit starts at the solution of the observed data and ends at a KKT residual of 1e-6, as `stability(start="reference")` has it
 and as a loop over `polish` has it; the quicker of the two is what error bars are compared with. `wide`: peak memory of the
-matrix-free bars on planted counts, 2000 x 3000 at rank 5, beside (n + f) k^2 numbers. The faces have to be there.
+matrix-free bars on planted counts at rank 5 (kf of 5000 and 10000), beside arrays like the data and (n + f) k^2 numbers. The
+faces have to be there.
 """
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -65,29 +67,49 @@ def cost(name: str) -> dict:
                 sha256=hashlib.sha256(np.ascontiguousarray(X).tobytes()).hexdigest())
 
 
-WIDE = """
-import resource, numpy as np, torch
+FIT = """
+import sys, numpy as np, torch
 import anmf_lab as al
+n, f, k = map(int, sys.argv[1:4])
 g = np.random.default_rng(0)
-n, f, k = 2000, 3000, 5
 W, H = g.gamma(1., 1., (n, k)) * (g.random((n, k)) > .4), g.dirichlet(np.full(f, .3), k)
 W[W.sum(1) == 0, 0] = 1.
-X = g.poisson(2e4 * W @ H).astype(float)
-m = al.NMF(k, loss="kullback-leibler", random_state=0).fit(X)
-al.uncertainty(None, X[:50, :40], W=m.transform(X)[:50], H=m.components_[:, :40], loss=1.)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-u = al.uncertainty(m, X)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-print(peak * 1024, n, f, k, u.light)
+X = g.poisson(20 * f * W @ H).astype(float)
+run = al.factorize(al.Objective(X, "kullback-leibler"), k, W=torch.from_numpy(W + 1e-3), H=torch.from_numpy(H + 1e-6), tol=1e-8)
+np.savez(sys.argv[4], X=X, W=run.state[0], H=run.state[1], kkt=run.residuals[-1])
 """
 
+MEASURE = """
+import resource, sys, numpy as np, torch
+import anmf_lab as al
+from anmf_lab.implicit import Solved
+from anmf_lab.objective import Objective
+at = np.load(sys.argv[1])
+X, W, H = at["X"], torch.from_numpy(at["W"]), torch.from_numpy(at["H"])
+def bars(n, f): return al.uncertainty(Solved(Objective(X[:n, :f], "kullback-leibler"), W[:n], H[:, :f], float(at["kkt"]), 0.), X[:n, :f])
+bars(60, 50)                                             # everything is imported and warm
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
+u = bars(*X.shape)
+print((peak() - before) * 1024, u.light, type(u._red).__name__, float(at["kkt"]))
+"""
 
-def wide() -> dict:
-    "Memory of error bars where k f is large"
-    out = subprocess.run([sys.executable, "-c", WIDE], capture_output=True, text=True, check=True).stdout.split()
-    peak, n, f, k = map(int, out[:4])
-    return dict(shape=[n, f], rank=k, light=out[4], peak_bytes=peak, data_bytes=8 * n * f, arrays=peak / (8 * n * f),
-                in_numbers_of_n_f_k2=peak / (8 * (n + f) * k * k))
+SIZES = ((500, 1000), (1000, 1000), (1000, 2000))
+
+
+def wide(k: int = 5) -> dict:
+    "Peak memory that error bars add where k f is large, in a process that does nothing else: (n, f) arrays and (n + f) k^2 numbers"
+    rows = []
+    for n, f in SIZES:
+        with tempfile.TemporaryDirectory() as folder:
+            path = str(Path(folder) / "fit.npz")
+            subprocess.run([sys.executable, "-c", FIT, str(n), str(f), str(k), path], check=True)
+            out = subprocess.run([sys.executable, "-c", MEASURE, path], capture_output=True, text=True, check=True).stdout.split()
+        peak = int(out[0])
+        rows.append(dict(shape=[n, f], light=out[1], route=out[2], kkt=float(out[3]), peak_bytes=peak, peak_in_arrays_of_the_data=round(peak / (8 * n * f), 2),
+                         dense_curvature_bytes=8 * (k * f) ** 2, times_less_than_the_dense_curvature=round(8 * (k * f) ** 2 / peak, 1)))
+        print(rows[-1], flush=True)
+    return dict(shape=rows[-1]["shape"], rank=k, rows=rows)
 
 
 def main():

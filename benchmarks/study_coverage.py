@@ -2,6 +2,7 @@
 
     python benchmarks/study_coverage.py CASE [CASE ...] [--replicates 200] [--seed 0] [--seconds S] [--out results/trust]
     python benchmarks/study_coverage.py --list
+    python benchmarks/study_coverage.py ways     other standard errors and intervals beside ours: text, genomes, planted
 
 Two kinds of case. "fit": new noise around the mean of one fitted factorization, solved again from there;
 does the interval hold the generating value? "truth": fresh data from planted factors with zeros in both,
@@ -22,7 +23,7 @@ from anmf_lab.core import Data, as_data
 from anmf_lab.implicit import Solved
 from anmf_lab.objective import Entrywise
 from anmf_lab.polish import polish
-from anmf_lab.reduced import Reduced, component_variances, code_variances, localised
+from anmf_lab.reduced import Reduced, code_variances, component_variances, entry_gradients, influence, localised
 from anmf_lab.solve import solve_seeds
 
 SOLVED = 1e-6   # KKT residual that every replicate must reach
@@ -188,6 +189,62 @@ def study(case, replicates, seed, seconds):
     return about | summary(rows, W0, H0, se0, codes_se0) | {solve_name: float(f"{np.median(cpu):.3g}")}
 
 
+def generating(case, seed=0):
+    "(W, H) that data are drawn around, with loss, noise and its dispersion"
+    if case in TRUTHS:
+        (n, f, k), total, (loss, beta), noise, phi = TRUTHS[case]
+        return *planted(n, f, k, total, seed=11), loss, beta, noise, phi
+    load, k, (loss, beta), noise = FITS[case]
+    X = load()
+    W, H = (T.numpy() for T in solve_seeds(al.Objective(X, loss), k, 8 if beta == 2 else 16, rng=seed, tol=1e-9)[0].factors)
+    u = al.uncertainty(None, X, noise=noise, W=W * H.sum(1), H=H / H.sum(1, keepdims=True), loss=loss)
+    return u.codes * TIMES.get(case, 1.), u.components, loss, beta, noise, u.dispersion if noise == "gaussian" else 1.
+
+
+def other_errors(at, red):
+    "Huber's sandwich from the residuals: every entry alone, and the entries of a sample together"
+    j, c = at.free[1].nonzero(as_tuple=True)
+    alone, together, r = torch.zeros_like(at.H), torch.zeros_like(at.H), at.X - at.Y
+    step = max(1, 20_000_000 // at.X.numel())
+    for a, b in zip(j.split(step), c.split(step), strict=True):
+        J = influence(red, None, entry_gradients(at, a, b)) * r
+        alone[a, b], together[a, b] = J.square().sum((1, 2)), J.sum(2).square().sum(1)
+    N, n = at.X.numel(), len(at.X)
+    freedom = N / (N - at.n_free)
+    return (freedom * alone).sqrt().numpy(), (freedom * n / (n - 1) * together).sqrt().numpy()
+
+
+def ways_of(case, replicates, seed):
+    "Coverage above two standard errors: curvature, residuals, samples; intervals on the plain and on the square-root scale"
+    W0, H0, loss, beta, noise, phi = generating(case, seed)
+    se0 = at_value(W0, H0, noise, phi, beta)[0]
+    strong, rng, hits, ratio, values = H0 > 2 * se0, np.random.default_rng(seed), {}, {}, []
+    for b in range(replicates):
+        Z = draw(rng, W0 @ H0, noise, phi)
+        W, H = solve(Z, len(H0), beta, [seed + b] * 4, near=(W0, H0) if case in FITS else None).state
+        order = match(W, H, torch.from_numpy(W0), torch.from_numpy(H0))
+        solved = Solved(Entrywise(as_data(Z), loss), W[:, order], H[order], 0., 0.)
+        u = al.uncertainty(solved, Z, noise)
+        if u.light == "red":
+            continue
+        values.append(u.components)
+        alone, together = other_errors(u._red.at, u._red)
+        for name, se in dict(curvature=u.components_stderr, residuals=alone, samples=together).items():
+            ratio.setdefault(name, []).append(se[strong]**2)
+            root = np.sqrt(u.components[strong])
+            with np.errstate(all="ignore"):
+                half = np.where(root > 0, 1.96 * se[strong] / 2 / root, 0.)
+            low, high = np.maximum(root - half, 0)**2, (root + half)**2
+            hits.setdefault(name, []).append((np.abs(u.components - H0) <= 1.96 * se)[strong].mean())
+            hits.setdefault(name + ", square root", []).append(((low <= H0[strong]) & (H0[strong] <= high)).mean())
+        if b % 20 == 19:
+            print(case, b + 1, {n: round(float(np.mean(h)), 4) for n, h in hits.items()}, flush=True)
+    sd = np.std(values, axis=0, ddof=1)[strong]
+    return dict(samples=len(W0), replicates=len(values), coverage={n: round(float(np.mean(h)), 4) for n, h in hits.items()},
+                standard_error={n: round(float(np.std(h, ddof=1) / len(h)**.5), 4) for n, h in hits.items()},
+                se_over_sd={n: round(float(np.median(np.sqrt(np.mean(v, 0)) / sd)), 3) for n, v in ratio.items()})
+
+
 def light_study(problems, replicates, seed, seconds):
     "Many planted problems with few zeros, of every curvature: coverage by decade of the smallest eigenvalue"
     rng, began, rows, refused = np.random.default_rng(seed), time.time(), [], 0
@@ -228,12 +285,14 @@ def main(argv=None):
     p.add_argument("--out", default="results/trust")
     a = p.parse_args(argv)
     if a.list:
-        print(*FITS, *TRUTHS, "light")
+        print(*FITS, *TRUTHS, "light", "ways")
         return
     torch.set_num_threads(1)
-    for case in a.cases or [*FITS, *TRUTHS, "light"]:
+    for case in a.cases or [*FITS, *TRUTHS, "light", "ways"]:
         if case == "light":
             found = light_study(600, a.replicates, a.seed, a.seconds)
+        elif case == "ways":
+            found = dict(kind="ways") | {c: ways_of(c, a.replicates, a.seed) for c in ("genomes", "truth_500", "text")}
         else:
             found = study(case, a.replicates, a.seed, a.seconds)
         command = f"python benchmarks/study_coverage.py {case} --replicates {a.replicates} --seed {a.seed}"

@@ -12,6 +12,7 @@ from anmf_lab.implicit import NULL, Adjoint, Curvature, condition, feature_gradi
 from anmf_lab.objective import Entrywise
 from anmf_lab.polish import pcg, polish
 from anmf_lab.solvers import mu_step, start
+from memory import Count
 
 
 def planted(n=15, f=12, k=3, seed=0, noise=.03, zeros=.45):
@@ -204,34 +205,6 @@ def test_ritz_values_are_eigenvalues_when_cg_runs_to_the_end():
     b = torch.from_numpy(rng.standard_normal((6, 1))), torch.zeros(1, 1, dtype=torch.float64)
     _, info = pcg(op, b, lambda r: r, tol=1e-13)
     assert_allclose(ritz_values(info), [1, 2, 3, 4, 5, 6], rtol=1e-8)
-
-
-
-
-class Count(torch.utils._python_dispatch.TorchDispatchMode):
-    "The largest number of bytes that live tensors created inside hold at once"
-    def __init__(self):
-        super().__init__()
-        self.live, self.top, self.seen = 0, 0, set()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        import weakref
-        out = func(*args, **(kwargs or {}))
-        for t in out if isinstance(out, (tuple, list)) else (out,):
-            if isinstance(t, torch.Tensor):
-                s = t.untyped_storage()
-                key = s.data_ptr()
-                if key not in self.seen and s.nbytes():
-                    self.seen.add(key)
-                    self.live += s.nbytes()
-                    self.top = max(self.top, self.live)
-                    weakref.finalize(s, self.drop, key, s.nbytes())
-        return out
-
-    def drop(self, key, size):
-        if key in self.seen:
-            self.seen.discard(key)
-            self.live -= size
 
 
 def test_memory_is_a_few_arrays_like_the_data():

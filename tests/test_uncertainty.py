@@ -7,8 +7,10 @@ import torch
 import anmf_lab as al
 import anmf_lab.objective
 from anmf_lab.core import as_data
-from anmf_lab.error_bars import light_of
+from anmf_lab.error_bars import light_of, reduce
 from anmf_lab.polish import polish
+from anmf_lab.reduced import localised
+from memory import Count
 
 KL = "kullback-leibler"
 
@@ -262,3 +264,25 @@ def test_intervals_where_nothing_is_zero():
     u = al.uncertainty(None, X, W=W, H=H, loss=KL)
     low, high = u.interval()
     assert (low > 0).all() and (low < u.components).all() and (u.components < high).all()
+
+
+def held(f, n=60, k=3):
+    "Route of the error bars of f features, the numbers that it holds at once, and n f + (n + f) k^2 with their factors"
+    rng = np.random.default_rng(0)
+    W, H = rng.gamma(1., 1., (n, k)), rng.gamma(1., 1., (k, f)) * (rng.random((k, f)) > .1)
+    at = localised(as_data(W @ H), torch.from_numpy(W), torch.from_numpy(H), 1.)
+    with Count() as count:
+        red = reduce(at)
+        if hasattr(red, "variances"):
+            red.variances()
+    return type(red).__name__, count.top / 8, 6 * n * f + 30 * (n + f) * k * k
+
+
+def test_large_problems_hold_arrays_like_the_data_and_no_square_of_the_components(monkeypatch):
+    "The curvature would be (k f)^2 numbers, ten times as many"
+    route, numbers, allowed = held(1600)
+    assert route == "Sketch" and numbers <= allowed < (3 * 1600)**2 / 10
+    for large, name in ((0, "Sketch"), (10**9, "Reduced")):     # the dense route, where it is taken, is seen
+        monkeypatch.setattr("anmf_lab.error_bars.LARGE", large)
+        route, numbers, allowed = held(400)
+        assert route == name and (numbers <= allowed) == (name == "Sketch"), numbers / allowed
