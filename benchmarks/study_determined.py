@@ -5,10 +5,13 @@
 Exact data from planted factors, where the truth can be had: the largest feature error of fresh exact fits (12 starts of
 their own, KKT 1e-9) to the planted factors. Two sets of draws: `notes`, 20 x 15 of rank 3 (the codes hold the identity,
 or a share of .1 to .5 of both factors is zero), and `fresh`, other shapes, ranks and shares. Then the genomes, ranks 2
-to 6: does the answer depend on the seed, the unit, the precision or the order of the data? Parts: notes, fresh, genomes;
-those not named stay as they are on file.
+to 6: does the answer depend on the seed, the unit, the precision or the order of the data? Then `fields`: tables of
+scikit-learn (digits, wine, tumours, irises), two losses, ranks 2 to 5. There the check is another one: the solution is
+pushed by two percent, at random, and solved again, four times; where nothing may move, it comes back. Parts: notes,
+fresh, genomes, fields; those not named stay as they are on file.
 """
 import argparse
+import itertools
 import json
 import platform
 import time
@@ -21,6 +24,9 @@ import anmf_lab as al
 from anmf_lab.align import feature_error
 from anmf_lab.objective import Objective
 from anmf_lab.core import as_data
+from anmf_lab.determined import local_verdict
+from anmf_lab.implicit import Adjoint, condition
+from anmf_lab.polish import polish
 from anmf_lab.solve import solve_seeds
 
 SAME = .01       # fresh exact fits that differ by less agree
@@ -119,6 +125,47 @@ def genomes():
                        components=r.components, excess=float(f"{r.excess:.1e}"))
 
 
+def tables():
+    "scikit-learn's own tables, some with every column in its own unit"
+    from sklearn import datasets
+    digits = datasets.load_digits().data[:200]
+    wine, tumours, irises = (getattr(datasets, f"load_{name}")().data for name in ("wine", "breast_cancer", "iris"))
+    yield from dict(digits=digits, wine=wine, wine_scaled=wine / wine.max(0), tumours=tumours[:150] / tumours[:150].max(0), irises=irises).items()
+
+
+def returns(obj, W, H, loss, seed):
+    "Largest feature error of solutions as good that were reached from pushed factors, and how many there were"
+    rng, found = np.random.default_rng(seed), []
+    for _ in range(4):
+        pushed = (T * torch.from_numpy(np.exp(.02 * rng.standard_normal(T.shape)))
+                  + .002 * T.square().mean().sqrt() * torch.from_numpy(rng.random(T.shape)) for T in (W, H))
+        run = polish(obj, *pushed, tol=1e-10, max_iter=300)
+        if run.residuals[-1] < 1e-7 and run.loss <= loss * (1 + 1e-9):
+            found.append(feature_error(*run.state, W, H))
+    return max(found, default=0.), len(found)
+
+
+def fields(seed=0):
+    "Verdict, light of the error bars and condition number of a solution, beside what pushing it shows"
+    for name, X in tables():
+        X = np.asarray(X, float)
+        for loss, k in itertools.product(("frobenius", "kullback-leibler"), (2, 3, 5)):
+            if k >= X.shape[1]:
+                continue
+            obj = Objective(as_data(X), 2. if loss == "frobenius" else 1.)
+            best = solve_seeds(obj, k, 4, rng=np.random.RandomState(seed), tol=1e-10)[0]
+            local = local_verdict(obj, best.W, best.H)
+            far, n = returns(obj, best.W, best.H, best.loss, seed)
+            noise = "gaussian" if loss == "frobenius" else "poisson"
+            light = al.uncertainty(None, X, noise, W=best.W.numpy(), H=best.H.numpy(), loss=loss).light
+            finite = bool(np.isfinite(condition(Adjoint(obj, best.W, best.H)).kappa))
+            moves = local.verdict in ("flat", "one-sided")
+            agree = (local.verdict == "determined") == (light != "red") == finite
+            yield dict(table=name, loss=loss, rank=k, verdict=local.verdict, count=local.count, light=light, finite_kappa=finite,
+                       pushed=n, largest_feature_error=float(f"{far:.1e}"),
+                       outcome="right" if moves == (far > 1e-4) and agree and n else "false")
+
+
 def gathered(name, rows, say):
     out = []
     for row in rows:
@@ -147,17 +194,17 @@ def main(argv=None):
     torch.set_num_threads(1)
     path = Path(a.out) / "determined.json"
     found = json.loads(path.read_text())["rows"] if path.exists() else {}
-    parts = {"notes": notes, "fresh": lambda: fresh(a.draws, a.seed), "genomes": genomes}
+    parts = {"notes": notes, "fresh": lambda: fresh(a.draws, a.seed), "genomes": genomes, "fields": fields}
     for name in a.parts or parts:
         found[name] = gathered(name, parts[name](), not a.quiet)
     record = dict(name="determined", command=f"python benchmarks/study_determined.py --draws {a.draws} --seed {a.seed}", seed=a.seed,
                   versions=dict(anmf_lab=al.__version__, numpy=np.__version__, torch=torch.__version__,
                                 python=platform.python_version()),
-                  notes=totals(found["notes"]), fresh=totals(found["fresh"]), rows=found)
+                  **{name: totals(found[name]) for name in ("notes", "fresh", "fields") if name in found}, rows=found)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=None, separators=(", ", ": ")).replace('{"rank', '\n {"rank')
-                    .replace('{"zeros', '\n {"zeros').replace('{"shape', '\n {"shape') + "\n")
-    print(json.dumps({k: record[k] for k in ("notes", "fresh")}), flush=True)
+                    .replace('{"zeros', '\n {"zeros').replace('{"shape', '\n {"shape').replace('{"table', '\n {"table') + "\n")
+    print(json.dumps({k: record[k] for k in ("notes", "fresh", "fields") if k in record}), flush=True)
 
 
 if __name__ == "__main__":
