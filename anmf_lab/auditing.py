@@ -179,8 +179,10 @@ class Audit:
         "The audit that `to_json` gave, from its text or its file"
         if isinstance(text, Path) or not str(text).lstrip().startswith("{"):
             text = Path(text).read_text(encoding="utf-8")
-        d = json.loads(text)
-        if d.get("anmf_lab_audit") != 1: raise ValueError("this is no audit: to_json() writes one.")
+        try: d = json.loads(text)
+        except ValueError: d = None
+        if not isinstance(d, dict) or d.get("anmf_lab_audit") != 1:
+            raise ValueError("this is no audit: to_json() writes one.")
         return cls({int(k): found for k, found in d["ranks"].items()}, d["about"])
 
     def save(self, path="report.html") -> Path:
@@ -207,6 +209,7 @@ def problem_of_audit(
     "What is minimised, and under which noise"
     X, said = table.values, []
     values = X.data if sp.issparse(X) else X
+    if not (values > 0).any(): raise ValueError("every number of X is zero: there is nothing to factorize.")
     unit = unit_of_counts(values)
     counts = unit is not None and table.image_shape is None and weights is None
     if counts and unit is not None and is_decimal(unit): counts = loss in ("kullback-leibler", 1)
@@ -253,7 +256,8 @@ def _ranks(n_components, ranks, model, given, shape: tuple[int, int]) -> list[in
 def _begin(p: Problem, about: dict, resume) -> dict[int, dict]:
     "Findings of an earlier call with the same settings and data, if there are any"
     if resume is None or not Path(resume).exists(): return {}
-    old = Audit.from_json(Path(resume))
+    try: old = Audit.from_json(Path(resume))
+    except ValueError as e: raise ValueError(f"{resume}: {e}") from None
     for name in ("sha256", "loss", "noise", "seed", "version", "n_seeds"):
         if old.about.get(name) != about[name]:
             was, now = old.about.get(name), about[name]

@@ -326,11 +326,55 @@ def test_from_a_csv_to_its_report(tmp_path, capsys):
     assert meaning(found.ranks[3])["determined"] == "determined" and json.loads((tmp_path / "r.json").read_text())["about"]["sha256"]
 
 
-def test_a_bad_cell_is_exit_code_1_and_nothing_is_written(tmp_path, capsys):
-    (tmp_path / "x.csv").write_text("id,a,b\nr,1,2\ns,3,many\n")
+GOOD = "sample,a,b,c\ns1,1,2,3\ns2,4,5,7\ns3,7,8,2\ns4,0,1,9\n"
+BAD = [   # the file, more arguments, what is said
+    ("sample,a,a\ns1,1,2\ns2,4,5\n", [], "two columns are called 'a' (numbers 1 and 2)"),
+    ("sample,a,b\ns1,1,2\ns1,4,5\n", [], "two rows are called 's1'"),
+    ("sample,a,,c\ns1,1,2,3\ns2,4,5,6\n", [], "column 2 has no name"),
+    ("sample;a;b\ns1;1,234;2,345\ns2;4,567;1,111\n", [], "more than a thousand or a decimal fraction"),
+    ("sample;a;b\ns1;1,23,4;2\ns2;4;5\n", [], "row 's1' (line 2), column 'a': '1,23,4' is not a number"),
+    ("sample,a,b\ns1,,\ns2,4,5\n", [], "sample 's1' holds no number"),
+    ("sample,a,b\ns1,1,\ns2,4,\n", [], "feature 'b' holds no number"),
+    ("sample,a,b\ns1,1,-2\ns2,4,5\n", [], "row 's1', column 'b' is negative: -2"),
+    ("sample,a,b\nr,1,2\ns,3,many\n", [], "row 's' (line 3), column 'b': 'many'"),
+    ("sample,a,b\ns1,1,inf\ns2,4,5\n", [], "row 's1', column 'b' is infinite"),
+    ("sample,a,b\ns1,1\ns2,4,5\ns3,1,2\n", [], "line 2 has 2 cells and the others 3"),
+    ("sample,a,b\ns1,0,0\ns2,0,0\n", [], "every number of X is zero"),
+    (GOOD.encode("utf-16-le"), [], "it is not a text file"), (b"", [], "is empty"),
+    (GOOD, ["--rank", 5], "must be a whole number >= 1 and <= 3, got 5"), (GOOD, ["--rank", 0], "got 0"),
+    (GOOD, ["--ranks", "8:2"], "is empty"), (GOOD, ["--ranks", "two"], "must be like 2:8"), (GOOD, None, "say how many components"),
+    (GOOD, ["--rank", 2, "--budget", -1], "budget must be"), (GOOD, ["--rank", 2, "--starts", 0], "n_seeds must be"),
+    (GOOD, ["--rank", 2, "--loss", "kulback"], "loss must be one of"), (GOOD, ["--rank", 1, "--out", "FOLDER"], "is a folder: name a file"),
+    (GOOD, ["--rank", 1, "--json", "FOLDER"], "is a folder: name a file"), (GOOD, ["--rank", 1, "--out", "OTHER/r.html"], "is a file, so"),
+    (GOOD, ["--components", "OTHER"], "components has other features than the data: 'q'"), (GOOD, ["--components", "LESS"], "components lacks the feature 'c'"),
+    (GOOD, ["--rank", 2, "--weights", "OTHER"], "weights has other features"), (GOOD, ["--rank", 2, "--reference", "no.csv"], "no.csv is not there"),
+    (GOOD, ["--rank", 1, "--resume", "OTHER"], "this is no audit")]
+
+
+@pytest.mark.parametrize("content, more, says", BAD, ids=[says[:40] for _, _, says in BAD])
+def test_a_bad_input_is_a_clear_message_exit_code_1_and_nothing_written(tmp_path, capsys, content, more, says):
+    (tmp_path / "x.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "other.csv").write_text("what,q,r\np1,1,2\np2,3,4\n")
+    (tmp_path / "less.csv").write_text("what,a,b\np1,1,2\np2,3,4\n")
+    there = {"FOLDER": tmp_path / "folder", "OTHER": tmp_path / "other.csv", "LESS": tmp_path / "less.csv", "OTHER/r.html": tmp_path / "other.csv/r.html"}
+    more = [] if more is None else [there.get(a, a) for a in more or ["--rank", 1]]
+    before = sorted(tmp_path.rglob("*"))
+    out = [] if "--out" in more else ["--out", tmp_path / "r.html"]
+    assert anmf("audit", tmp_path / "x.csv", *more, *out) == 1
+    said = capsys.readouterr().err
+    assert says in said and said.startswith("anmf-lab audit: ") and "Traceback" not in said
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_folder_a_missing_and_an_unreadable_file_are_named(tmp_path, capsys, monkeypatch):
+    (tmp_path / "x.csv").write_text(GOOD)
+    for path, says in ((tmp_path, "is a folder"), (tmp_path / "y.csv", "did you mean x.csv?")):
+        assert anmf("audit", path, "--rank", 1, "--out", tmp_path / "r.html") == 1
+        assert says in capsys.readouterr().err
+    monkeypatch.setattr("anmf_lab.tables.HUGE", 5)
     assert anmf("audit", tmp_path / "x.csv", "--rank", 1, "--out", tmp_path / "r.html") == 1
-    assert "row 's' (line 3), column 'b': 'many'" in capsys.readouterr().err
-    assert not (tmp_path / "r.html").exists()
+    assert "too much for text" in capsys.readouterr().err and not (tmp_path / "r.html").exists()
 
 
 class Live(TorchDispatchMode):
