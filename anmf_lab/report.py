@@ -291,13 +291,14 @@ def _attack_figure(attack: dict) -> dict:
 def _told(found: dict) -> list[str]:
     "What stands in no table"
     s, k, said = found["solved"], found["rank"], []
-    arrived = f"; {percent(s['share'])} of them end in the best of {s['minima']} minima"
+    where = f"best of {s['minima']} minima" if s["minima"] > 1 else "only minimum found"
+    arrived = f"; {percent(s['share'])} of them end in the {where}"
     said.append(f"Solved: {s['solved']} of {s['starts']} starts to the optimality conditions "
                 f"(residual {s['kkt']:.0e}){arrived * (s['solved'] > 0)}.")
     if s.get("moved") is not None:
         better = f"; another start ends {s['better']:.2g} lower" if s.get("better") else ""
         said.append(f"What was handed in lies {percent(s['moved'])} from this solution{better}.")
-    said += (found.get("errors") or {}).get("notes", [])
+    said += [f"{note[:1].upper()}{note[1:]}." for note in (found.get("errors") or {}).get("notes", [])]
     if n := found.get("needed"):
         said.append(f"Against {k - 1} component{'s' * (k > 2)} the fit gains {n['gain']:.1f}; {n['draws']} "
                     f"data sets made with {k - 1} gain {n['mean']:.1f} on average, {n['largest']:.1f} at "
@@ -305,8 +306,7 @@ def _told(found: dict) -> list[str]:
     if near := (found.get("rivals") or {}).get("nearest"):
         said.append(f"Nearest rival: {_gap(near['distance'])} standard deviations of noise above, "
                     f"its components {percent(near['feature_error'])} away.")
-    c = found.get("certificate")
-    if c and not c["eps"]: said.append(f"No certificate: {c['binds']}.")
+    if (c := found.get("certificate")) and not c["eps"]: said.append(f"No certificate: {c['binds']}.")
     if c and c["eps"]:
         said.append(f"Certificate: no change of the data up to {percent(c['eps'])} of their size moves "
                     f"this solution by more than {percent(c['feature_error'])}.")
