@@ -24,8 +24,8 @@ from .tables import Table, numbered, read_table
 
 # %% auto #0
 __all__ = ['AUDIT_EXAMPLES', 'FIT_EXAMPLES', 'known_table', 'table_of', 'ranks_of', 'data_arguments',
-           'loss_of_line', 'audit_arguments', 'text_of', 'audit_run', 'fit_arguments', 'csv_of', 'fit_run',
-           'datasets_arguments', 'datasets_run']
+           'loss_of_line', 'audit_arguments', 'text_of', 'check_places', 'audit_run', 'fit_arguments',
+           'csv_of', 'fit_run', 'datasets_arguments', 'datasets_run']
 
 # %% ../nbs/58_commands.ipynb #07212994
 def known_table(name: str) -> Table:
@@ -120,9 +120,18 @@ def text_of(found: Audit) -> str:
         lines.append("")
     return "\n".join(lines)
 
+# %% ../nbs/58_commands.ipynb #57pl0001
+def check_places(paths) -> None: # of files to be written; None: not asked for
+    "Files can be written there, or a `ValueError` before any work"
+    for path in filter(None, paths):
+        if path.is_dir(): raise ValueError(f"{path} is a folder: name a file in it.")
+        above = next(folder for folder in path.parents if folder.exists())
+        if not above.is_dir(): raise ValueError(f"{above} is a file, so {path} cannot be written.")
+
 # %% ../nbs/58_commands.ipynb #559f03d9
 def audit_run(args: argparse.Namespace) -> int:
     "Run `anmf-lab audit`"
+    check_places([args.out, args.json, args.resume])
     table = table_of(args)
     if args.rank is None and args.ranks is None and args.components is None:
         raise ValueError("say how many components: --rank 5, or --ranks 2:8.")
