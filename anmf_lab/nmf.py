@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data, _check_n_fe
 from .core import Data, Shard, as_data, check_choice, check_number, give_back, numbers_only, rng_of
 from .core import unmasked, with_room
 from .divergence import divergence
+from .drawn import Drawn
 from .solve import SOLVERS, factorize, warn_of_few
 from .loop import INITS, Run, Status, ending, given_start, joined, start
 from .loop import CallbackSupportMixin, with_callbacks, _sk_callback
@@ -109,7 +110,7 @@ class _Input(_Hooks):
         return torch.as_tensor(self.components_).to(device=like.device, dtype=like.dtype)
 
 # %% ../nbs/15_nmf.ipynb #6c935d50
-class _Output(_Input):
+class _Output(Drawn, _Input):
     "What a fitted model computes for data, old or new"
     def transform(
         self,
@@ -299,8 +300,7 @@ class NMF(FactorModel):
     >>> import numpy as np, anmf_lab as al
     >>> X = np.random.default_rng(0).gamma(1, size=(30, 20))
     >>> model = al.NMF(3, loss="kullback-leibler", random_state=0).fit(X)
-    >>> W, H = model.transform(X), model.components_
-    >>> W.shape, H.shape, str(model.status_)
+    >>> model.transform(X).shape, model.components_.shape, str(model.status_)
     ((30, 3), (3, 20), 'converged')
     """
     _allow_weights = True

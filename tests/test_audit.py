@@ -304,6 +304,36 @@ def test_mistakes_are_named(how, says):
         al.audit(planted(0, names=False)[0], **how)
 
 
+# --- pictures
+
+def intervals(fig): return sum(len(c.get_segments()) for ax in fig.axes for c in ax.collections)
+
+
+@pytest.mark.parametrize("name", ["NMF", "ONMF", "L21NMF", "CappedNMF", "CauchyNMF", "CorrentropyNMF", "HuberNMF", "ATNMF", "ANMF"])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_every_model_draws_its_components_under_their_names(name):
+    "With intervals from the data, or the reason why there are none"
+    X = pd.DataFrame(np.random.default_rng(0).poisson(9., size=(20, 6)).astype(float), columns=list("abcdef"))
+    model = getattr(al, name)(1, max_iter=50, random_state=0).fit(X)
+    fig = model.plot()
+    assert [t.get_text() for t in fig.axes[-1].get_xticklabels()] == list("abcdef") and intervals(fig) == 0
+    if name in ("L21NMF", "CappedNMF", "ANMF"):
+        with pytest.raises(ValueError, match="couples the entries"):
+            model.plot(X)
+    else:
+        assert intervals(model.plot(X)) == 6
+    with pytest.raises(ValueError, match="features must hold 6 names, got 2"):
+        model.plot(features=["a", "b"])
+
+
+def test_there_are_no_intervals_where_nothing_is_determined():
+    g = np.random.default_rng(0)
+    X = g.uniform(1, 2, (20, 3)) @ g.uniform(1, 2, (3, 12)) * 100
+    model = al.NMF(3, loss="kullback-leibler", random_state=0).fit(g.poisson(X).astype(float))
+    with pytest.raises(ValueError, match="do not determine the components"):
+        model.plot(g.poisson(X).astype(float))
+
+
 # --- the command
 
 def anmf(*args):
