@@ -26,9 +26,9 @@ from .stacked import Stack, first_order, random_starts, solve_stack
 
 # %% auto #0
 __all__ = ['SIZE', 'ORDER', 'MORE', 'FAR', 'FAR_GAIN', 'DENSE', 'Step', 'BASE', 'DEEP', 'ACROSS', 'SOLVES',
-           'minima', 'solved', 'errors', 'determined', 'free_bands', 'rivals', 'residuals', 'fit',
-           'span_moved', 'samples', 'resampled', 'needed', 'attacked', 'certified', 'reference', 'predicted',
-           'rank_row']
+           'minima', 'solved', 'errors', 'determined', 'free_bands', 'rivals', 'residuals', 'typical_of',
+           'cleared', 'fit', 'span_moved', 'samples', 'resampled', 'needed', 'attacked', 'certified',
+           'reference', 'predicted', 'rank_row']
 
 # %% ../nbs/47_findings.ipynb #5090788c
 def minima(p: Problem, s: State) -> int:
@@ -130,24 +130,46 @@ def residuals(p: Problem, Y: np.ndarray) -> np.ndarray: # (n, f), NaN = missing
     else: z = X - Y
     return z if M is None else np.where(M > 0, z * np.sqrt(M), np.nan)
 
-# %% ../nbs/47_findings.ipynb #ca7abe50
+# %% ../nbs/47_findings.ipynb #47cl0001
 MORE = 1.5  # dispersion above which the noise is more than was said
 FAR = 6.   # standard deviations beyond which a cell is an outlier
 
 
-def fit(p: Problem, k: int, found: dict) -> dict:
-    "(d) dispersion, the samples and cells that fit worst"
-    s = state_of(p, k)
-    Y = (s.W @ s.H).numpy()
-    if s.loss <= 1e-10 * p.whole: return dict(dispersion=0., noise="none", rows=[], cells=[])
-    z = residuals(p, Y)
+def typical_of(p: Problem, k: int, z: np.ndarray, Y: np.ndarray) -> tuple[float, int]:
+    "The dispersion of most cells, which a few outliers do not change, and how many cells are far beyond it"
     strong = np.isfinite(z) & (Y >= 1 if p.noise == "poisson" else True)
     some = np.abs(z[strong]) if strong.sum() >= 100 else np.abs(z[np.isfinite(z)])
     freedom = max(1 - k * (p.data.n + p.data.f - k) / max(p.data.n_observed, 1), .05)
     typical = float((np.median(some) / .6745) ** 2 / freedom)
     if p.noise == "poisson": typical = max(typical, 1.)
+    return typical, int((np.abs(z) > FAR * typical**.5).sum())
+
+# %% ../nbs/47_findings.ipynb #47cl0003
+def cleared(p: Problem, k: int, z: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "Residuals and fit without the cells that are far, hidden one after the other"
+    first, hidden, W, H = (z, Y), np.zeros(z.shape, dtype=bool), state_of(p, k).W, state_of(p, k).H
+    while p.repeatable(k) and hidden.sum() <= z.size // 50:
+        size = np.where(np.isfinite(z) & ~hidden, np.abs(z), 0.)
+        at = np.unravel_index(size.argmax(), size.shape)
+        if size[at] <= FAR * typical_of(p, k, z, Y)[0] ** .5: return z, Y
+        hidden[at] = True
+        M = torch.from_numpy(~hidden).to(p.data.X)
+        if p.data.mask is not None: M = M * p.data.mask
+        end = alone(p.objective, Data(p.data.X * (M > 0), M), k, (W, H), None, 1, 1e-6)
+        W, H = (torch.from_numpy(T[0]) for T in (end.W, end.H))
+        Y = (W @ H).numpy()
+        z = residuals(p, Y)
+    return first
+
+# %% ../nbs/47_findings.ipynb #ca7abe50
+def fit(p: Problem, k: int, found: dict) -> dict:
+    "(d) dispersion, the samples and cells that fit worst"
+    s = state_of(p, k)
+    Y = (s.W @ s.H).numpy()
+    if s.loss <= 1e-10 * p.whole: return dict(dispersion=0., noise="none", rows=[], cells=[])
+    z, Y = cleared(p, k, residuals(p, Y), Y)
+    typical, far = typical_of(p, k, z, Y)
     phi = found["errors"]["dispersion"] if "errors" in found else typical
-    far = int((np.abs(z) > FAR * typical**.5).sum())
     noise = "as said"
     if p.noise == "poisson" and phi > MORE: noise = "overdispersed"
     if far and far <= .02 * z.size and phi > 1.2 * typical: noise = "outliers"
