@@ -230,6 +230,36 @@ def test_large_problems_start_as_often_as_their_work_allows(monkeypatch):
     assert "not solved" in short._repr_html_() and short.to_frame().shape[0] == 1
 
 
+def test_the_budget_ends_a_start_that_is_under_way(monkeypatch):
+    import anmf_lab.audit_problem as audit_problem
+    steps, factorize = [], audit_problem.factorize
+
+    def watched(*args, **how):
+        run = factorize(*args, **how)
+        steps.append(run.n_iter)
+        return run
+    monkeypatch.setattr(audit_problem, "factorize", watched)
+    monkeypatch.setattr(audit_problem.Problem, "stackable", lambda self, k: False)
+    X, _ = planted(2, n=16, f=12, names=False)
+    a = al.audit(X, 3, n_seeds=9, budget=1e-6)
+    assert len(steps) == 1 and steps[0] <= 10 and not a.ranks
+    assert any("no time left" in line for line in a.left_out) and any("8 of 9 starts" in line for line in a.left_out)
+    al.audit(X, 3, n_seeds=2, steps=[])
+    assert len(steps) == 3 and min(steps[1:]) > 20
+
+
+def test_wild_cells_do_not_make_others_look_wild():
+    "Two cells of one column, far above the rest: they are named first, and told from a fit that has not seen them"
+    X, _ = planted(11, n=30, f=20, names=False)
+    clean = al.audit(X, 3, n_seeds=4, steps=["fit"]).ranks[3]["fit"]
+    X[4, 7] += 900
+    X[9, 7] += 1200
+    found = al.audit(X, 3, n_seeds=4, steps=["fit"]).ranks[3]["fit"]
+    at = {(c["sample"], c["feature"]): c for c in found["cells"][:2]}
+    assert clean["noise"] == "as said" and found["noise"] == "outliers" and set(at) == {("5", "8"), ("10", "8")}
+    assert at["10", "8"]["value"] - at["10", "8"]["expected"] > 1000 and abs(found["typical"] / clean["typical"] - 1) < .2
+
+
 def test_large_problems_are_solved_one_by_one():
     from anmf_lab.core import as_data
     from anmf_lab.objective import Entrywise
