@@ -298,11 +298,11 @@ def _told(found: dict) -> list[str]:
     if s.get("moved") is not None:
         better = f"; another start ends {s['better']:.2g} lower" if s.get("better") else ""
         said.append(f"What was handed in lies {percent(s['moved'])} from this solution{better}.")
-    said += [f"{note[:1].upper()}{note[1:]}." for note in (found.get("errors") or {}).get("notes", [])]
+    said += [f"{t[:1].upper()}{t[1:]}." for t in (found.get("errors") or {}).get("notes", [])]
     if n := found.get("needed"):
         said.append(f"Against {k - 1} component{'s' * (k > 2)} the fit gains {n['gain']:.1f}; {n['draws']} "
-                    f"data sets made with {k - 1} gain {n['mean']:.1f} on average, {n['largest']:.1f} at "
-                    f"most. Needed is what gains over {n.get('limit', n['largest']):.1f}.")
+                    f"data sets made with {k - 1} gain {n['mean']:.1f} on average, {n['largest']:.1f} "
+                    f"at most. Needed is what gains over {n.get('limit', n['largest']):.1f}.")
     if near := (found.get("rivals") or {}).get("nearest"):
         said.append(f"Nearest rival: {_gap(near['distance'])} standard deviations of noise above, "
                     f"its components {percent(near['feature_error'])} away.")
@@ -331,7 +331,7 @@ def rank_section(found: dict, about: dict, folded: bool = False) -> Section:
     if found.get("fit"): tables += _fit_grids(found["fit"])
     if found.get("samples"):
         rows = [[r["name"], percent(r["mass"]), percent(r["moved"])] for r in found["samples"]["rows"]]
-        tables.append(Grid("Samples that matter: how far components move without each; free ones, at least.",
+        tables.append(Grid("Samples that matter: how components move without each; free ones, at least.",
                            ["sample", "share of the total", "moves them by"], rows))
     if found.get("attack"):
         tables.append(attack_grid(found["attack"]))
