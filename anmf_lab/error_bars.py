@@ -316,10 +316,10 @@ def _remarks(at: Local, noise: str, phi: float, light: str) -> list[str]:
                      "holds the unit, and the variance must be proportional to the mean")
     if noise in ("poisson", "multinomial") and phi > 1.5:
         notes.append(f"the counts scatter {phi:.2g} times as much as counts do; the error bars include it")
-    if light == "amber":
-        notes.append("the curvature is small: check the error bars by refits (al.stability)")
-    if light == "red":
-        notes.append("not determined: al.bands says how far the components may go at the same fit")
+    if noise in ("poisson", "multinomial") and at.X.sum() < 50 * at.free[0].sum():
+        notes.append("fewer than 50 counts for each code: the error bars are a few percent too small")
+    if light == "amber": notes.append("the curvature is small: check by refits (al.stability)")
+    if light == "red": notes.append("not determined: al.bands says how far they may go")
     if not isinstance(at.loss, (Beta, NegativeBinomial)):
         notes.append("the loss is not that of a noise: error bars by the sandwich, "
                      "and entries that it forgives count in the dispersion")
