@@ -222,7 +222,7 @@ class Uncertainty:
     def __repr__(self) -> str:
         k, f = self.components.shape
         errors = ", ".join(f"{100 * e:.0f}" for e in self.relative_error)
-        said = "not determined: no error bars" if self.light == "red" else f"relative errors {errors} %"
+        said = f"relative errors {errors} %" if self.light != "red" else "not determined: no bars"
         return (f"Uncertainty({self.light}: {k} components of {f} features, {said}; "
                 f"{self.noise} noise, dispersion {self.dispersion:.3g})")
 
@@ -317,7 +317,7 @@ def _remarks(at: Local, noise: str, phi: float, light: str) -> list[str]:
     if noise in ("poisson", "multinomial") and phi > 1.5:
         notes.append(f"the counts scatter {phi:.2g} times as much as counts do; the error bars include it")
     if noise in ("poisson", "multinomial") and at.X.sum() < 50 * at.free[0].sum():
-        notes.append("fewer than 50 counts for each code: the error bars are a few percent too small")
+        notes.append("fewer than 50 counts for each code: the error bars are somewhat too small")
     if light == "amber": notes.append("the curvature is small: check by refits (al.stability)")
     if light == "red": notes.append("not determined: al.bands says how far they may go")
     if not isinstance(at.loss, (Beta, NegativeBinomial)):
