@@ -271,8 +271,8 @@ def attacked(p: Problem, k: int, found: dict, eps: float = .01) -> dict | None:
         raise ValueError("the components are not determined: there is nothing to attack")
     if not p.stackable(k): raise ValueError("too large for a quick attack: al.LaFA takes its time")
     own = tuple(T.numpy() for T in (state_of(p, k).W, state_of(p, k).H))
-    attack = LaFA("l2", (eps,), strength="quick", steps=24, reference=own, loss=p.beta, n_noise=3,
-                  n_usual=0, random_state=p.seed)
+    attack = LaFA("l2", (eps,), strength="quick", reference=own, loss=p.beta, n_noise=3, n_usual=0,
+                  random_state=p.seed)
     run = attack.run(lambda X: own, p.data.X.numpy())
     names = ("eps", "feature_error", "random", "floor")
     rows = [{name: r[name] for name in names} for r in run.records]
