@@ -9,7 +9,7 @@ import torch
 from sklearn.base import clone
 from torch import Tensor
 
-from .core import Data, as_data
+from .core import Data, as_data, with_room
 from .objective import Entrywise, Loss, Objective, Pair
 from .polish import in_double
 from .solvers import solve_codes
@@ -130,6 +130,7 @@ def objective_of(
         raise ValueError(f"{type(model).__name__} does not say what it minimises: give it a method "
                          "objective(X) that returns an Objective, for instance "
                          "al.Objective(X, loss='kullback-leibler'), or pass loss=.")
+    if isinstance(obj, Entrywise): with_room(in_double(obj.data), obj.loss.exponent)   # or an error
     return obj.at(in_double(obj.data)), (*obj.notes, *notes)
 
 

@@ -10,25 +10,51 @@ from dataclasses import dataclass, replace
 from functools import partial
 import warnings
 import numpy as np
+import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
-from .anmf import Game, best_response, price_unit, set_scale, solve_bilevel
+from .anmf import Game, best_response, game_residual, price_unit, set_scale, solve_bilevel
 from .anmf_admm import State, solve_admm
 from .core import Data, check_choice, check_number, give_back, in_unit, rng_of, unit_of
-from .loop import Run
+from .loop import Run, Status, joined
 from .nmf import FactorModel
 from .objective import Objective
+from .polish import in_double
 from .solvers import solve_codes
 from .noise import Target, make_target
 
 # %% auto #0
-__all__ = ['SOLVERS', 'FEATURES', 'SCALES', 'TARGET_HELD', 'solve_in_unit', 'admm_factors', 'check_game',
-           'Bilevel', 'ANMF']
+__all__ = ['SOLVERS', 'FEATURES', 'SCALES', 'TARGET_HELD', 'game_in_unit', 'target_in', 'game_certificate',
+           'solve_in_unit', 'solve_on', 'admm_factors', 'check_game', 'Bilevel', 'ANMF']
 
 # %% ../nbs/28_anmf_model.ipynb #edf8d6c2
 SOLVERS = ("bilevel", "admm")
 FEATURES = ("learner", "attacked", "refit")
 SCALES = {"codes": (0., 1., 0.), "components": (1., 0., 2.), "free": (.5, .5, 1.)}   # powers
+
+def game_in_unit(data: Data, target: Target, game: Game, u: float, price: float) -> tuple:
+    "Data, target and prices, on data divided by `u`, where `lam` counts in units of `price`"
+    inner = in_unit(data, u)
+    goal = Target(inner if target.base is data else in_unit(target.base, u), target.shift / u)
+    gamma = None if game.gamma is None else game.gamma * price
+    return inner, goal, replace(game, lam=game.lam / price, gamma=gamma)
+
+def target_in(target: Target, dtype: torch.dtype) -> Target:
+    "The target in another precision"
+    base = target.base
+    if base.dtype == dtype: return target
+    mask, Xt = (None if T is None else T.to(dtype) for T in (base.mask, base.Xt))
+    return Target(Data(base.X.to(dtype), mask, base.kind, Xt), target.shift)
+
+def game_certificate(data: Data, target: Target, state: tuple, game: Game, scale: str) -> float:
+    "`game_residual` of (W, H, H_adv), computed in float64 and in the unit of the data"
+    u, exact = unit_of(data), in_double(data)
+    a, b, price = (u ** power for power in SCALES[scale])
+    wish = Target(exact, target.shift) if target.base is data else target_in(target, torch.float64)
+    inner, goal, priced = game_in_unit(exact, wish, game, u, price)
+    W, H, H_adv = (T.double() / c for T, c in zip(state, (a, b, b), strict=True))
+    reply = () if game.gamma is None else (H_adv,)
+    return game_residual(inner, goal, W, H, priced, *reply, scale=scale)
 
 def solve_in_unit(
     solve: Callable,   # `solve(data, target, W, H, game, callback=...) -> Run` of (W, H, H_adv)
@@ -45,15 +71,23 @@ def solve_in_unit(
     "The game on the data divided by `unit`, and the answer multiplied"
     u = unit
     a, b, price = (u ** power for power in SCALES[scale])
-    inner = in_unit(data, u)
-    goal = Target(inner if target.base is data else in_unit(target.base, u), target.shift / u)
-    gamma = None if game.gamma is None else game.gamma * price
+    inner, goal, priced = game_in_unit(data, target, game, u, price)
     def back(state): return state[0] * a, state[1] * b, state[2] * b
     def watch(n, state, loss):
         return callback is not None and callback(n, back(state), loss * u * u)
-    priced = replace(game, lam=game.lam / price, gamma=gamma)
     run = solve(inner, goal, W / a, H / b, priced, callback=watch)
     return replace(run, state=back(run.state), losses=run.losses * u * u)
+
+def solve_on(solve: Callable, data: Data, target: Target, W: Tensor, H: Tensor, game: Game, *,
+             max_iter: int, **how) -> Run:
+    "`solve_in_unit`; a game in float32 that can go no further goes on in float64"
+    run = solve_in_unit(partial(solve, max_iter=max_iter), data, target, W, H, game, **how)
+    if run.status is not Status.stalled or data.dtype == torch.float64: return run
+    exact, go_on = in_double(data), partial(solve, max_iter=max_iter - run.n_iter)
+    wish = Target(exact, target.shift) if target.base is data else target_in(target, torch.float64)
+    W, H = (T.double() for T in run.state[:2])
+    more = solve_in_unit(go_on, exact, wish, W, H, game, **how)
+    return joined(run, replace(more, state=tuple(T.to(data.dtype) for T in more.state)))
 
 def admm_factors(*problem, callback: Callable, **how) -> Run:
     "`solve_admm`, with the nonnegative copies for a state"
@@ -271,6 +305,7 @@ class ANMF(FactorModel):
         target = self.target_ if hasattr(self, "target_") else self._draw_target(data)
         if isinstance(self.target, str) and self.target == "shift":
             target = Target(data, target.shift)
+        if target.base.dtype != data.dtype: target = target_in(target, data.dtype)   # of another precision
         game = replace(game, lam=getattr(self, "lam_", game.lam))
         notes: tuple[str, ...] = (TARGET_HELD,)
         if self.features != "learner":
@@ -292,12 +327,12 @@ class ANMF(FactorModel):
 
     def _solve(self, data: Data, W: Tensor, H: Tensor, watch) -> Run:
         game, scale = self._setting(data)
-        how: dict = dict(max_iter=self.max_iter, tol=self.tol, progress=self.verbose)
+        how: dict = dict(tol=self.tol, progress=self.verbose)
         solve, unit = partial(admm_factors, u_step=self.u_step, **how), data.level or 1.
         if self.solver == "bilevel":
             solve, unit = partial(solve_bilevel, scale=scale, **how), unit_of(data)
-        return solve_in_unit(solve, data, self.target_, W, H, game, scale=scale, unit=unit,
-                             callback=watch)
+        return solve_on(solve, data, self.target_, W, H, game, max_iter=self.max_iter, scale=scale,
+                        unit=unit, callback=watch)
 
     def _name_results(self, data: Data, run: Run) -> Tensor:
         W, H, H_adv = run.state
@@ -305,7 +340,8 @@ class ANMF(FactorModel):
         self.codes_ = give_back(W, data.kind)
         self.learner_components_ = give_back(H, data.kind)
         self.adv_components_ = give_back(H_adv, data.kind)
-        self._certificate = float(run.residuals[-1])
+        game, scale = self._setting(data)
+        self._certificate = game_certificate(data, self.target_, run.state, game, scale)
         if self.features == "attacked": H = H_adv.clamp_min(0)
         if self.features == "refit": H = self._codes(data.T, W.T).T.contiguous()
         return super()._name_results(data, replace(run, state=(W, H)))
@@ -314,6 +350,8 @@ class ANMF(FactorModel):
         u, h = unit_of(data), unit_of(Data(H))
         return solve_codes(in_unit(data, u), H / h) * (u / h)
 
+    def _again(self, data: Data, run: Run, W: Tensor, watch) -> Run:
+        return super()._again(data, run, run.state[0], watch)     # from the game's codes
     def _residual(self, data: Data, W: Tensor, H: Tensor) -> float: return self._certificate
     def _value(self, data: Data, W: Tensor, H: Tensor) -> float:
         raise NotImplementedError("the last check of the game is what is returned")

@@ -9,6 +9,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 from sklearn.base import clone
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from .core import Data, check_choice, check_number, give_back, in_unit, unit_of
 from .divergence import _with_values, beta_of, floor_of
@@ -213,22 +214,21 @@ class ATNMF(FactorModel):
         H = self._components(data)
         return self._perturbation(data, self._codes(data, H), H)
 
+    def _learns_online(self) -> bool: return paper_price(self._opponent()) is not None
+    @available_if(_learns_online)
     def partial_fit(self, X, y=None, *, mask=None):
         "Learn from one batch (b, f), the past multiplied by `forget`; needs squares and a price"
         first = not hasattr(self, "components_")
         data = self._read(X, mask, reset=first)
         self._check_params(data)
         setting = self._setting(data)
-        adv, lam = setting.opponent, paper_price(setting.opponent)
-        if lam is None:
-            raise ValueError("partial_fit needs loss='frobenius' and a price lam (no eps).")
-        self._kind, self.opponent_, self.penalties_ = data.kind, adv, setting.penalties
+        lam = float(paper_price(setting.opponent) or 0)
+        self._kind, self.opponent_, self.penalties_ = data.kind, setting.opponent, setting.penalties
         H = self._start(data, None, None)[1][0] if first else self._components(data)
         W, how = self._codes(data, H), dict(l1=setting.l1, l2=setting.l2)
-        for _ in range(10 if first else 0):   # so that the first targets mean something
-            W, H = minmax_step(data, (W, H), lam, **how)
-        stats = None if first else self._stats
-        H, self._stats = online_update(data, H, W, stats, lam, self.forget, **how)
+        for _ in range(10 * first): W, H = minmax_step(data, (W, H), lam, **how)   # first targets
+        past = None if first else self._stats
+        H, self._stats = online_update(data, H, W, past, lam, self.forget, **how)
         self.components_, self.n_components_, self.lam_ = give_back(H, data.kind), len(H), lam
         self.n_iter_ = (0 if first else self.n_iter_) + 1
         return self

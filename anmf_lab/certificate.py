@@ -327,6 +327,7 @@ FLAT = "the curvature is not positive, even with every zero held: not determined
 def _obstacle(sol: Solved) -> str:
     "Why there can be no certificate; empty if there may be one"
     obj, N = sol.objective, sol.W.numel() + sol.H.numel()
+    if obj.data.is_sparse: return "a certificate takes dense data: pass X.toarray()"
     if sol.kkt > 1e-8: return f"the factors are not solved (KKT residual {sol.kkt:.0e})"
     if not isinstance(obj, Entrywise) or obj.beta not in (1, 2):
         return "a certificate needs squared error or Kullback-Leibler: others have no such expansion here"
@@ -393,8 +394,7 @@ def certify(
 def _others(rivals, sol: Solved, n_seeds: int, rng) -> list[Pair]:
     "The other minima that were handed in, or those of some starts"
     if rivals is None and not (n_seeds and isinstance(sol.objective, Entrywise)): return []
-    if rivals is None:
-        return [s.factors for s in solve_seeds(sol.objective, len(sol.H), n_seeds, rng=rng)]
+    if rivals is None: return [s.factors for s in solve_seeds(sol.objective, len(sol.H), n_seeds, rng=rng)]
     given = [(r.W, r.H) if hasattr(r, "W") else r for r in getattr(rivals, "found", rivals)]
     own = lambda T: torch.as_tensor(T if torch.is_tensor(T) else np.array(T)).to(sol.W)
     return [(own(W), own(H)) for W, H in given]

@@ -19,10 +19,11 @@ import torch
 from torch import Tensor
 from sklearn.utils import check_array
 from sklearn.utils import check_random_state as _sk_random_state
+from .masks import check_mask, unhidden, unmasked
 
 # %% auto #0
-__all__ = ['ROOM', 'check_number', 'check_choice', 'Data', 'Shard', 'numbers_only', 'unmasked', 'pick_device',
-           'as_data', 'unit_of', 'in_unit', 'in_double', 'with_room', 'give_back', 'rng_of', 'uniform']
+__all__ = ['ROOM', 'check_number', 'check_choice', 'Data', 'Shard', 'numbers_only', 'pick_device', 'as_data',
+           'unit_of', 'in_unit', 'in_double', 'takes_sparse', 'with_room', 'give_back', 'rng_of', 'uniform']
 
 # %% ../nbs/00_core.ipynb #a01242fa
 def check_number(
@@ -171,13 +172,6 @@ def numbers_only(
         if name in str(e): raise
         raise type(e)(f"{name} must be a table of numbers: {e}") from None
 
-# %% ../nbs/00_core.ipynb #5e1d2c02
-def unmasked(X):   # any input; a masked array as a plain one
-    "A NumPy masked array with NaN where it is masked"
-    if not isinstance(X, np.ma.MaskedArray): return X
-    if not np.ma.getmaskarray(X).any(): return X.data
-    return (X if X.dtype.kind == "f" else X.astype(np.float64)).filled(np.nan)
-
 # %% ../nbs/00_core.ipynb #f500a1fe
 def _to_torch(X, name: str, allow_sparse: bool) -> Tensor:
     "Any array-like to a floating torch tensor, dense or CSR, sharing memory where possible"
@@ -187,7 +181,9 @@ def _to_torch(X, name: str, allow_sparse: bool) -> Tensor:
         if X.ndim != 2:
             raise ValueError(f"{name} must be 2-dimensional (samples x features), "
                              f"got shape {tuple(X.shape)}.")
-        if X.layout != torch.strided: X = X.to_sparse_csr()
+        if X.layout != torch.strided:
+            if not allow_sparse: raise ValueError(f"{name} must be dense: pass {name}.to_dense().")
+            X = X.to_sparse_coo().to_sparse_csr()      # torch knows no other way from blocks
         return X if X.dtype in (torch.float32, torch.float64) else X.to(torch.float64)
     X = unmasked(X)
     with numbers_only(X, name):
@@ -246,17 +242,6 @@ def _check_values(v: Tensor, name: str, allow_missing: bool) -> None:
                          f"factorization needs {name} >= 0. "
                          "Shift or clip the data, or use a signed method such as PCA.")
 
-# %% ../nbs/00_core.ipynb #11fbfbd9
-def _check_mask(mask, X: Tensor, name: str) -> Tensor:
-    "`mask` as a boolean tensor of the shape of `X`"
-    m = mask if isinstance(mask, Tensor) else torch.as_tensor(np.array(mask))
-    if tuple(m.shape) != tuple(X.shape):
-        raise ValueError(f"mask must have the shape of {name}, {tuple(X.shape)}, "
-                         f"got {tuple(m.shape)}.")
-    if m.dtype != torch.bool and not ((m == 0) | (m == 1)).all():
-        raise ValueError("mask must be boolean (True = observed) or hold only 0 and 1.")
-    return m.bool().to(X.device)
-
 # %% ../nbs/00_core.ipynb #802f6644
 def _check_weights(weights, X: Tensor, name: str) -> Tensor:
     "`weights` as a tensor of the shape and type of `X`"
@@ -275,7 +260,7 @@ def _check_weights(weights, X: Tensor, name: str) -> Tensor:
 def _observed(X: Tensor, mask, weights, name: str, whole_columns: bool) -> tuple:
     "Fold NaN, `mask` and `weights` into (`X` with zeros in the holes, float weights or None)"
     M = ~torch.isnan(X)
-    if mask is not None: M &= _check_mask(mask, X, name)
+    if mask is not None: M &= check_mask(mask, X, name)
     omega = None if weights is None else _check_weights(weights, X, name)
     if omega is not None: M &= omega > 0
     if M.all() and (omega is None or bool((omega == 1).all())): return X, None
@@ -307,7 +292,7 @@ def as_data(
         return X.data(mask=mask, weights=weights, device=device, dtype=dtype, name=name,
                       allow_missing=allow_missing, allow_sparse=allow_sparse)
     kind = "torch" if isinstance(X, Tensor) else "numpy"
-    T = _to_torch(X, name, allow_sparse).detach()
+    T = _to_torch(unhidden(X, mask, weights), name, allow_sparse).detach()
     if 0 in T.shape:
         raise ValueError(f"{name} is empty, shape {tuple(T.shape)}: "
                          "at least 1 sample and 1 feature are required.")
@@ -356,17 +341,31 @@ def in_double(data: Data) -> Data:   # itself, if it is float64 already
 
 # %% ../nbs/00_core.ipynb #5e1d2b02
 # Squares of larger data get lost, and those of smaller data than its inverse
+def takes_sparse(
+    check,      # a function of `Data` that raises a ValueError where parameters and data do not go together
+) -> bool:
+    "Are sparse data welcome with these parameters?"
+    try: check(as_data(sp.csr_array(np.ones((2, 2)))))
+    except (TypeError, ValueError): return False
+    return True
+
+# %% ../nbs/00_core.ipynb #2045de67
 ROOM = {torch.float32: 1e12, torch.float64: 1e120}
 
 
 def with_room(
     data: Data,          # the problem
     power: float = 2.,   # the highest power of an entry in the loss
+    own: bool = False,   # float32 is solved in the data's own unit: only entries far below it need room
 ) -> Data:               # itself; in float64 where the powers would leave the range of float32
     "Data whose squares (or higher powers) can be computed, or an error"
+    if own and data.dtype == torch.float32:
+        v = data.values[data.values > 0]
+        if not len(v) or float(v.min()) >= 1e-12 * data.level: return data
     top = data.largest(float(data.values.max()) if data.values.numel() else 0.)
     level, most = data.level, ROOM[data.dtype]**(2 / max(power, 2.))
-    if top <= most and (level == 0 or level >= 1 / most): return data
+    least = (1e6 * torch.finfo(data.dtype).tiny**.5)**(1 / (max(power, 2.) - .5))   # `floor_of` is far away
+    if top <= most and (level == 0 or level >= max(least, 1 / most)): return data
     if data.dtype == torch.float32: return with_room(in_double(data), power)
     size = "large" if top > most else "small"
     raise ValueError(f"X is too {size} (largest entry {top:.0e}, mean {level:.0e}): its powers leave "

@@ -82,11 +82,11 @@ class Merge:
     second: int
 
     def __call__(self, W, H, reference):
-        perm = match(W, H, *reference)
-        i, j = int(perm[self.first]), int(perm[self.second])
+        i, j = map(int, match(W, H, *reference)[[self.first, self.second]])
         return by_autograd(lambda W, H: _cosine(H[i], H[j]), W, H)
     def check(self, k: int, f: int) -> None:
         for j in (self.first, self.second): _check_component(j, k)
+        if self.first == self.second: raise ValueError("goal=('merge', i, j) needs two components.")
 
 # %% ../nbs/42_goals.ipynb #622a6d8a
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from .implicit import Adjoint, Condition, condition
 from .objective import Entrywise, Pair
 from .records import Flag
 from .solve import Solution
-from .threat import Threat, check_box, stream
+from .threat import Threat, check_box, pair_of, stream
 
 # %% auto #0
 __all__ = ['Study', 'prepare', 'worst_direction', 'Found', 'attack', 'chosen', 'strongest', 'control',
@@ -77,8 +77,7 @@ def _reference(how: LaFA, problem: Problem, own: list[Pair], clean: list[Solutio
         check_choice(ref, "reference", ("best", "victim"))
         pair = clean[0].factors if ref == "best" else own[0]
     else:
-        W, H = (torch.as_tensor(np.asarray(T), dtype=X.dtype) for T in ref)
-        pair = W, H
+        pair = pair_of(ref, "reference", X)
     want = (len(X), problem.k), (problem.k, X.shape[1])
     came = tuple(tuple(T.shape) for T in pair)
     if came != want:

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from .core import Data, as_data, check_choice, give_back, rng_of, uniform
 
 # %% auto #0
-__all__ = ['INITS', 'Status', 'Run', 'iterate', 'joined', 'ending', 'start', 'given_start']
+__all__ = ['INITS', 'Status', 'Run', 'iterate', 'joined', 'first_best', 'ending', 'start', 'given_start']
 
 # %% ../nbs/01_loop.ipynb #785cd982
 class Status(str, Enum):
@@ -125,7 +125,17 @@ def joined(
     losses, residuals = np.append(a.losses, b.losses[1:]), np.append(a.residuals, b.residuals[1:])
     return Run(b.state, losses, a.n_iter + b.n_iter, b.status, residuals)
 
-# %% ../nbs/01_loop.ipynb #3274147b
+# %% ../nbs/01_loop.ipynb #87a5cbb9
+def first_best(
+    losses,             # of several runs, nan for one that failed
+    dtype: torch.dtype, # what they were computed in
+) -> int:               # which one
+    "The first of the runs whose loss is the smallest up to rounding: rounding must not choose"
+    f = np.nan_to_num(np.asarray(losses, dtype=float), nan=np.inf)
+    best = f.min()
+    return int(np.argmax(f <= best + abs(best) * torch.finfo(dtype).eps**.5)) if math.isfinite(best) else 0
+
+# %% ../nbs/01_loop.ipynb #3c4329eb
 def ending(
     status: Status,   # why a run ended
     goal: str,        # what was asked for, as `name=value`
@@ -227,8 +237,11 @@ def given_start(
     k: int,             # rank
     W,                  # the caller's codes, (n, k), any kind of matrix
     H,                  # the caller's components, (k, f)
+    init="custom",      # what the model was asked for
 ) -> tuple[Tensor, Tensor]: # (1, n, k) and (1, k, f), copies
     "A start of the caller's own, checked"
+    if init not in (None, "custom"):
+        raise ValueError(f"init={init!r}, but W and H are given: set init='custom', or leave them out.")
     if W is None and H is None:
         raise ValueError("init='custom' needs the start: call fit(X, W=..., H=...).")
     if W is None or H is None:

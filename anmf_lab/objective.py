@@ -108,8 +108,8 @@ def check_loss(
     if own or beta > 0: return
     zero = (data.values == 0) if data.mask is None else (data.X == 0) & (data.mask > 0)
     if data.is_sparse or bool(zero.any()):
-        raise ValueError(f"loss={loss!r} is infinite where X is 0. Add a small "
-                         "constant to X, mark the zeros as missing, or use another loss.")
+        raise ValueError(f"loss={loss!r} is infinite where X is 0, and needs a dense X. Add a "
+                         "small constant to X, mark the zeros as missing, or use another loss.")
 
 # %% ../nbs/11_objective.ipynb #32335599
 @dataclass(frozen=True)

@@ -166,7 +166,7 @@ def check_reply(adv: Adversary, data: Data) -> None:
     if not bool(((U >= 0) & U.isfinite()).all()):
         raise ValueError(f"{name}.reply(X, Y) must be finite and >= 0: data are nonnegative.")
     slopes = (adv.cost(x, y + h) - adv.cost(x, y - h)) / (2 * h)
-    size = slopes.abs() + adv.unit * power(y, adv.beta - 1)
+    size = slopes.abs() + adv.unit * power(y, adv.beta - 1) + 1e-6 * C.abs() / y   # rounding, last
     near = (slopes - adv.slope(x, y)).abs() <= 1e-3 * size
     if float(near.double().mean()) < .9:
         raise ValueError(f"{name}: reply and cost do not belong together. The derivative of "
@@ -298,6 +298,7 @@ class Box(Adversary):
     "Moves every entry by at most `eps`, in the unit of the data"
     eps: float = .1
     update: str = "hals"
+    tip: float = 1e-7    # the kink is rounded off by this share of `eps`, in steps only
     smooth = False
 
     def __post_init__(self):
@@ -314,9 +315,8 @@ class Box(Adversary):
         "Codes after a step on parabolas above the cost"
         Y, rho = W @ H, self.eps
         m = data.X.clamp_max(rho)
-        ec = (m - rho) / 2
-        kappa = (rho + m) / 2 / (data.X - Y - ec).abs().clamp_min(1e-7 * rho + floor_of(Y.dtype))
-        target = data.X + ((rho - m) - 2 * kappa * ec) / (2 * (1 + kappa))
+        target = data.X + (rho - m) / 2
+        kappa = (rho + m) / 2 / (target - Y).abs().clamp_min(self.tip * rho + floor_of(Y.dtype))
         return weighted_codes(data, W, H, Y, 1 + kappa, target, l1=l1, l2=l2, update=self.update)
 
 # %% ../nbs/23_opponents.ipynb #b38ed86d

@@ -8,12 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 import torch
 from torch import Tensor
 from .core import Data
 from .divergence import Hessian, floor_of, parts
-from .loop import Run, iterate
 from .objective import Loss, Objective, Pair, _derivative
 from .polish import kkt_entries
 from .solvers import hals_codes, hals_update, mu_update, solve_codes, _Rows, _solve_rows
@@ -22,8 +20,8 @@ from .solvers import hals_codes, hals_update, mu_update, solve_codes, _Rows, _so
 __all__ = ['EXAMPLE', 'squares', 'l21', 'capped', 'cauchy', 'correntropy', 'huber', 'cauchy_scale',
            'three_sigma', 'released_cut', 'residual_squares', 'ResidualLoss', 'observed_squares',
            'rounding_residual', 'with_weights', 'weighted_codes_update', 'weighted_components_update',
-           'reweighted_step', 'root_mean_square', 'reweighted_measure', 'convex_relative', 'settle',
-           'RobustLoss', 'weight_slope', 'SampleHessian', 'Samplewise', 'reweighted_codes']
+           'reweighted_step', 'root_mean_square', 'reweighted_measure', 'RobustLoss', 'weight_slope',
+           'SampleHessian', 'Samplewise', 'reweighted_codes']
 
 # %% ../nbs/16_robust_losses.ipynb #d6ae33fb
 def squares(s: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,6 +109,7 @@ class ResidualLoss:
     "A loss of squared residuals, and whose residuals: entries' or samples'"
     rho: Callable[[Tensor], tuple[Tensor, Tensor]]   # squared residuals -> (losses, weights)
     per_sample: bool = False                         # one residual a sample, or one an entry
+    tip: bool = False                                # a norm of samples: no pull exceeds one
 
     def at(self, data: Data, W: Tensor, H: Tensor) -> tuple[Tensor, Tensor]:
         "(losses, robust weights) of a factorization, (n, f) or (n, 1); holes have neither"
@@ -171,7 +170,15 @@ def reweighted_step(
 # %% ../nbs/16_robust_losses.ipynb #10176e06
 def root_mean_square(r: Tensor) -> float: return float(r.square().mean().sqrt())
 
-# %% ../nbs/16_robust_losses.ipynb #20b727dd
+# %% ../nbs/16_robust_losses.ipynb #2908f841
+def _against_pull(data: Data, W: Tensor, omega: Tensor, N: Tensor, P: Tensor) -> Pair:
+    "(N, P) of the components, (f, k), whose difference counts against the largest pull that samples have"
+    pull = W * (omega[:, :1] > 0)
+    most = pull.sum(0) if data.mask is None else data.mask.sqrt().T @ pull
+    most = torch.minimum(P, most)
+    return most - (P - N), most
+
+# %% ../nbs/16_robust_losses.ipynb #7a93d53a
 def reweighted_measure(data: Data, state: tuple, loss: ResidualLoss) -> tuple[float, float]:
     "(loss, KKT residual) of a robust factorization"
     W, H = state[:2]
@@ -182,32 +189,9 @@ def reweighted_measure(data: Data, state: tuple, loss: ResidualLoss) -> tuple[fl
     else:
         problem = with_weights(data, omega)
         codes, components = parts(problem, W, H), parts(problem.T, H.T, W.T)
+    if loss.tip: components = _against_pull(data, W, omega, *components)
     residuals = [kkt_entries(N, P, T, -2) for (N, P), T in ((codes, W), (components, H.T))]
     return float(values.sum(dtype=torch.float64)), max(map(root_mean_square, residuals))
-
-# %% ../nbs/16_robust_losses.ipynb #fd1e653c
-def convex_relative(s: Tensor, floor: float, per_sample: bool) -> ResidualLoss:
-    "L2,1 for samples; for entries Huber's loss at the median of the squared residuals `s`"
-    if per_sample: return ResidualLoss(partial(l21, floor=floor), True)
-    return ResidualLoss(partial(huber, c=max(float(s.median().sqrt()), floor)))
-
-# %% ../nbs/16_robust_losses.ipynb #c75cac63
-def settle(
-    data: Data,         # the problem
-    state: tuple,       # (W, H)
-    loss: ResidualLoss, # the first loss of entries
-    step: Callable,     # `step(data, state, loss) -> state`
-    convex: Callable,   # `convex(s, floor) -> loss`, for the squared residuals of a fit
-    max_iter: int,      # most steps
-) -> Run:               # its state is (W, H, loss, ...)
-    "Steps with a loss that is new in each, until the median residual changes by less than 2 %"
-    floor = rounding_residual(data, False)
-    def one(q):
-        W, H = step(data, q[:2], q[2])
-        s = observed_squares(data, W, H, False)
-        median = max(float(s.median()), floor ** 2)
-        return W, H, convex(s, floor), median, abs(median / q[3] - 1)
-    return iterate(one, (*state, loss, 1., math.inf), lambda q: q[3:], max_iter=max_iter, tol=.02, every=1)
 
 # %% ../nbs/16_robust_losses.ipynb #50c85426
 @dataclass(frozen=True)

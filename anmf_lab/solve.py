@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 import math
-import warnings
 import numpy as np
 from scipy.optimize import Bounds, minimize
 import torch
@@ -16,14 +15,14 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from .align import balance, best_scale
 from .core import Data, check_choice, check_number, rng_of
-from .loop import Run, Status, iterate, joined, start
+from .loop import Run, Status, first_best, iterate, joined, start
 from .objective import Entrywise, Objective, Pair
 from .polish import measure, polish
 from .solvers import hals_step, mu_step, mue_step
 
 # %% auto #0
 __all__ = ['SOLVERS', 'ENDED', 'STEPS', 'updates', 'best_of', 'descend', 'first_order', 'settled',
-           'newton_limit', 'updates_left', 'warn_of_few', 'in_turn', 'factorize', 'Solution', 'solve_seeds']
+           'newton_limit', 'updates_left', 'too_few', 'in_turn', 'factorize', 'Solution', 'solve_seeds']
 
 # %% ../nbs/14_solve.ipynb #d63039de
 SOLVERS = ("auto", "hals", "mu", "mue")
@@ -60,7 +59,7 @@ def best_of(
     "The factorization of a stack that has the smallest objective"
     if W.ndim == 2: return W, H
     f = obj.value(W, H)
-    i = int(torch.where(torch.isfinite(f), f, torch.inf).argmin())
+    i = first_best(f.tolist(), f.dtype)
     return W[i], H[i]
 
 # %% ../nbs/14_solve.ipynb #d8ebd568
@@ -169,7 +168,7 @@ def first_order(
     how = dict(max_iter=max_iter, tol=tol, callback=callback)
     if W.ndim == 2: return descend(obj, W, H, **how)   # type: ignore[arg-type]
     runs = [descend(obj, w, h, **how) for w, h in zip(W, H, strict=True)]   # type: ignore[arg-type]
-    best = min(runs, key=lambda r: r.loss)
+    best = runs[first_best([r.loss for r in runs], H.dtype)]
     stack = tuple(torch.stack(Ts) for Ts in zip(*(r.state for r in runs), strict=True))
     return Run(stack, best.losses, best.n_iter, best.status, best.residuals)
 
@@ -203,14 +202,14 @@ def updates_left(run: Run, tol: float, every: int = 10) -> float:
     if len(r) < 3 or not 0 < r[-1] < r[-3]: return math.inf
     return 2 * every * math.log(tol / r[-1]) / math.log(r[-1] / r[-3])
 
-# %% ../nbs/14_solve.ipynb #ae609be4
-def warn_of_few(data: Data, k: int) -> None:
-    "Warn of fewer observations than a factorization of rank k has free parameters"
+# %% ../nbs/14_solve.ipynb #9adf2019
+def too_few(data: Data, k: int) -> str | None:
+    "What to say where observations are fewer than the free parameters of a factorization of rank k"
     free = k * (sum(data.whole) - k)
-    if data.mask is None or data.n_observed >= free: return
-    warnings.warn(f"X has {data.n_observed} observed entries for {free} parameters, "
-                  f"{data.n_observed / free:.2f} for each: what is predicted in the holes may be "
-                  "anything. Lower n_components, or add a penalty.", UserWarning, stacklevel=7)
+    if data.mask is None or data.n_observed >= free: return None
+    return (f"X has {data.n_observed} observed entries for {free} parameters, "
+            f"{data.n_observed / free:.2f} for each: what is predicted in the holes may be anything. "
+            "Lower n_components, or add a penalty.")
 
 # %% ../nbs/14_solve.ipynb #96d41175
 STEPS = 40        # Newton steps between two looks at what they gained
@@ -266,7 +265,7 @@ def _all_in_turn(obj: Objective, W: Tensor, H: Tensor, **how) -> Run:
     for w, h in zip(W, H, strict=True):
         runs.append(in_turn(obj, w, h, **how))
         if runs[-1].status in (Status.interrupted, Status.stopped): break
-    return min(runs, key=lambda run: run.loss if math.isfinite(run.loss) else math.inf)
+    return runs[first_best([run.loss for run in runs], H.dtype)]
 
 # %% ../nbs/14_solve.ipynb #5bee23b8
 def factorize(

@@ -13,7 +13,7 @@ from torch import Tensor
 from .core import check_choice
 
 # %% auto #0
-__all__ = ['Threat', 'check_box', 'stream']
+__all__ = ['Threat', 'pair_of', 'check_box', 'stream']
 
 # %% ../nbs/41_threat.ipynb #11c5388a
 def _longest(d: Tensor, room: Tensor, r: float) -> float:
@@ -45,6 +45,11 @@ class Threat:
         "The feasible sets of eq. (set); eps counts in |X|_F (l2) or max X (linf), or in the data's unit"
         check_choice(norm, "norm", ("l2", "linf"))
         low, high = check_box(box) or (0., float(X.max()))
+        out = ((X < low) | (X > high)).double()
+        out = float((out if seen is None else out[seen]).mean())
+        if out > .9:
+            raise ValueError(f"box={box!r} leaves out {out:.0%} of the entries of X: give the smallest "
+                             f"and the largest value that data may have.")
         size = float(X.norm()) if norm == "l2" else float(X.max())
         return cls(norm, X, low, high, size if relative else 1., seen)
 
@@ -97,7 +102,19 @@ class Threat:
         X = self.X.to(dtype)
         return X if eps == 0 else self._within(Z.to(dtype), X, self.radius(eps))
 
-# %% ../nbs/41_threat.ipynb #8f8fe1a9
+# %% ../nbs/41_threat.ipynb #cd012869
+def pair_of(
+    pair,         # (W, H), matrices of any kind
+    name: str,    # the argument's name, for the message
+    like: Tensor, # the data, whose dtype and device they get
+) -> tuple[Tensor, Tensor]:
+    "Somebody's factors as tensors"
+    try: W, H = (T if isinstance(T, Tensor) else torch.as_tensor(np.asarray(T, float)) for T in pair)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a word or a pair (W, H), got {pair!r:.60}.") from None
+    return W.to(like), H.to(like)
+
+# %% ../nbs/41_threat.ipynb #971c8c77
 def check_box(
     box,   # (low, high) or None
 ) -> tuple[float, float] | None:

@@ -1,13 +1,19 @@
-"""A hundred and forty kinds of input times every model, and every public function of data: an honest answer or an error that says why."""
+"""A hundred and forty kinds of input times every model, the functions of a model, the attack and the command line: an honest answer or an error that says why."""
 import warnings
+from functools import cache
 
 import numpy as np
 import pytest
+import scipy.io
+import scipy.sparse as sp
 import torch
 from kinds import LIKE, ROUND, SAME, WRONG, N, F, put, table
 from sklearn.exceptions import ConvergenceWarning
 
 import anmf_lab as al
+from anmf_lab.cli import main
+from anmf_lab.core import as_data
+from anmf_lab.masks import unmasked
 
 KL = "kullback-leibler"
 SHORT = dict(init="random", random_state=0, max_iter=4)
@@ -114,6 +120,113 @@ def test_functions_of_a_model_refuse_what_is_no_table(name):
         with pytest.raises((ValueError, TypeError)) as e:
             getattr(al, name)(model, X())
         assert any(word in str(e.value) for word in ("X", "data", "array", "n_components")), f"{kind}: {e.value}"
+
+
+HARD = {   # functions of a model, and the least that they can be asked
+    "uncertainty": dict(noise="gaussian"), "rivals": dict(n_seeds=3), "identifiability": dict(n_seeds=2),
+    "bands": {}, "certify": {}, "leave_one_out": {},
+}
+
+
+@cache
+def solved(kind):
+    "(data, fitted model), or (data, None) where the fit is refused"
+    X = LIKE[kind]()
+    got = fitted(lambda: al.NMF(2, init="random", random_state=0, max_iter=200), X)
+    return X, None if isinstance(got, Exception) else got[2]
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_functions_of_a_model_answer_on_hard_tables_or_refuse_with_a_reason(name):
+    "Any other error, and any warning but that of an unfinished fit, is a failure"
+    for kind in LIKE:
+        X, model = solved(kind)
+        if model is None: continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            try: getattr(al, name)(model, X, **HARD[name])
+            except (ValueError, TypeError) as e:
+                assert any(word in str(e) for word in (*REASONS, "component", "observations")), f"{kind}: {e}"
+
+
+# --- the attack
+
+SMALL = dict(method="paper", n_iter=10, terms=5, steps=2, n_seeds=2, n_noise=1, n_usual=0)
+
+
+def attack(X):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        try: return al.LaFA("l2", .05, **SMALL).run(al.NMF(2, random_state=0, max_iter=100), X)
+        except (ValueError, TypeError) as e: return e
+
+
+@pytest.mark.parametrize("part", range(3))
+def test_a_hard_table_is_attacked_within_its_budget_or_refused_with_a_reason(part):
+    for kind in list(LIKE)[part::3]:
+        got = attack(LIKE[kind]())
+        if isinstance(got, Exception):
+            assert any(word in str(got) for word in (*REASONS, "component")), f"{kind}: {got}"
+            continue
+        data = as_data(LIKE[kind]())
+        seen = np.ones(data.shape, bool) if data.mask is None else data.mask.numpy() > 0
+        X, Z = data.X.double().numpy()[seen], np.asarray(got.adversarial[.05], dtype=float)[seen]
+        rounding = 1e-6 if data.dtype == torch.float32 else 1e-12
+        assert np.isfinite(Z).all() and (Z >= 0).all() and Z.max() <= X.max() * (1 + rounding), kind
+        size = X.max()
+        assert np.linalg.norm((Z - X) / size) <= .05 * np.linalg.norm(X / size) * (1 + rounding) + rounding, kind
+        row = got.records[-1]
+        assert all(np.isfinite(row[name]) and row[name] >= 0 for name in ("feature_error", "random", "floor")), kind
+
+
+def test_the_attack_refuses_what_is_no_table():
+    for kind, X in WRONG.items():
+        got = attack(X())
+        assert isinstance(got, Exception) and any(word in str(got) for word in ("X", "data", "array")), f"{kind}: {got}"
+
+
+# --- the command line
+
+def stored(X, folder):
+    "The table as a file that the command line reads, or None where no file holds it"
+    try:
+        if hasattr(X, "to_csv"):
+            X.to_csv(folder / "X.csv", index=False)
+            return folder / "X.csv"
+        if torch.is_tensor(X):
+            X = X.detach().to_dense().float().numpy() if X.dtype in (torch.float16, torch.bfloat16) else X.detach().to_dense().numpy()
+        if sp.issparse(X):
+            scipy.io.mmwrite(folder / "X.mtx", X)
+            return folder / "X.mtx"
+        if isinstance(X, np.ma.MaskedArray): X = unmasked(X)
+        np.save(folder / "X.npy", np.asarray(X), allow_pickle=False)
+        return folder / "X.npy"
+    except (TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError): return None
+
+
+@pytest.mark.parametrize("group", ["SAME", "ROUND", "LIKE", "WRONG"])
+def test_the_command_line_fits_a_file_or_says_why_not(group, tmp_path, capsys):
+    "Exit status 0 and two files, or 1 and a message, and nothing written"
+    kinds, done = dict(SAME=SAME, ROUND=ROUND, LIKE=LIKE, WRONG=WRONG)[group], 0
+    for i, (kind, make) in enumerate(kinds.items()):
+        folder, out = tmp_path / str(i), tmp_path / f"out{i}"
+        folder.mkdir()
+        file = stored(make(), folder)
+        if file is None: continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            code = main(["fit", str(file), "--rank", "2", "--starts", "2", "-q", "--out", str(out)])
+        said = capsys.readouterr().err
+        assert code == 0 or (code == 1 and said.strip() and not out.exists()), f"{kind}: exit {code}, {said}"
+        if code == 0:
+            tables = [np.loadtxt(f, delimiter=",", skiprows=1, usecols=range(1, 3), ndmin=2) for f in sorted(out.glob("codes*.csv"))]
+            assert len(tables) == 1 and np.isfinite(tables[0]).all() and (tables[0] >= 0).all(), kind
+        if group in ("SAME", "ROUND"): assert code == 0, f"{kind}: {said}"
+        done += 1
+    assert done >= len(kinds) // 2
 
 
 def test_the_kinds_are_a_hundred():

@@ -17,6 +17,7 @@ from sklearn.decomposition import NMF as SkNMF
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.estimator_checks import check_estimator
 
+import anmf_lab as al
 from anmf_lab.align import feature_error
 from anmf_lab.core import Data, as_data
 from anmf_lab.divergence import divergence
@@ -364,6 +365,22 @@ def test_few_observations_are_said_aloud():
     with pytest.warns(UserWarning, match=f"{seen} observed entries for {free} parameters"):
         NMF(5, init="random", random_state=0).fit(X)
     NMF(1, init="random", random_state=0).fit(X)      # enough for one component: no warning
+
+
+@quiet
+@pytest.mark.parametrize("model", [al.NMF(5, loss="kullback-leibler"), al.ATNMF(5), al.ATNMF(5, eps=.1, norm="row"), al.ANMF(5), al.L21NMF(5), al.HuberNMF(5), al.CauchyNMF(5),
+                                   al.CorrentropyNMF(5), al.CappedNMF(5)], ids=lambda m: str(m)[:40])
+def test_every_model_that_completes_says_what_a_parameter_has(model):
+    X = np.where(np.random.default_rng(0).random((40, 30)) < .2, positive(), np.nan)
+    X[0], X[:, 0] = 1., 1.
+    seen, free = int(np.isfinite(X).sum()), 5 * (40 + 30 - 5)
+    with pytest.warns(UserWarning, match=f"{seen} observed entries for {free} parameters, {seen / free:.2f} for each") as said:
+        model.set_params(random_state=0, max_iter=5).fit(X)
+    assert said[0].filename == __file__                # the line of the call, not of the library
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        if hasattr(model, "l2"): model.set_params(l2=.1).fit(X)      # a penalty decides what is predicted
 
 
 def test_masked_completion_of_an_exact_matrix():

@@ -1,0 +1,54 @@
+"""What hides entries, in whatever form it comes: the lessons are on the page of `core`."""
+from __future__ import annotations
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+
+def unmasked(X):   # any input; a masked array as a plain one
+    "A NumPy masked array with NaN where it is masked"
+    if not isinstance(X, np.ma.MaskedArray): return X
+    if not np.ma.getmaskarray(X).any(): return X.data
+    return (X if X.dtype.kind == "f" else X.astype(np.float64)).filled(np.nan)
+
+
+def _plain(mask):
+    "The dtype in which an array-like of objects can be read as a mask; None leaves it"
+    values = np.asarray(mask)
+    if values.dtype != object: return None
+    whole = all(isinstance(v, (bool, np.bool_, int)) for v in values.flat)
+    return bool if whole and {*values.flat} <= {0, 1} else None
+
+
+def unhidden(X, mask=None, weights=None):
+    "The input with NaN where `mask` (or a weight of 0) hides what is no data"
+    sparse = sp.issparse(X) or (isinstance(X, Tensor) and X.layout != torch.strided)
+    if (mask is None and weights is None) or sparse: return X
+    try:
+        V = np.asarray(X.detach().cpu() if isinstance(X, Tensor) else unmasked(X), dtype=float)
+        M = np.ones(V.shape, bool)
+        if mask is not None: M = check_mask(mask, torch.empty(V.shape), "X").numpy()
+        if weights is not None: M = M & (np.asarray(weights) > 0)
+    except (TypeError, ValueError, RuntimeError): return X        # refused elsewhere, by name
+    bad = ~M & ~((V >= 0) & (V < np.inf))
+    if not bad.any(): return X
+    if isinstance(X, Tensor): return torch.where(torch.from_numpy(bad).to(X.device), torch.nan, X)
+    return X.mask(bad) if hasattr(X, "mask") and hasattr(X, "columns") else np.where(bad, np.nan, V)
+
+
+def check_mask(mask, X: Tensor, name: str) -> Tensor:
+    "`mask` as a boolean tensor of the shape of `X`"
+    if sp.issparse(mask): mask = mask.toarray()
+    m = mask
+    try:
+        if not isinstance(m, Tensor): m = torch.as_tensor(np.asarray(mask, dtype=_plain(mask)))
+    except (TypeError, ValueError):
+        raise ValueError("mask must be boolean (True = observed) or hold only 0 and 1.") from None
+    if m.layout != torch.strided: m = m.to_dense()
+    if tuple(m.shape) != tuple(X.shape):
+        raise ValueError(f"mask must have the shape of {name}, {tuple(X.shape)}, "
+                         f"got {tuple(m.shape)}.")
+    if m.dtype != torch.bool and not ((m == 0) | (m == 1)).all():
+        raise ValueError("mask must be boolean (True = observed) or hold only 0 and 1.")
+    return m.bool().to(X.device)
