@@ -32,7 +32,7 @@ def unit_of_counts(values: np.ndarray) -> float | None: # None: no counts
     "The unit of which all entries are multiples"
     v = np.unique(values[np.isfinite(values) & (values > 0)]).astype(float)
     for d in range(1, 11 if len(v) else 1):
-        q = v * d / v[0]
+        with np.errstate(over="ignore"): q = v * d / v[0]
         if q[-1] < 1e6 and np.abs(q - q.round()).max() < .02:
             return float(v[0] / d * np.gcd.reduce(q.round().astype(np.int64)))
     return None

@@ -19,7 +19,7 @@ from .core import check_number
 from .data import REGISTRY, list_datasets, load_dataset
 from .records import write_whole
 from .report import rank_grid, sections
-from .solve import solve_seeds
+from .solve import solve_seeds, too_few
 from .tables import Table, numbered, read_table
 
 # %% auto #0
@@ -190,6 +190,8 @@ def fit_run(args: argparse.Namespace) -> int:
         counts = unit_of_counts(v) is not None and table.image_shape is None
         loss = "kullback-leibler" if counts else "frobenius"
     obj, _ = objective_of(None, table.values, loss=loss)
+    few = too_few(obj.data, args.rank)
+    if few: print(f"anmf-lab fit: {few}", file=sys.stderr)
     runs = solve_seeds(obj, args.rank, args.starts, rng=args.seed, progress=not args.quiet)
     best, names = runs[0], [f"component {j + 1}" for j in range(args.rank)]
     size = best.H.sum(1)

@@ -15,11 +15,12 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data, _check_n_features
 from .core import Data, Shard, as_data, check_choice, check_number, give_back, numbers_only, rng_of
-from .core import unmasked, with_room
+from .core import takes_sparse, with_room
+from .masks import unhidden, unmasked
 from .divergence import divergence
 from .drawn import Drawn
-from .solve import SOLVERS, factorize, warn_of_few
-from .loop import INITS, Run, Status, ending, given_start, joined, start
+from .solve import SOLVERS, factorize, too_few
+from .loop import INITS, Run, Status, ending, first_best, given_start, joined, start
 from .loop import CallbackSupportMixin, with_callbacks, _sk_callback
 from .objective import Entrywise, Objective, check_loss, loss_of, penalty_weights
 from .polish import in_double, kkt_residual
@@ -83,7 +84,7 @@ class _Input(_Hooks):
         "The stack of starts: drawn, or the caller's W and H"
         init, n_init = getattr(self, "init", None), getattr(self, "n_init", 1)
         k = self.n_components
-        if W is not None or H is not None or init == "custom": return given_start(data, k, W, H)
+        if W is not None or H is not None or init == "custom": return given_start(data, k, W, H, init)
         init = init or ("nndsvda" if n_init == 1 and k <= min(data.shape) and not data.split else "random")
         check_choice(init, "init", (*INITS, "custom"))
         return start(data, k, init=init, rng=rng_of(self.random_state), n_init=n_init)
@@ -93,7 +94,7 @@ class _Input(_Hooks):
         if isinstance(X, (Tensor, Shard)):
             if X.ndim == 2: _check_n_features(self, X, reset=reset)
             if reset and hasattr(self, "feature_names_in_"): del self.feature_names_in_
-        else: X = _table(self, X, reset)
+        else: X = _table(self, unhidden(X, mask, weights), reset)
         return self._data(X, mask, weights, whole_columns=reset)
 
     def _data(self, X, mask=None, weights=None, *, whole_columns: bool = True) -> Data:
@@ -102,9 +103,9 @@ class _Input(_Hooks):
             raise ValueError(f"weights are not supported by {type(self).__name__} with these parameters: "
                              "use mask=, or NMF.")
         how: Any = dict(device=getattr(self, "device", "auto"), whole_columns=whole_columns,
-                        allow_missing=self._allow_missing, allow_sparse=self._allow_sparse)
+                        allow_missing=self._allow_missing)
         data = as_data(X, mask=mask, weights=weights, **how)
-        return data if self._own_unit and data.dtype == torch.float32 else with_room(data, self._beta())
+        return with_room(data, self._beta(), self._own_unit)
 
     def _components(self, like: Data) -> Tensor:
         return torch.as_tensor(self.components_).to(device=like.device, dtype=like.dtype)
@@ -168,7 +169,7 @@ class _Output(Drawn, _Input):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.positive_only = True
-        tags.input_tags.sparse = self._allow_sparse
+        tags.input_tags.sparse = self._allow_sparse and takes_sparse(self._check_params)
         tags.input_tags.allow_nan = self._allow_missing
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
@@ -180,7 +181,7 @@ class FactorModel(_Output, CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin
     def _solve_all(self, data: Data, Ws: Tensor, Hs: Tensor, watch) -> Run:
         "Every start of the stack in turn; the best run"
         runs = [self._solve(data, W, H, watch) for W, H in zip(Ws, Hs, strict=True)]
-        return min(runs, key=lambda r: r.loss if math.isfinite(r.loss) else math.inf)
+        return runs[first_best([run.loss for run in runs], data.dtype)]
 
     def objective(
         self,
@@ -194,6 +195,7 @@ class FactorModel(_Output, CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin
         self._check_params(data)
         return self._objective(data)
 
+    def _penalized(self) -> bool: return bool(getattr(self, "l1", 0) or getattr(self, "l2", 0))
     def _goal(self) -> float:
         "The KKT residual that was asked for"
         polish = getattr(self, "polish", False)
@@ -225,7 +227,7 @@ class FactorModel(_Output, CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin
         goal, tries = self._goal(), 3
         while True:
             W = self._name_results(data, run)
-            missed = run.status is Status.converged and self.kkt_residual_ > goal > 0
+            missed = run.status is Status.converged and goal > 0 and not self.kkt_residual_ <= goal
             if not missed or not tries: break
             run, tries = joined(run, self._again(data, run, W, watch)), tries - 1
         if missed: self.status_ = Status.stalled
@@ -246,7 +248,8 @@ class FactorModel(_Output, CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin
         data = self._read(X, mask, weights, reset=True)
         self._check_params(data)
         begin_stderr(self, stderr)
-        self._kind = data.kind
+        self._kind, few = data.kind, too_few(data, self.n_components)
+        if few and not self._penalized(): warnings.warn(few, UserWarning, stacklevel=4)
         watched = getattr(self, "_skl_callbacks", None) or hasattr(self, "_parent_callback_ctx")
         ctx = self._init_callback_context(max_subtasks=None) if watched else None
         if ctx is not None: ctx.call_on_fit_task_begin(estimator=self, X=X, y=y)
@@ -360,10 +363,9 @@ class NMF(FactorModel):
         ----------
         Cichocki & Phan 2009 (HALS), Févotte & Idier 2011 (MU), Hien, Leplat & Gillis 2024 (extrapolation).
         """
-        self.n_components, self.loss, self.solver = n_components, loss, solver
-        self.init, self.n_init = init, n_init
+        self.n_components, self.loss, self.solver, self.init = n_components, loss, solver, init
         self.l1, self.l2, self.max_iter, self.tol, self.polish = l1, l2, max_iter, tol, polish
-        self.random_state, self.device, self.verbose = random_state, device, verbose
+        self.n_init, self.random_state, self.device, self.verbose = n_init, random_state, device, verbose
 
     def _beta(self) -> float: return loss_of(self.loss).exponent
     def _misfit(self, data, W, H): return float(Entrywise(data, loss_of(self.loss)).value(W, H))
@@ -380,9 +382,7 @@ class NMF(FactorModel):
         return Entrywise(data, loss_of(self.loss), *weights)
 
     def _solve_all(self, data: Data, Ws: Tensor, Hs: Tensor, watch) -> Run:
-        obj = self._objective(data)
-        self.penalties_ = obj.l1, obj.l2
-        if obj.scale_free: warn_of_few(data, self.n_components)
+        self.penalties_ = penalty_weights(data, self._beta(), self.l1, self.l2)
         return self._solve(data, *((Ws[0], Hs[0]) if len(Ws) == 1 else (Ws, Hs)), watch)
 
     def _solve(self, data: Data, W: Tensor, H: Tensor, watch) -> Run:
