@@ -130,6 +130,8 @@ def objective_of(
         raise ValueError(f"{type(model).__name__} does not say what it minimises: give it a method "
                          "objective(X) that returns an Objective, for instance "
                          "al.Objective(X, loss='kullback-leibler'), or pass loss=.")
+    if obj.data.split is not None:
+        raise ValueError("X is a shard, the rows of one process: this needs the whole matrix.")
     if isinstance(obj, Entrywise): with_room(in_double(obj.data), obj.loss.exponent)   # or an error
     return obj.at(in_double(obj.data)), (*obj.notes, *notes)
 

@@ -164,6 +164,17 @@ def shard(
         X = np.load(f"part-{os.environ['RANK']}.npy")
         model = al.NMF(5, random_state=0).fit(al.shard(X))
         codes = model.transform(X)     # of these rows
+
+    The same with one process, which has all rows, and what torchrun does written out:
+
+    >>> import tempfile, numpy as np, torch.distributed as dist, anmf_lab as al
+    >>> meet = "file://" + tempfile.mktemp()
+    >>> dist.init_process_group("gloo", init_method=meet, rank=0, world_size=1)
+    >>> X = np.random.default_rng(0).random((20, 6))
+    >>> model = al.NMF(2, random_state=0).fit(al.shard(X))
+    >>> dist.destroy_process_group()
+    >>> model.transform(X).shape, model.components_.shape
+    ((20, 2), (2, 6))
     """
     shape = np.shape(X)
     return Rows(X, Processes(shape[0] if shape else 0, group))

@@ -82,8 +82,8 @@ class _Input(_Hooks):
     "How a model reads data and starts"
     def _start(self, data: Data, W, H) -> tuple[Tensor, Tensor]:
         "The stack of starts: drawn, or the caller's W and H"
-        init, n_init = getattr(self, "init", None), getattr(self, "n_init", 1)
-        k = self.n_components
+        init, n_init, k = getattr(self, "init", None), getattr(self, "n_init", 1), self.n_components
+        if data.split and not isinstance(self, NMF): raise ValueError(f"{type(self).__name__}: no shards")
         if W is not None or H is not None or init == "custom": return given_start(data, k, W, H, init)
         init = init or ("nndsvda" if n_init == 1 and k <= min(data.shape) and not data.split else "random")
         check_choice(init, "init", (*INITS, "custom"))
