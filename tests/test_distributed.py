@@ -106,3 +106,19 @@ def test_a_worker_that_dies_ends_the_others():
 def test_without_other_processes_there_is_a_way():
     with pytest.raises(ValueError, match="torchrun"): al.shard(np.ones((3, 2)))
     assert Split([2, 3], 1).rows == slice(2, 5)
+
+
+def _asked(me):
+    "Messages of a model and of a function that need all rows"
+    X = np.random.default_rng(me).random((8, 5)) + .1
+    shard, said = al.shard(X), []
+    for ask in (lambda: al.L21NMF(2, random_state=0).fit(shard),
+                lambda: al.identifiability(al.NMF(2, random_state=0), shard)):
+        try: ask()
+        except ValueError as e: said.append(str(e))
+    return said
+
+
+def test_what_needs_all_rows_refuses_a_shard():
+    for said in together(_asked, 2):
+        assert len(said) == 2 and "no shards" in said[0] and "whole matrix" in said[1]
