@@ -19,8 +19,8 @@ from .threat import Threat
 from .unrolled import published_pgd
 
 # %% auto #0
-__all__ = ['STRENGTHS', 'Point', 'Effort', 'Climber', 'slack_of', 'Ascent', 'Plan', 'plan_for', 'Starts',
-           'Candidate', 'halving']
+__all__ = ['STRENGTHS', 'APART', 'Point', 'Effort', 'Climber', 'slack_of', 'Ascent', 'Plan', 'plan_for',
+           'Starts', 'Candidate', 'halving']
 
 # %% ../nbs/43_ascent.ipynb #2c90aa91
 @dataclass
@@ -348,6 +348,9 @@ class Starts:
             yield self._settle(self._along(D), self.climber.reference)
 
 # %% ../nbs/43_ascent.ipynb #28f18586
+APART = "far", "others", "crowd"   # starts that may lie on another branch than the reference
+
+
 @dataclass
 class Candidate:
     "An ascent, where it began, and what others see of it"
@@ -368,7 +371,7 @@ def halving(
     "All candidates climb a little, the better half by verified value goes on; the best first"
     c, alive = starts.climber, list[Candidate]()
     for (kind, p), _ in zip(starts, range(plan.starts), strict=False):
-        apart = feature_error(*p.factors, *c.reference) > .05 and kind in ("far", "others", "crowd")
+        apart = feature_error(*p.factors, *c.reference) > .05 and kind in APART
         alive.append(Candidate(kind, Ascent(replace(c, rivals=[c.reference] if apart else []), p, None)))
     for a in alive:
         p, ok = a.ascent.climber.keep_ahead(a.point)
