@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from .align import align, feature_error
-from .ascent import Candidate, Climber, Effort, Plan, Point, STRENGTHS, Starts
+from .ascent import APART, Candidate, Climber, Effort, Plan, Point, STRENGTHS, Starts
 from .ascent import halving, plan_for, published_pgd, slack_of
 from .attack_result import (AttackResult, clean_flags, per_component, row_flags, settings_of,
                                     victim_flags)
@@ -28,8 +28,8 @@ from .solve import Solution
 from .threat import Threat, check_box, pair_of, stream
 
 # %% auto #0
-__all__ = ['Study', 'prepare', 'worst_direction', 'Found', 'attack', 'chosen', 'strongest', 'control',
-           'usual', 'row_of', 'LaFA']
+__all__ = ['Study', 'prepare', 'worst_direction', 'Found', 'attack', 'chosen', 'verified', 'strongest',
+           'control', 'usual', 'row_of', 'LaFA']
 
 # %% ../nbs/44_lafa.ipynb #389f04b6
 @dataclass(frozen=True, eq=False)
@@ -166,10 +166,10 @@ def attack(
     study: Study,
     eps: float,
     before: Point | None,   # what won the smaller budget
-) -> Found:
-    "The strongest perturbation that was found for one budget"
+) -> list[tuple[float, Found]]:
+    "The strongest perturbations found for one budget and how far each is believed, the surest first"
     how, p, began = study.how, study.problem, time.process_time()
-    if how.method != "ensemble": return _published(study, eps)
+    if how.method != "ensemble": return [(math.inf, _published(study, eps))]
     plan = how.plan(study.threat.X.numel() * p.k)
     ask = (lambda Z: study.fits(Z, eps, 1)[0]) if how.branch == "victim" else None
     c = Climber(p, study.threat, study.goal, study.reference, eps, Effort(), ask=ask,
@@ -177,8 +177,11 @@ def attack(
     starts = _starts(study, c, plan, before)
     candidates = halving(starts, plan, starts.rng)
     spent, first = time.process_time() - began, candidates[0]
-    if ask: return Found(first.point, first.value, first.kind, spent, c.effort)
-    return chosen(study, eps, candidates[:3], plan, spent)
+    if ask: return [(math.inf, Found(first.point, first.value, first.kind, spent, c.effort))]
+    same = [a for a in candidates if a.kind not in APART][:1]
+    found = chosen(study, eps, candidates[:3], plan, spent)
+    found += [(a.value, Found(a.point, a.value, a.kind, found[0][1].seconds, c.effort, [])) for a in same]
+    return sorted(found, key=lambda f: -f[0])
 
 # %% ../nbs/44_lafa.ipynb #c747858e
 def chosen(
@@ -187,23 +190,34 @@ def chosen(
     candidates: list[Candidate],   # the best first
     plan: Plan,
     spent: float,                  # CPU seconds so far
-) -> Found:
-    "The candidate that fresh solutions confirm; one that they contradict climbs again"
-    best: tuple[float, Found] | None = None
+) -> list[tuple[float, Found]]:
+    "What fresh solutions confirm of each candidate; one that they contradict climbs again"
+    found = list[tuple[float, Found]]()
     for i, a in enumerate(candidates):
         for again in range(1 if i else 3):
             c, p = a.ascent.climber, a.point
             v = study.judge(p.Z, eps, "select", i, again, known=c.rivals)
             sure = min(v.secured, v.best_of(10)) if study.how.goal == "features" else v.secured
-            if best is None or sure > best[0]:
-                best = sure, Found(p, p.value, a.kind, 0., c.effort, c.rivals)
+            found.append((sure, Found(p, p.value, a.kind, 0., c.effort, c.rivals)))
             if v.secured >= .9 * p.value or again == 2: break
             began = time.process_time()
             a.ascent.recover(v.best.factors, max(plan.steps // 5, 4))
             spent += time.process_time() - began
-        if best is not None and best[0] >= .9 * max(b.value for b in candidates): break
-    assert best is not None
-    return replace(best[1], seconds=spent)
+        if max(f[0] for f in found) >= .9 * max(b.value for b in candidates): break
+    return [(sure, replace(f, seconds=spent)) for sure, f in sorted(found, key=lambda f: -f[0])]
+
+# %% ../nbs/44_lafa.ipynb #44f1d001
+def verified(
+    study: Study,
+    eps: float,
+    found: list[tuple[float, Found]],   # how far each is believed, the surest first
+) -> tuple[Verdict, Found]:
+    "The first that holds what is believed of the next, from fresh starts; the best, if none does"
+    out = list[tuple[Verdict, Found]]()
+    for believed, f in found:
+        if out and (len(out) == 5 or max(v.secured for v, _ in out) >= believed): break
+        out.append((study.judge(f.point.Z, eps, "verify", known=[study.reference, *f.rivals]), f))
+    return max(out, key=lambda one: one[0].secured)
 
 # %% ../nbs/44_lafa.ipynb #d36b2a8d
 def strongest(
@@ -216,8 +230,7 @@ def strongest(
         clean = Point(study.threat.X, *study.reference, 0., 0.)
         return (study.floor, Found(clean, None, "clean", 0., Effort())), False
     before = kept[1].point if kept and kept[1].start != "clean" else None
-    found = attack(study, eps, before)
-    new = study.judge(found.point.Z, eps, "verify", known=[study.reference, *found.rivals])
+    new, found = verified(study, eps, attack(study, eps, before))
     if not kept or kept[0].secured <= new.secured: return (new, found), False
     return (kept[0], replace(kept[1], start="smaller budget")), True
 
