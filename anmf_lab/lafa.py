@@ -21,15 +21,15 @@ from .core import as_data, check_choice, check_number, give_back
 from .determined import LocalVerdict, local_verdict
 from .goals import Problem, Verdict, Victim, check_goal, distinct, goal_of, judge
 from .goals import lowest, own_fits, those_that_stayed, victim_of
-from .implicit import Adjoint, Condition, condition
+from .implicit import Adjoint, Condition
 from .objective import Entrywise, Pair
 from .records import Flag
 from .solve import Solution
-from .threat import Threat, check_box, pair_of, stream
+from .threat import Threat, check_box, pair_of, stream, worst_direction
 
 # %% auto #0
-__all__ = ['Study', 'prepare', 'worst_direction', 'Found', 'attack', 'chosen', 'verified', 'strongest',
-           'control', 'usual', 'row_of', 'LaFA']
+__all__ = ['Study', 'prepare', 'Found', 'attack', 'chosen', 'verified', 'strongest', 'control', 'usual',
+           'row_of', 'LaFA']
 
 # %% ../nbs/44_lafa.ipynb #389f04b6
 @dataclass(frozen=True, eq=False)
@@ -119,12 +119,6 @@ def prepare(
     return Study(how, victim, threat, goal, reference, clean, own, floor, local, cond, given_X,
                  data.kind), flags
 
-# %% ../nbs/44_lafa.ipynb #eb2b6b77
-def worst_direction(adj: Adjoint, local: LocalVerdict, rng) -> Condition:
-    "The direction that moves the components most; of a regularised problem where they are not determined"
-    if local.verdict == "determined": return condition(adj, random_state=rng)
-    return condition(Adjoint(adj.objective, adj.W, adj.H, tikhonov=1e-3), random_state=rng, max_iter=12)
-
 # %% ../nbs/44_lafa.ipynb #83adaf2c
 @dataclass(frozen=True, eq=False)
 class Found:
@@ -132,7 +126,7 @@ class Found:
     point: Point
     claimed: float | None       # what the ascent believed
     start: str                  # the kind of start that won
-    seconds: float              # CPU of the ascents
+    seconds: float              # CPU of the ascents and the choice among them
     effort: Effort
     rivals: list[Pair] = field(default_factory=list)
 
@@ -143,9 +137,8 @@ def _published(study: Study, eps: float) -> Found:
     if not isinstance(obj, Entrywise) or obj.beta is None:
         raise ValueError(f"method={how.method!r} knows β-divergences only, and {study.victim.name} "
                          "minimises something else: use method='ensemble'.")
-    terms = how.terms if how.method == "paper" else 0
     Z = published_pgd(obj.data, study.reference, obj.beta, study.threat, eps, study.rng("pgd", eps),
-                      steps=how.steps or 40, n_iter=how.n_iter, terms=terms)
+                      steps=how.steps or 40, n_iter=how.n_iter, terms=(how.method == "paper") * how.terms)
     point = Point(Z, *study.reference, math.nan, math.nan)
     return Found(point, None, how.method, time.process_time() - began, Effort())
 
@@ -179,7 +172,7 @@ def attack(
     spent, first = time.process_time() - began, candidates[0]
     if ask: return [(math.inf, Found(first.point, first.value, first.kind, spent, c.effort))]
     same = [a for a in candidates if a.kind not in APART][:1]
-    found = chosen(study, eps, candidates[:3], plan, spent)
+    found = chosen(study, eps, candidates[:3], plan, began)
     found += [(a.value, Found(a.point, a.value, a.kind, found[0][1].seconds, c.effort, [])) for a in same]
     return sorted(found, key=lambda f: -f[0])
 
@@ -188,8 +181,7 @@ def chosen(
     study: Study,
     eps: float,
     candidates: list[Candidate],   # the best first
-    plan: Plan,
-    spent: float,                  # CPU seconds so far
+    plan: Plan, began: float,      # the clock of the processor when the ascents began
 ) -> list[tuple[float, Found]]:
     "What fresh solutions confirm of each candidate; one that they contradict climbs again"
     found = list[tuple[float, Found]]()
@@ -200,11 +192,10 @@ def chosen(
             sure = min(v.secured, v.best_of(10)) if study.how.goal == "features" else v.secured
             found.append((sure, Found(p, p.value, a.kind, 0., c.effort, c.rivals)))
             if v.secured >= .9 * p.value or again == 2: break
-            began = time.process_time()
             a.ascent.recover(v.best.factors, max(plan.steps // 5, 4))
-            spent += time.process_time() - began
         if max(f[0] for f in found) >= .9 * max(b.value for b in candidates): break
-    return [(sure, replace(f, seconds=spent)) for sure, f in sorted(found, key=lambda f: -f[0])]
+    spent = time.process_time() - began
+    return [(sure, replace(f, seconds=spent)) for sure, f in found]
 
 # %% ../nbs/44_lafa.ipynb #44f1d001
 def verified(
@@ -217,7 +208,9 @@ def verified(
     for believed, f in found:
         if out and (len(out) == 5 or max(v.secured for v, _ in out) >= believed): break
         out.append((study.judge(f.point.Z, eps, "verify", known=[study.reference, *f.rivals]), f))
-    return max(out, key=lambda one: one[0].secured)
+    v, f = max(out, key=lambda one: one[0].secured)
+    if len(out) == 1: return v, f
+    return study.judge(f.point.Z, eps, "confirm", known=[study.reference, *f.rivals]), f
 
 # %% ../nbs/44_lafa.ipynb #d36b2a8d
 def strongest(

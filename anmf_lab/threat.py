@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 from .core import check_choice
+from .determined import LocalVerdict
+from .implicit import Adjoint, Condition, condition
 
 # %% auto #0
-__all__ = ['Threat', 'pair_of', 'check_box', 'stream']
+__all__ = ['Threat', 'pair_of', 'check_box', 'stream', 'worst_direction']
 
 # %% ../nbs/41_threat.ipynb #11c5388a
 def _longest(d: Tensor, room: Tensor, r: float) -> float:
@@ -38,7 +40,7 @@ class Threat:
     low: float             # smallest value that an entry may take
     high: float            # largest
     unit: float            # size of the perturbation at eps = 1
-    seen: Tensor | None = field(default=None, repr=False)   # entries that exist (boolean); None: all
+    seen: Tensor | None = field(default=None, repr=False)   # entries that exist; None: all
 
     @classmethod
     def around(cls, X, norm="l2", *, relative=True, box=None, seen=None) -> Threat:
@@ -134,3 +136,10 @@ def stream(
     text = "\x1f".join(map(repr, (seed, *key)))
     digest = hashlib.sha256(text.encode()).digest()
     return np.random.default_rng(np.random.SeedSequence(int.from_bytes(digest, "little")))
+
+# %% ../nbs/41_threat.ipynb #eb2b6b77
+def worst_direction(adj: Adjoint, local: LocalVerdict, rng) -> Condition:
+    "The direction that moves the components most; of a regularised problem if they are flat"
+    if local.verdict == "determined": return condition(adj, random_state=rng)
+    firm = Adjoint(adj.objective, adj.W, adj.H, tikhonov=1e-3)
+    return condition(firm, random_state=rng, max_iter=12)
