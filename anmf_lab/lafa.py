@@ -82,7 +82,7 @@ def _reference(how: LaFA, problem: Problem, own: list[Pair], clean: list[Solutio
     came = tuple(tuple(T.shape) for T in pair)
     if came != want:
         raise ValueError(f"reference must be W {want[0]} and H {want[1]}, got {came[0]} and {came[1]}.")
-    if ref != "best": pair = problem.warm(X, *pair, tol=1e-9, max_iter=200).factors
+    pair = problem.warm(X, *pair, tol=1e-12 if ref == "best" else 1e-9, max_iter=200).factors
     dead = (pair[0].norm(dim=0) * pair[1].norm(dim=1) == 0).nonzero().flatten().tolist()
     if dead:
         raise ValueError(f"component {dead[0]} of the reference is zero: the feature error has no "

@@ -86,7 +86,10 @@ def run_job(
 ) -> tuple[str, str]:                      # a field of `Outcome`, and why
     "Make one record, or say why not"
     path = Path(out) / f"{job.name}.json"
-    if _there(job, path): return "on_file", ""
+    if _there(job, path):
+        if any(path.parent.glob(f".{path.stem}.*.part")):
+            with holding(path): pass      # takes away what a kill has left
+        return "on_file", ""
     try: about, data = job.load()
     except FileNotFoundError as e: return "left_out", str(e).splitlines()[0]
     except (ValueError, OSError) as e: return "failed", str(e).splitlines()[0]

@@ -22,7 +22,10 @@ import numpy as np, scipy.sparse as sp, torch
 import anmf_lab as al
 torch.set_num_threads(1)
 warnings.simplefilter("ignore")
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+def peak():
+    if sys.platform == "darwin": return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with open("/proc/self/status") as f:       # getrusage would begin with the peak of the process that started this one
+        return next(int(line.split()[1]) * 1024 for line in f if line.startswith("VmHWM"))
 n, f = int(sys.argv[1]), int(sys.argv[2])
 rng = np.random.default_rng(0)
 rows, topic = np.arange(n).repeat(2), rng.integers(3, size=n).repeat(2)
