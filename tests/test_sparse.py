@@ -49,13 +49,13 @@ print("dense", peak() - before, sep=": ")
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no resource module")
 def test_no_dense_array():
-    "Fits of data that were 1.9 GB, were they dense, in a fifth of a GB: read from the process that made them"
+    "Fits of data that were 1.9 GB, were they dense, in less than a fifth of that: read from the process that made them"
     out = subprocess.run([sys.executable, "-c", FIT, str(N), str(F)], text=True, capture_output=True, cwd=ROOT,
                          env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert out.returncode == 0, out.stderr
     grown = {name: int(size) for name, size in (line.split(": ") for line in out.stdout.splitlines())}
     notices = grown.pop("dense")
-    assert len(grown) == 5 and max(grown.values()) < .2e9, grown
+    assert len(grown) == 5 and max(grown.values()) < .35e9, grown
     assert notices > .4e9            # a quarter of a dense array is seen
 
 
