@@ -10,6 +10,7 @@ from sklearn.base import clone
 from torch import Tensor
 
 from .core import Data, as_data, with_room
+from .masks import check_whole
 from .objective import Entrywise, Loss, Objective, Pair
 from .polish import in_double
 from .solvers import solve_codes
@@ -130,8 +131,7 @@ def objective_of(
         raise ValueError(f"{type(model).__name__} does not say what it minimises: give it a method "
                          "objective(X) that returns an Objective, for instance "
                          "al.Objective(X, loss='kullback-leibler'), or pass loss=.")
-    if obj.data.split is not None:
-        raise ValueError("X is a shard, the rows of one process: this needs the whole matrix.")
+    check_whole(obj.data, "this function")
     if isinstance(obj, Entrywise): with_room(in_double(obj.data), obj.loss.exponent)   # or an error
     return obj.at(in_double(obj.data)), (*obj.notes, *notes)
 

@@ -24,8 +24,8 @@ from .solvers import solve_codes
 from .noise import Target, make_target
 
 # %% auto #0
-__all__ = ['SOLVERS', 'FEATURES', 'SCALES', 'TARGET_HELD', 'game_in_unit', 'target_in', 'game_certificate',
-           'solve_in_unit', 'solve_on', 'admm_factors', 'check_game', 'Bilevel', 'ANMF']
+__all__ = ['SOLVERS', 'FEATURES', 'SCALES', 'TARGET_HELD', 'game_in_unit', 'target_in', 'in_float64',
+           'game_certificate', 'solve_in_unit', 'solve_on', 'admm_factors', 'check_game', 'Bilevel', 'ANMF']
 
 # %% ../nbs/28_anmf_model.ipynb #edf8d6c2
 SOLVERS = ("bilevel", "admm")
@@ -46,12 +46,16 @@ def target_in(target: Target, dtype: torch.dtype) -> Target:
     mask, Xt = (None if T is None else T.to(dtype) for T in (base.mask, base.Xt))
     return Target(Data(base.X.to(dtype), mask, base.kind, Xt), target.shift)
 
+def in_float64(data: Data, target: Target) -> tuple[Data, Target]:
+    "The problem and what the attacker wants, in double precision"
+    exact = in_double(data)
+    return exact, Target(exact, target.shift) if target.base is data else target_in(target, torch.float64)
+
 def game_certificate(data: Data, target: Target, state: tuple, game: Game, scale: str) -> float:
     "`game_residual` of (W, H, H_adv), computed in float64 and in the unit of the data"
-    u, exact = unit_of(data), in_double(data)
+    u = unit_of(data)
     a, b, price = (u ** power for power in SCALES[scale])
-    wish = Target(exact, target.shift) if target.base is data else target_in(target, torch.float64)
-    inner, goal, priced = game_in_unit(exact, wish, game, u, price)
+    inner, goal, priced = game_in_unit(*in_float64(data, target), game, u, price)
     W, H, H_adv = (T.double() / c for T, c in zip(state, (a, b, b), strict=True))
     reply = () if game.gamma is None else (H_adv,)
     return game_residual(inner, goal, W, H, priced, *reply, scale=scale)
@@ -83,10 +87,8 @@ def solve_on(solve: Callable, data: Data, target: Target, W: Tensor, H: Tensor, 
     "`solve_in_unit`; a game in float32 that can go no further goes on in float64"
     run = solve_in_unit(partial(solve, max_iter=max_iter), data, target, W, H, game, **how)
     if run.status is not Status.stalled or data.dtype == torch.float64: return run
-    exact, go_on = in_double(data), partial(solve, max_iter=max_iter - run.n_iter)
-    wish = Target(exact, target.shift) if target.base is data else target_in(target, torch.float64)
-    W, H = (T.double() for T in run.state[:2])
-    more = solve_in_unit(go_on, exact, wish, W, H, game, **how)
+    go_on, (W, H) = partial(solve, max_iter=max_iter - run.n_iter), (T.double() for T in run.state[:2])
+    more = solve_in_unit(go_on, *in_float64(data, target), W, H, game, **how)
     return joined(run, replace(more, state=tuple(T.to(data.dtype) for T in more.state)))
 
 def admm_factors(*problem, callback: Callable, **how) -> Run:

@@ -21,7 +21,19 @@ from .polish import kkt_residual
 from .records import Flag, npz, plain, small_png, write_whole
 
 if TYPE_CHECKING:
+    from .ascent import Effort, Point
     from .lafa import LaFA
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    "The perturbation for one budget and how it was found"
+    point: Point
+    claimed: float | None       # what the ascent believed
+    start: str                  # the kind of start that won
+    seconds: float              # CPU of the ascents and the choice among them
+    effort: Effort
+    rivals: list[Pair] = field(default_factory=list)
 
 
 def victim_flags(victim: Victim, own: Pair, reference: Pair) -> list[Flag]:

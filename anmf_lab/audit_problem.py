@@ -9,12 +9,13 @@ import numpy as np
 import torch
 
 from .core import Data, rng_of
+from .crowd import stack_of
 from .implicit import Solved, solution
 from .loop import Status
-from .objective import Entrywise, Objective
+from .objective import Objective
 from .resampling import stackable
 from .solve import Solution, factorize
-from .stacked import LARGEST, Stack, random_starts, solve_stack
+from .stacked import LARGEST, random_starts, solve_stack
 from .tables import Table
 
 
@@ -85,10 +86,8 @@ class State:
 
 def stacked_starts(p: Problem, k: int) -> list[Solution]:
     "Many starts of a small problem, solved together"
-    obj = p.objective
-    assert isinstance(obj, Entrywise) and obj.beta is not None
-    mask = None if p.data.mask is None else p.data.mask[None]
-    stack = Stack(p.data.X[None], obj.beta, obj.l1, obj.l2, mask)
+    stack = stack_of(p.objective)
+    assert stack is not None
     end = solve_stack(stack, *random_starts(stack, k, p.rng(k), p.n_seeds), tol=1e-9)
     runs = zip(end.W, end.H, end.losses.tolist(), end.residuals.tolist(), strict=True)
     return [Solution(*run) for run in runs]

@@ -340,7 +340,6 @@ def in_double(data: Data) -> Data:   # itself, if it is float64 already
     return replace(data, X=data.X.double(), mask=mask, Xt=Xt)
 
 # %% ../nbs/00_core.ipynb #5e1d2b02
-# Squares of larger data get lost, and those of smaller data than its inverse
 def takes_sparse(
     check,      # a function of `Data` that raises a ValueError where parameters and data do not go together
 ) -> bool:
@@ -350,6 +349,7 @@ def takes_sparse(
     return True
 
 # %% ../nbs/00_core.ipynb #2045de67
+# Squares of larger data get lost, and those of smaller data than its inverse
 ROOM = {torch.float32: 1e12, torch.float64: 1e120}
 
 

@@ -12,7 +12,7 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor
 from .adapters import factors_of, objective_of
 from .align import balance, degauge, feature_error, feature_error_grad, stack
-from .cones import opened
+from .cones import opened, units
 from .core import Data, rng_of
 from .divergence import floor_of
 from .objective import Objective, Pair
@@ -42,8 +42,8 @@ class Sides:
 # %% ../nbs/30_implicit.ipynb #c989f216
 def _relative_parts(obj: Objective, W: Tensor, H: Tensor) -> list[tuple[Tensor, Tensor]]:
     "Value and gradient of every entry without unit, factor by factor"
-    return [(T / T.square().mean(dim, keepdim=True).sqrt(), (P - N) / P.clamp(min=floor_of(T.dtype)))
-            for (N, P), T, dim in zip(obj.parts(W, H), (W, H), (0, 1), strict=True)]
+    return [(T / unit, (P - N) / P.clamp(min=floor_of(T.dtype)))
+            for (N, P), T, unit in zip(obj.parts(W, H), (W, H), units(W, H), strict=True)]
 
 
 def sides(

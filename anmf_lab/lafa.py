@@ -6,7 +6,7 @@ nobody is fooled"""
 # %% ../nbs/44_lafa.ipynb #4184a808
 from __future__ import annotations
 from collections.abc import Callable
-from dataclasses import KW_ONLY, asdict, dataclass, field, replace
+from dataclasses import KW_ONLY, asdict, dataclass, replace
 import math
 import time
 import numpy as np
@@ -15,8 +15,8 @@ from torch import Tensor
 from .align import align, feature_error
 from .ascent import APART, Candidate, Climber, Effort, Plan, Point, STRENGTHS, Starts
 from .ascent import halving, plan_for, published_pgd, slack_of
-from .attack_result import (AttackResult, clean_flags, per_component, row_flags, settings_of,
-                                    victim_flags)
+from .attack_result import AttackResult, Found, clean_flags, per_component, row_flags
+from .attack_result import settings_of, victim_flags
 from .core import as_data, check_choice, check_number, give_back
 from .determined import LocalVerdict, local_verdict
 from .goals import Problem, Verdict, Victim, check_goal, distinct, goal_of, judge
@@ -28,8 +28,8 @@ from .solve import Solution
 from .threat import Threat, check_box, pair_of, stream, worst_direction
 
 # %% auto #0
-__all__ = ['Study', 'prepare', 'Found', 'attack', 'chosen', 'verified', 'strongest', 'control', 'usual',
-           'row_of', 'LaFA']
+__all__ = ['Study', 'prepare', 'attack', 'chosen', 'verified', 'strongest', 'control', 'usual', 'row_of',
+           'LaFA']
 
 # %% ../nbs/44_lafa.ipynb #389f04b6
 @dataclass(frozen=True, eq=False)
@@ -119,17 +119,6 @@ def prepare(
     return Study(how, victim, threat, goal, reference, clean, own, floor, local, cond, given_X,
                  data.kind), flags
 
-# %% ../nbs/44_lafa.ipynb #83adaf2c
-@dataclass(frozen=True, eq=False)
-class Found:
-    "The perturbation for one budget and how it was found"
-    point: Point
-    claimed: float | None       # what the ascent believed
-    start: str                  # the kind of start that won
-    seconds: float              # CPU of the ascents and the choice among them
-    effort: Effort
-    rivals: list[Pair] = field(default_factory=list)
-
 # %% ../nbs/44_lafa.ipynb #a000dff5
 def _published(study: Study, eps: float) -> Found:
     "The released attacks"
@@ -137,8 +126,9 @@ def _published(study: Study, eps: float) -> Found:
     if not isinstance(obj, Entrywise) or obj.beta is None:
         raise ValueError(f"method={how.method!r} knows β-divergences only, and {study.victim.name} "
                          "minimises something else: use method='ensemble'.")
+    terms = how.terms if how.method == "paper" else 0
     Z = published_pgd(obj.data, study.reference, obj.beta, study.threat, eps, study.rng("pgd", eps),
-                      steps=how.steps or 40, n_iter=how.n_iter, terms=(how.method == "paper") * how.terms)
+                      steps=how.steps or 40, n_iter=how.n_iter, terms=terms)
     point = Point(Z, *study.reference, math.nan, math.nan)
     return Found(point, None, how.method, time.process_time() - began, Effort())
 
@@ -181,7 +171,8 @@ def chosen(
     study: Study,
     eps: float,
     candidates: list[Candidate],   # the best first
-    plan: Plan, began: float,      # the clock of the processor when the ascents began
+    plan: Plan,
+    began: float,                  # the clock of the processor when the ascents began
 ) -> list[tuple[float, Found]]:
     "What fresh solutions confirm of each candidate; one that they contradict climbs again"
     found = list[tuple[float, Found]]()

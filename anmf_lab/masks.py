@@ -1,4 +1,4 @@
-"""What hides entries, in whatever form it comes: the lessons are on the page of `core`."""
+"""What hides entries, in whatever form it comes, and rows that are elsewhere: see the page of `core`."""
 from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
@@ -52,3 +52,10 @@ def check_mask(mask, X: Tensor, name: str) -> Tensor:
     if m.dtype != torch.bool and not ((m == 0) | (m == 1)).all():
         raise ValueError("mask must be boolean (True = observed) or hold only 0 and 1.")
     return m.bool().to(X.device)
+
+
+def check_whole(data, who: str) -> None:
+    "An error where `data` are the rows of one process only"
+    if data.split is not None:
+        raise ValueError(f"X is a shard, the rows of one process, and {who} needs the whole matrix: "
+                         "pass all rows at once, without al.shard.")

@@ -16,7 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data, _check_n_features
 from .core import Data, Shard, as_data, check_choice, check_number, give_back, numbers_only, rng_of
 from .core import takes_sparse, with_room
-from .masks import unhidden, unmasked
+from .masks import check_whole, unhidden, unmasked
 from .divergence import divergence
 from .drawn import Drawn
 from .solve import SOLVERS, factorize, too_few
@@ -83,7 +83,7 @@ class _Input(_Hooks):
     def _start(self, data: Data, W, H) -> tuple[Tensor, Tensor]:
         "The stack of starts: drawn, or the caller's W and H"
         init, n_init, k = getattr(self, "init", None), getattr(self, "n_init", 1), self.n_components
-        if data.split and not isinstance(self, NMF): raise ValueError(f"{type(self).__name__}: no shards")
+        if not isinstance(self, NMF): check_whole(data, type(self).__name__)
         if W is not None or H is not None or init == "custom": return given_start(data, k, W, H, init)
         init = init or ("nndsvda" if n_init == 1 and k <= min(data.shape) and not data.split else "random")
         check_choice(init, "init", (*INITS, "custom"))

@@ -68,6 +68,7 @@ class Adversary(Loss):
         "The same adversary where data are counted in units of `u`"
         return _InUnit(self, u)
 
+    def softened(self) -> list[Adversary]: return []   # whom to play first, where a cost has a kink
     def value(self, X, Y): return self.cost(X, Y)
     def slope(self, X, Y):
         m, p = self.parts(X, Y)
@@ -306,6 +307,7 @@ class Box(Adversary):
         check_choice(self.update, "update", ("hals", "mu"))
 
     def in_unit(self, u): return replace(self, eps=self.eps / u)
+    def softened(self): return [replace(self, tip=tip) for tip in (.1, .01)]
     def reply(self, X, Y): return X + box_delta(X, Y, self.eps)
     def cost(self, X, Y): return (self.reply(X, Y) - Y)**2
     def curvature(self, X, Y): return torch.full_like(Y, 2.)
@@ -324,9 +326,8 @@ def check_positive(data: Data, beta: float) -> None:
     "Raise a `ValueError` where a zero could be attacked without limit"
     seen = data.values if data.mask is None else data.X[data.mask > 0]
     if beta < 1 and not bool((seen > 0).all()):
-        raise ValueError(f"loss with beta={beta:g} < 1 needs positive data: a zero can be attacked "
-                         "without limit. Add a small constant to X, mark zeros as missing, or use "
-                         "loss='kullback-leibler'.")
+        raise ValueError(f"loss with beta={beta:g} < 1 needs positive data: a zero can be attacked without "
+                         "limit. Add a small constant to X, mark zeros as missing, or use another loss.")
 
 # %% ../nbs/23_opponents.ipynb #db6330a0
 @dataclass(frozen=True, eq=False)
@@ -346,8 +347,7 @@ class Bregman(Adversary):
     def cost(self, X, Y): return bregman_loss(X, Y, self.lam, self.beta)
     def barrier(self, X): return lowest(X, self.lam, self.beta)
     def check(self, data): check_positive(data, self.beta)
-    def multiplier(self, ratio, l2):
-        return tempered(ratio, self.lam, self.beta), self.beta >= 1 and l2 == 0
+    def multiplier(self, ratio, l2): return tempered(ratio, self.lam, self.beta), self.beta >= 1 and l2 == 0
 
     def curvature(self, X, Y):
         U, b, Y = self.reply(X, Y), self.beta, Y.clamp_min(floor_of(Y.dtype))

@@ -18,7 +18,8 @@ from .objective import Entrywise, Objective
 from .onmf import HELD, AssignedSamples, orthogonal_codes_update, single_codes
 from .onmf import weighted_orthogonal_measure
 from .polish import in_double
-from .robust_descent import blunt, convex_relative, reweighted_descent, settle, tip_of, went_wrong
+from .robust_descent import blunt, convex_relative, reweighted_descent, settle, tip_of, traced
+from .robust_descent import went_wrong
 from .robust_losses import EXAMPLE, ResidualLoss, RobustLoss, Samplewise, capped, cauchy
 from .robust_losses import correntropy, huber, l21, cauchy_scale, observed_squares, released_cut
 from .robust_losses import three_sigma, reweighted_codes, reweighted_measure, reweighted_step
@@ -174,7 +175,6 @@ class RobustModel(FactorModel):
         omega = self._loss(self.scale_).at(in_double(data), W.double(), run.state[1].double())[1]
         self.weights_ = give_back((omega[:, 0] if self._per_sample else omega).to(data.dtype), data.kind)
         return W
-
 
 # %% ../nbs/19_robust.ipynb #be3f244e
 class L21NMF(RobustModel):
@@ -390,7 +390,7 @@ class CappedNMF(RobustModel):
 
     def _objective(self, data):
         obj = super()._objective(data)
-        def rho(s): return [a + 1e-9 * b for a, b in zip(obj.rho(s), l21(s, 1e-9 * data.level), strict=True)]
+        rho = traced(obj.rho, 1e-9 * data.level)
         return AssignedSamples(data, rho, (*obj.notes, HELD)) if self.orthogonal else replace(obj, rho=rho)
 
     def _small_codes(self, data, H, *_): return (single_codes if self.orthogonal else solve_codes)(data, H)

@@ -19,7 +19,7 @@ from .robust_losses import ResidualLoss, Samplewise, huber, l21, observed_square
 from .robust_losses import reweighted_measure, reweighted_step, rounding_residual
 
 # %% auto #0
-__all__ = ['convex_relative', 'settle', 'tip_of', 'smooth_norm', 'and_newton', 'reweighted_descent',
+__all__ = ['convex_relative', 'settle', 'tip_of', 'traced', 'smooth_norm', 'and_newton', 'reweighted_descent',
            'went_wrong', 'blunt']
 
 # %% ../nbs/18_robust_descent.ipynb #fd1e653c
@@ -54,6 +54,12 @@ def tip_of(
     "A ten-thousandth of the mean residual: so exact is the sum of norms then, at worst"
     return max(1e-4 * float(s.sqrt().mean()), floor)
 
+# %% ../nbs/18_robust_descent.ipynb #17b0t001
+def traced(rho: Callable, floor: float) -> Callable:
+    "A loss of squared residuals with a trace of the plain norm, rounded off at `floor`"
+    def both(s): return [a + 1e-9 * b for a, b in zip(rho(s), l21(s, floor), strict=True)]
+    return both
+
 # %% ../nbs/18_robust_descent.ipynb #7b1d0a03
 def smooth_norm(data: Data, loss: ResidualLoss, k: int) -> Objective | None:
     "A norm of samples as an objective for Newton's method, where there is one"
@@ -61,8 +67,7 @@ def smooth_norm(data: Data, loss: ResidualLoss, k: int) -> Objective | None:
     if data.is_sparse:
         if data.n * data.f > 1e6: return None
         data = Data(data.X.to_dense(), kind=data.kind)
-    def rho(s): return [a + 1e-9 * b for a, b in zip(loss.rho(s), l21(s, data.level), strict=True)]
-    return Samplewise(data, rho)
+    return Samplewise(data, traced(loss.rho, data.level))
 
 # %% ../nbs/18_robust_descent.ipynb #17b00015
 def and_newton(

@@ -14,13 +14,13 @@ from .divergence import Hessian, _with_values, floor_of, power
 from .loop import Run, Status, iterate
 from .minmax import entry_pairs, penalty, with_entries
 from .objective import Entrywise, Objective, Pair
-from .opponents import Adversary, Box
+from .opponents import Adversary
 from .polish import kkt_residual, polish
 from .solvers import _Rows, _solve_rows
 
 # %% auto #0
-__all__ = ['DIMS', 'softened', 'worst_codes', 'CoupledHessian', 'Budgeted', 'minmax_objective', 'kinks',
-           'Setting', 'train', 'minmax_residual', 'game_at']
+__all__ = ['DIMS', 'worst_codes', 'CoupledHessian', 'Budgeted', 'minmax_objective', 'kinks', 'Setting',
+           'train', 'minmax_residual', 'game_at']
 
 # %% ../nbs/24_worstcase.ipynb #9f1f8f6a
 class _WorstRows(_Rows):
@@ -107,11 +107,6 @@ def _first_codes(data: Data, H: Tensor, low: Tensor) -> Tensor:
     need = torch.where((seen > 0) & (low > 0), low / total, 0.).amax(1)
     return torch.maximum(c, 1.1 * need)[:, None].expand(-1, len(H)).contiguous()
 
-# %% ../nbs/24_worstcase.ipynb #922822e3
-def softened(adv: Adversary) -> list[Adversary]:
-    "Whom to play first: a box whose kink is rounded off, less and less; nobody otherwise"
-    return [replace(adv, tip=tip) for tip in (.1, .01)] if isinstance(adv, Box) else []
-
 # %% ../nbs/24_worstcase.ipynb #d1d83a5f
 def worst_codes(
     data: Data,          # the problem: (n, f), dense, sparse or with holes
@@ -126,12 +121,12 @@ def worst_codes(
     H64, size = H.double(), max(1, 4_000_000 // max(data.f, len(H)**2))
     if data.is_sparse: return _sparse_codes(data, H64, adv, l1, l2, tol)
     out = torch.empty(data.n, len(H), dtype=data.dtype, device=data.device)
-    steps = 10 if adv.smooth and adv.beta >= 1 else 300 // (1 + len(softened(adv)))
+    steps = 10 if adv.smooth and adv.beta >= 1 else 300 // (1 + len(adv.softened()))
     for rows in (slice(i, i + size) for i in range(0, data.n, size)):
         M, here = None if data.mask is None else data.mask[rows].double(), adv.rows(rows)
         block = Data(data.X[rows].double(), M)
         W = _first_codes(block, H64, here.barrier(block.X))
-        for one in (*softened(here), here):
+        for one in (*here.softened(), here):
             for _ in range(steps): W = one.half(block, W, H64, l1, l2)
         if adv.smooth: W = _solve_rows(_WorstRows(here, block.X, M, H64, l1, l2), W, 100, tol)
         out[rows] = W.to(data.dtype)
@@ -312,7 +307,7 @@ def _first_order(setting: Setting, data: Data, W, H, *, max_iter, tol, callback,
         return iterate(step, state, measure, max_iter=most, callback=watch, desc="ATNMF",
                        tol=tol * (1. if adv.smooth else .1), progress=progress)
 
-    n, state, opponents = 0, (W, H), (*softened(adv), adv)
+    n, state, opponents = 0, (W, H), (*adv.softened(), adv)
     for by in opponents:
         run = play(by, state, n, max_iter - n if by is adv else max_iter // 4)
         n, state = n + run.n_iter, run.state

@@ -1,14 +1,12 @@
 """The audit: its verdict is its tables, the tables are right, and nothing that should not matter does."""
 import json
 import re
-import weakref
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+
+from memory import Count
 
 import anmf_lab as al
 from anmf_lab.auditing import unit_of_counts
@@ -437,32 +435,6 @@ def test_a_folder_a_missing_and_an_unreadable_file_are_named(tmp_path, capsys, m
     assert "too much for text" in capsys.readouterr().err and not (tmp_path / "r.html").exists()
 
 
-class Live(TorchDispatchMode):
-    "Numbers held by tensors, and the most at a time"
-    def __init__(self):
-        super().__init__()
-        self.now, self.most, self.users = 0, 0, {}
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        for t in tree_leaves(out):
-            if isinstance(t, torch.Tensor) and t.layout == torch.strided:
-                self.hold(t)
-        return out
-
-    def hold(self, t):
-        s = t.untyped_storage()
-        key, size = s.data_ptr(), s.nbytes() // 8
-        self.users[key] = self.users.get(key, 0) + 1
-        self.now += size * (self.users[key] == 1)
-        self.most = max(self.most, self.now)
-        weakref.finalize(t, self.drop, key, size)
-
-    def drop(self, key, size):
-        self.users[key] -= 1
-        self.now -= size * (self.users[key] == 0)
-
-
 def test_memory_of_an_audit_is_that_of_three_matrices(monkeypatch):
     "Of large data: the coupling of codes and components, the curvature and its factor; all else goes in parts"
     import anmf_lab.audit_problem as audit_problem
@@ -472,7 +444,7 @@ def test_memory_of_an_audit_is_that_of_three_matrices(monkeypatch):
     monkeypatch.setattr(audit_problem.Problem, "stackable", lambda self, k: False)
     monkeypatch.setattr(reduced, "PART", n * f)
     monkeypatch.setattr("anmf_lab.findings.SIZE", 0)   # as if too large for the exact test
-    with Live() as held:
+    with Count() as held:
         a = al.audit(X, k, n_seeds=2, steps=["rivals", "fit"])
     assert a.meaning[k]["firm"] + a.meaning[k]["soft"] == k
-    assert held.most <= n * k * f * k + 2 * (f * k)**2 + 30 * n * f
+    assert held.top / 8 <= n * k * f * k + 2 * (f * k)**2 + 30 * n * f

@@ -121,4 +121,4 @@ def _asked(me):
 
 def test_what_needs_all_rows_refuses_a_shard():
     for said in together(_asked, 2):
-        assert len(said) == 2 and "no shards" in said[0] and "whole matrix" in said[1]
+        assert len(said) == 2 and "L21NMF needs the whole matrix" in said[0] and "this function needs" in said[1]
