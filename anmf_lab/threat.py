@@ -73,7 +73,7 @@ class Threat:
 
     def project(self, V: Tensor, eps: float) -> Tensor:
         "The nearest point of the feasible set, eq. (project); within the budget to the last bit"
-        X, r = self.X, self.radius(eps)
+        X, r = self.X, self._reach(eps, self.X.dtype)
         if r == 0: return X.clone()
         low, high = X.clamp(max=self.low), X.clamp(min=self.high)   # clean data outside the box may stay
         if self.seen is not None: V = torch.where(self.seen, V, X)
@@ -92,6 +92,11 @@ class Threat:
         D = self.steepest(D, self.X)
         return self.project(self.X + part * self.radius(eps) * D, eps)
 
+    def _reach(self, eps: float, dtype: torch.dtype) -> float:
+        "The budget, less what a sum in another order may add to a norm"
+        room = 0. if self.norm == "linf" else 1e-5 if dtype == torch.float32 else 1e-12
+        return self.radius(eps) * (1 - room)
+
     def _within(self, Z: Tensor, X: Tensor, r: float) -> Tensor:
         "What rounding added, taken back"
         while self.size(Z.double()) > r:
@@ -102,7 +107,7 @@ class Threat:
     def stored(self, Z: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
         "`Z` in another precision, still within the budget"
         X = self.X.to(dtype)
-        return X if eps == 0 else self._within(Z.to(dtype), X, self.radius(eps))
+        return X if eps == 0 else self._within(Z.to(dtype), X, self._reach(eps, dtype))
 
 # %% ../nbs/41_threat.ipynb #cd012869
 def pair_of(
