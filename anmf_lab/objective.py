@@ -255,16 +255,25 @@ class AutoHessian:
         return (a * HH).expand(len(W), k, k), (b * WW).expand(H.shape[1], k, k)
 
 # %% ../nbs/11_objective.ipynb #c94d31eb
+def _dense(obj: Entrywise, W: Tensor, H: Tensor) -> Pair:
+    "(X, Y), for losses that have no sparse form"
+    if not obj.data.is_sparse: return obj._seen(W @ H)
+    raise ValueError(f"the loss {type(obj.loss).__name__} needs a dense X: pass X.toarray().")
+
 def _fit_parts(obj: Entrywise, W: Tensor, H: Tensor, loss: bool):
     "(N, P) by the codes, (N, P) by the components, the loss if asked for; without penalties"
     if obj.beta is not None: return both_parts(obj.data, W, H, obj.beta, loss=loss)
-    if obj.data.is_sparse:
-        raise ValueError(f"the loss {type(obj.loss).__name__} needs a dense X: pass X.toarray().")
-    X, Y = obj._seen(W @ H)
+    X, Y = _dense(obj, W, H)
     m, p = (obj._weigh(T) for T in obj.loss.parts(X, Y))
     f = obj._weigh(obj.loss.value(X, Y)).sum() if loss else W.new_zeros(())
     Nt, Pt, f = obj.data.total(W.T @ m, W.T @ p, f, axis=0)
     return (m @ H.T, p @ H.T), (Nt, Pt), f
+
+# %% ../nbs/11_objective.ipynb #7c31d0ab
+def _fit_slopes(obj: Entrywise, W: Tensor, H: Tensor):
+    "As `_fit_parts`, with the slope as the only part"
+    S = obj._weigh(obj.loss.slope(*_dense(obj, W, H)))
+    return (0., S @ H.T), (0., obj.data.total(W.T @ S, axis=0)), 0.
 
 # %% ../nbs/11_objective.ipynb #b0cbde3b
 @dataclass(frozen=True, eq=False)
@@ -296,7 +305,8 @@ class Entrywise(Objective):
 
     def value(self, W, H): return self._fit(W, H) + self._penalty(W, H)
     def grad(self, W, H):
-        (N, P), (Nt, Pt) = self.parts(W, H)
+        fit = _fit_parts(self, W, H, loss=False) if self.beta is not None else _fit_slopes(self, W, H)
+        (N, P), (Nt, Pt) = self._penalised(fit, W, H)
         return P - N, Pt - Nt
     def parts(self, W, H): return self._penalised(_fit_parts(self, W, H, loss=False), W, H)
     def measure(self, W, H):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from .core import Data
 from .divergence import Hessian, floor_of, parts
-from .objective import Loss, Objective, Pair, _derivative
+from .objective import Loss, Objective, Pair
 from .polish import kkt_entries
 from .solvers import hals_codes, hals_update, mu_update, solve_codes, _Rows, _solve_rows
 
@@ -214,7 +214,11 @@ class RobustLoss(Loss):
 # %% ../nbs/16_robust_losses.ipynb #fd958b20
 def weight_slope(rho: Callable, s: Tensor) -> Tensor:
     "Derivative of the weight in the squared residual, by automatic differentiation"
-    return _derivative(lambda s: rho(s)[1], s)
+    with torch.enable_grad():
+        t = s.detach().requires_grad_()
+        weight = rho(t)[1]
+        if not weight.requires_grad: return torch.zeros_like(s)      # a constant
+        return torch.autograd.grad(weight.sum(), t)[0]
 
 # %% ../nbs/16_robust_losses.ipynb #ac63a1a1
 @dataclass(frozen=True, eq=False)

@@ -506,7 +506,7 @@ def test_polish_needs_a_gradient(rng):
     with pytest.raises(ValueError, match="polish"): ATNMF(3, polish=-1.).fit(X)
 
 
-@pytest.mark.parametrize("c", [4.**-50, 4.**-15, 4.**15, 4.**50])   # exact, since the path to a kink depends on rounding
+@pytest.mark.parametrize("c", [4.**-50, 4.**50])   # exact, since the path to a kink depends on rounding
 def test_the_unit_of_the_data_does_not_matter(c):
     "Prices have no unit; budgets are in squares (or units) of the data, a price on KL in its inverse"
     X = sparse_parts(np.random.default_rng(0), 8, 7, 2)

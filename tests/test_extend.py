@@ -24,6 +24,7 @@ def defined(text):
 
 
 def read():
+    "Runs the whole page: what its walks answer, and their attacks"
     space, found = {}, {}
     for text in sources():
         tree = ast.parse(text)
@@ -31,8 +32,7 @@ def read():
         exec(compile(tree, str(PAGE), "exec"), space)
         value = None if last is None else eval(compile(ast.Expression(last.value), str(PAGE), "eval"), space)
         found |= dict.fromkeys((name for name in defined(text) if name in WALKS), value)
-        if "attacks" in space: return found, space["attacks"]
-    raise AssertionError("no cell attacks the walks")
+    return found, space["attacks"]
 
 
 @pytest.mark.parametrize("name, most", WALKS.items())
