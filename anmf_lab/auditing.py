@@ -8,7 +8,8 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np
@@ -20,7 +21,7 @@ from .audit_problem import Problem
 from .findings import ACROSS, BASE, DEEP, SOLVES, rank_row
 from .pictures import draw_profiles
 from .ranks import RankTable
-from .records import plain, versions, write_whole
+from .records import holding, plain, versions, write_whole
 from .report import meaning, page, profiles_of, rank_grid, spoken, verdict
 from .tables import Table, as_table, read_like, read_profiles
 
@@ -265,6 +266,18 @@ def _begin(p: Problem, about: dict, resume) -> dict[int, dict]:
                              "Name another file.")
     return old.ranks
 
+# %% ../nbs/49_audit.ipynb #49aud001
+@contextmanager
+def _held(resume) -> Iterator[None]:   # a file, or None
+    "Nobody else keeps an audit in this file until the block ends"
+    if resume is None:
+        yield
+        return
+    with holding(Path(resume)) as ours:
+        if not ours:
+            raise ValueError(f"{resume} is in use by another process: wait for it, or name another file.")
+        yield
+
 # %% ../nbs/49_audit.ipynb #85d4d415
 def audit(X, n_components=None, *, ranks=None, loss="auto", noise="auto", model=None,
           components=None, codes=None, reference=None, weights=None, image_shape=None, budget=None,
@@ -346,9 +359,10 @@ def audit(X, n_components=None, *, ranks=None, loss="auto", noise="auto", model=
     if reference is not None:
         p.reference = read_profiles(reference, table.features, table.named, "reference")
     about = _about(p, [*table.said, *said], budget, command)
-    course = Course(p, _begin(p, about, resume), wanted, progress=progress)
-    if resume is not None: course.save = lambda: Audit(course.ranks, about).to_json(resume)
-    course.run(asked)
+    with _held(resume):
+        course = Course(p, _begin(p, about, resume), wanted, progress=progress)
+        if resume is not None: course.save = lambda: Audit(course.ranks, about).to_json(resume)
+        course.run(asked)
     about["left_out"] = course.left_out
     return Audit({k: found for k, found in course.done().items() if k in asked}, plain(about))
 

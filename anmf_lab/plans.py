@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 from tqdm.auto import tqdm
 from .core import check_choice
-from .records import Record, check_same_data, holding, on_file, plain, read_record
-from .records import save_record, write_whole
+from .records import Record, check_same_data, forget, holding, on_file, plain
+from .records import read_record, save_record, write_whole
 
 # %% auto #0
 __all__ = ['WORDS', 'Job', 'Outcome', 'run_job', 'run_plan', 'paper_parser', 'command_of', 'folder_of',
@@ -87,8 +87,8 @@ def run_job(
     "Make one record, or say why not"
     path = Path(out) / f"{job.name}.json"
     if _there(job, path):
-        if any(path.parent.glob(f".{path.stem}.*.part")):
-            with holding(path): pass      # takes away what a kill has left
+        if any(path.parent.glob(f".{path.stem}.*")):
+            with suppress(OSError), holding(path): pass      # takes away what a kill has left
         return "on_file", ""
     try: about, data = job.load()
     except FileNotFoundError as e: return "left_out", str(e).splitlines()[0]
@@ -102,6 +102,7 @@ def run_job(
         reached = old if old is not None and old.asked == plain(job.asked) else None
         for found in job.run(data, reached):
             for name, content in found.get("beside", {}).items():
+                forget(path.with_name(name))
                 write_whole(path.with_name(name), content)
             save_record(job.record(about, found), out)
             if "say" in found: say(found["say"])

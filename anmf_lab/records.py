@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from glob import escape
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ import numpy as np
 
 # %% auto #0
 __all__ = ['DOUBTS', 'Flag', 'plain', 'rounded', 'versions', 'Record', 'to_json', 'from_json', 'write_whole',
-           'read_record', 'check_same_data', 'save_record', 'on_file', 'holding', 'small_png', 'npz']
+           'read_record', 'check_same_data', 'save_record', 'on_file', 'forget', 'holding', 'small_png',
+           'npz']
 
 # %% ../nbs/06_records.ipynb #ad223c53
 DOUBTS = {
@@ -214,6 +216,14 @@ def _is(file, path: Path) -> bool:
         return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
     return False
 
+# %% ../nbs/06_records.ipynb #6rec0001
+def forget(
+    path: Path,   # a file, in the hands of the caller
+) -> None:
+    "Take away what a process that was killed has left of writing it"
+    for rest in path.parent.glob(f".{escape(path.stem)}.*.part"):
+        rest.unlink(missing_ok=True)
+
 # %% ../nbs/06_records.ipynb #26aa0454
 @contextmanager
 def holding(
@@ -236,8 +246,8 @@ def holding(
             yield ours
         finally:
             if ours:
-                for rest in [*path.parent.glob(f".{path.stem}.*.part"), lock]:
-                    rest.unlink(missing_ok=True)
+                forget(path)
+                lock.unlink(missing_ok=True)
 
 # %% ../nbs/06_records.ipynb #601e056a
 def small_png(

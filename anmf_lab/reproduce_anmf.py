@@ -310,9 +310,10 @@ def figures_job(
         return draw_convergence(measured), measured
 
     def run(d, old) -> Iterator[dict]:
-        numbers: dict = {}
+        numbers = {} if old is None else dict(old.measured)
         make = {"faces": faces, "tsne": tsne, "convergence": curves}
         for name, draws in make.items():
+            if name in numbers: continue
             fig, numbers[name] = draws(d)
             todo = len(make) - len(numbers)
             yield dict(measured=numbers, seeds=0, beside={f"{name}.png": small_png(fig, dpi=80)},

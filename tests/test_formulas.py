@@ -10,6 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.decomposition._nmf import _initialize_nmf
 from sklearn.exceptions import ConvergenceWarning
 
+import anmf_lab.audit_problem as audit_problem
 import anmf_lab.findings as findings
 import anmf_lab.resampling as resampling
 import anmf_lab.selection as selection
@@ -24,6 +25,7 @@ from anmf_lab.core import Data, as_data
 from anmf_lab.determined import local_verdict, mixing_directions
 from anmf_lab.error_bars import cosine_law, measured_dispersion, uncertainty
 from anmf_lab.feasible import Mixtures, _descent
+from anmf_lab.masks import check_mask, check_whole, unhidden, unmasked
 from anmf_lab.minmax import _change, _ratio, minmax_loss, minmax_step, prices, worst_data
 from anmf_lab.nmf import NMF
 from anmf_lab.noise import corrupt_pixels
@@ -34,6 +36,7 @@ from anmf_lab.redraws import Resampler
 from anmf_lab.ranks import Speckled
 from anmf_lab.reduced import Reduced, influence, localised, spread
 from anmf_lab.rival_minima import _noisy, gap_sd, gap_slope
+from anmf_lab.solve import Solution
 from anmf_lab.solvers import mu_exponent, start
 from anmf_lab.stacked import Interior, Stack
 from anmf_lab.threat import Threat
@@ -395,3 +398,45 @@ def test_the_audit_reports_the_freest_of_equal_solutions_and_the_best_start(monk
     assert (said["verdict"], said["count"], said["range"]) == ("flat", 2, [0, 2])
     said = findings.solved(p, 2, {})
     assert (said["share"], said["minima"], said["better"]) == (2 / 3, 2, 0.)
+
+
+def test_what_hides_an_entry_hides_it():
+    assert_array_equal(unmasked(np.ma.array([[1, 2]], mask=[[False, True]])), [[1., np.nan]])
+    assert_array_equal(unhidden(np.array([[1., -1, np.inf]]), weights=np.array([[1., 0, 0]])), [[1., np.nan, np.nan]])
+    assert_array_equal(unhidden(np.array([[-1., -1]]), mask=[[True, False]]), [[-1., np.nan]])       # an observed one is refused later
+    for bad in ([[0, 2]], [[.5, 1]]):
+        with pytest.raises(ValueError, match="mask must be boolean"): check_mask(bad, torch.zeros(1, 2), "X")
+    with pytest.raises(ValueError, match="mask must have the shape of X"): check_mask([[1], [0]], torch.zeros(1, 2), "X")
+    check_whole(SimpleNamespace(split=None), "this function")
+    with pytest.raises(ValueError, match="a shard.*this function needs the whole"): check_whole(SimpleNamespace(split=(0, 3)), "this function")
+
+
+def audited(monkeypatch, runs, mask=None):
+    "The problem of an audit whose starts end as given"
+    X = draw(4, 2) @ draw(2, 3)
+    monkeypatch.setattr(audit_problem, "stackable", lambda obj, k: True)
+    monkeypatch.setattr(audit_problem, "stacked_starts", lambda p, k: runs)
+    return audit_problem.Problem(None, Entrywise(as_data(X.numpy(), mask=mask), 2.), "frobenius", "gaussian", 1., 0, 4)
+
+
+def test_an_audit_keeps_the_solved_starts_and_of_equal_ones_the_one_with_fewest_zeros(monkeypatch):
+    W, H = draw(4, 2) + .1, draw(2, 3) + .1
+    cut = W.clone()
+    cut[0, 0] = 0.
+    runs = [Solution(W, H, 3., 1e-9), Solution(cut, H, 1., 1e-9), Solution(W, 2 * H, 1 + 1e-8, 1e-8), Solution(W, H, .5, 1.)]
+    mask = np.arange(12).reshape(4, 3) != 5
+    p = audited(monkeypatch, runs, mask)
+    s = audit_problem.state_of(p, 2)
+    assert [r.loss for r in s.runs] == [1., 1 + 1e-8, 3.] and (s.starts, s.loss, s.kkt) == (4, 1 + 1e-8, 1e-8)
+    assert_allclose(s.H.sum(1), 1.)
+    assert_allclose(s.W @ s.H, 2 * W @ H)
+    assert s.W[:, 0].sum() > s.W[:, 1].sum()
+    assert_array_equal(p.factors(2)["weights"], mask)
+
+
+def test_two_objectives_are_one_up_to_what_a_solver_leaves_open(monkeypatch):
+    p = audited(monkeypatch, [])
+    X, level = p.data.X, p.data.level
+    assert_allclose(p.whole, float((X - level).square().sum()) / 2)
+    assert p.near(5., 5 * (1 + 9e-7)) and not p.near(5., 5 * (1 + 2e-6))
+    assert p.near(0., 9e-11 * p.whole) and not p.near(0., 2e-10 * p.whole)       # exact fits, whose objective is rounding

@@ -62,6 +62,25 @@ def test_projection_meets_budget_and_box_to_the_last_bit(seed, norm, eps, far, s
     assert torch.equal(t.project(Z, 0.), X)
 
 
+def summed_one_by_one(D, order):
+    "The norm of `D`, its squares added one after the other in its own precision"
+    return np.sqrt(np.cumsum(np.square(D.ravel()[order]))[-1])
+
+
+@pytest.mark.parametrize("dtype, size", [(np.float64, (40, 25)), (np.float32, (5, 4))])
+def test_the_budget_holds_in_every_order_of_summation(dtype, size):
+    "One by one, n squares are at most n + 2 roundings off: far less than the room that is left, 1e-12 and 1e-5"
+    rng = np.random.default_rng(0)
+    X = rng.random(size).astype(dtype)
+    t = Threat.around(torch.from_numpy(X).double())
+    Z = t.project(t.X + torch.from_numpy(rng.standard_normal(size)), .1)
+    Z = t.stored(Z, .1, torch.float32).numpy() if dtype == np.float32 else Z.numpy()
+    assert summed_one_by_one(Z - X, slice(None)) > .0999 * summed_one_by_one(X, slice(None))
+    for _ in range(100):
+        order = rng.permutation(X.size)
+        assert summed_one_by_one(Z - X, order) <= dtype(.1) * summed_one_by_one(X, rng.permutation(X.size))
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_projection_is_the_nearest_point(seed):
     rng = np.random.default_rng(seed)
