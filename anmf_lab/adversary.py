@@ -16,7 +16,7 @@ from torch import Tensor
 # %% ../nbs/20_adversary.ipynb #ad750eb7
 def check_lam(lam: float | Tensor) -> float | Tensor:
     "`lam`, or a `ValueError` where some price is not a number above 1"
-    price = torch.as_tensor(lam)
+    price = torch.as_tensor(lam, dtype=torch.float64)      # 1e300 is a number, too
     if not bool(((price > 1) & price.isfinite()).all()):
         raise ValueError("lam must be a number above 1: at lam <= 1 the adversary gains without limit; "
                          f"got {lam}. "

@@ -9,6 +9,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -23,6 +24,19 @@ from .records import Flag, npz, plain, small_png, write_whole
 if TYPE_CHECKING:
     from .ascent import Effort, Point
     from .lafa import LaFA
+
+
+def _read(path: Path, wanted: set) -> dict:
+    "One of the two files of `to_json`; an error names it"
+    try:
+        if path.suffix == ".npz":
+            with open(path, "rb") as file, np.load(file) as f: found = dict(f)
+        else: found = json.loads(path.read_text(encoding="utf-8"))
+        lacks = sorted(wanted - found.keys())
+    except (ValueError, EOFError, AttributeError, BadZipFile) as e:
+        raise ValueError(f"{path} is not the result of an attack: {e}") from e
+    if lacks: raise ValueError(f"{path} is not the result of an attack: it lacks {', '.join(lacks)}.")
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,9 +201,8 @@ class AttackResult:
     @classmethod
     def from_json(cls, path) -> AttackResult:
         "What `to_json(path)` wrote"
-        d = json.loads(Path(path).read_text(encoding="utf-8"))
-        with np.load(Path(path).with_suffix(".npz")) as f:
-            A = dict(f)
+        d = _read(Path(path), {"settings", "records", "flags"})
+        A = _read(Path(path).with_suffix(".npz"), {"clean", "W", "H"})
         rows, flags = d["records"], [Flag(**f) for f in d["flags"]]
         none = dict(margin=math.inf, eps_to_flip=math.inf, rival_error=math.nan)   # JSON has no infinity
         for r in rows:

@@ -178,12 +178,13 @@ class Audit:
     @classmethod
     def from_json(cls, text) -> Audit:
         "The audit that `to_json` gave, from its text or its file"
+        what = "this"
         if isinstance(text, Path) or not str(text).lstrip().startswith("{"):
-            text = Path(text).read_text(encoding="utf-8")
+            what, text = str(text), Path(text).read_text(encoding="utf-8", errors="replace")
         try: d = json.loads(text)
         except ValueError: d = None
         if not isinstance(d, dict) or d.get("anmf_lab_audit") != 1:
-            raise ValueError("this is no audit: to_json() writes one.")
+            raise ValueError(f"{what} is no audit: to_json() writes one.")
         return cls({int(k): found for k, found in d["ranks"].items()}, d["about"])
 
     def save(self, path="report.html") -> Path:
@@ -257,8 +258,7 @@ def _ranks(n_components, ranks, model, given, shape: tuple[int, int]) -> list[in
 def _begin(p: Problem, about: dict, resume) -> dict[int, dict]:
     "Findings of an earlier call with the same settings and data, if there are any"
     if resume is None or not Path(resume).exists(): return {}
-    try: old = Audit.from_json(Path(resume))
-    except ValueError as e: raise ValueError(f"{resume}: {e}") from None
+    old = Audit.from_json(Path(resume))
     for name in ("sha256", "loss", "noise", "seed", "version", "n_seeds"):
         if old.about.get(name) != about[name]:
             was, now = old.about.get(name), about[name]

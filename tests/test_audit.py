@@ -177,6 +177,9 @@ def test_json_and_report_go_there_and_back(tmp_path):
     assert len(a.plot().axes) == 3
     with pytest.raises(ValueError, match="this is no audit"):
         al.Audit.from_json("{}")
+    (tmp_path / "half.json").write_bytes(a.to_json().encode()[:300] + b"\xff")
+    with pytest.raises(ValueError, match="half.json is no audit"):
+        al.Audit.from_json(tmp_path / "half.json")
 
 
 def test_the_page_escapes_names_and_asks_for_nothing(tmp_path):
@@ -406,7 +409,7 @@ BAD = [   # the file, more arguments, what is said
     (GOOD, ["--rank", 1, "--json", "FOLDER"], "is a folder: name a file"), (GOOD, ["--rank", 1, "--out", "OTHER/r.html"], "is a file, so"),
     (GOOD, ["--components", "OTHER"], "components has other features than the data: 'q'"), (GOOD, ["--components", "LESS"], "components lacks the feature 'c'"),
     (GOOD, ["--rank", 2, "--weights", "OTHER"], "weights has other features"), (GOOD, ["--rank", 2, "--reference", "no.csv"], "no.csv is not there"),
-    (GOOD, ["--rank", 1, "--resume", "OTHER"], "this is no audit")]
+    (GOOD, ["--rank", 1, "--resume", "OTHER"], "other.csv is no audit")]
 
 
 @pytest.mark.parametrize("content, more, says", BAD, ids=[says[:40] for _, _, says in BAD])

@@ -283,3 +283,9 @@ def test_a_film_that_is_not_there_is_not_the_last_one(line, tmp_path):
     (tmp_path / "ml-100k").mkdir()
     (tmp_path / "ml-100k" / "u.data").write_text(line + "\n")
     refused(lambda: load_dataset("movielens", data_home=tmp_path, download=False), "u.data")
+
+
+def test_a_price_of_any_size_is_a_price():
+    "Beyond single precision, too: an adversary that pays so much does nothing"
+    fits = [al.ATNMF(2, lam=lam, random_state=0).fit(X).components_ for lam in (1e30, 1e39, 1e300)]
+    assert np.array_equal(fits[0], fits[1]) and np.array_equal(fits[0], fits[2])

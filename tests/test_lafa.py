@@ -285,6 +285,9 @@ def test_result_speaks_and_survives_a_file(attacked, tmp_path):
     assert all(np.array_equal(again.adversarial[e], Z) for e, Z in attacked.adversarial.items())
     assert "<table>" in attacked._repr_html_() and "<img" in attacked._repr_html_()
     assert len(attacked.plot().lines) >= 3 and len(repr(attacked)) < 400 and "worst found" in repr(attacked)
+    for name, half in (("r.npz", b"PK\x03\x04"), ("r.json", b"{"), ("r.json", b"[]"), ("r.json", b"{}")):
+        (tmp_path / name).write_bytes(half)
+        with pytest.raises(ValueError, match=f"{name} is not the result of an attack"): AttackResult.from_json(tmp_path / "r.json")
 
 
 def test_same_seed_same_attack(attacked):
