@@ -3,8 +3,9 @@
     python benchmarks/study_sweep.py [--out results/reliability]
 
 The tests (tests/test_kinds.py) fail at the first dishonest answer; this counts all answers by the same rules. Refused: an error
-that says why. Answered: finite, nonnegative factors of the right shape, the table's own factors where only the container differs.
-Warned: answered, with a warning. Wrong: anything else, an answer where none can be right or an error about something else.
+that says why. Answered: finite, nonnegative factors of the right shape, the table's own factors where only the container differs; what the
+functions of a model answer on a hard table is not judged further. Warned: answered, with a warning, nearly always of a fit that is
+cut short on purpose (4 steps). Wrong: anything else, an answer where none can be right or an error about something else.
 """
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ import anmf_lab as al
 from anmf_lab.auditing import unit_of_counts
 from anmf_lab.cli import main
 from anmf_lab.commands import known_table
+from anmf_lab.records import holding
 from anmf_lab.report import component_grid, meaning, percent, rank_grid, sections
 
 FEW = ["rivals", "fit", "samples"]   # the quick steps
@@ -295,7 +296,9 @@ def test_an_interrupted_audit_goes_on(tmp_path, monkeypatch):
     X, _ = planted(6)
     whole = al.audit(X, ranks=[2, 3], n_seeds=4, steps=["fit"])
     keep = tmp_path / "keep.json"
+    (tmp_path / ".keep.json.7.part").write_text("half: what a kill has left")
     al.audit(X, ranks=[2], n_seeds=4, steps=["fit"], resume=keep)
+    assert [p.name for p in tmp_path.iterdir()] == ["keep.json"]
     asked = []
     errors = findings.errors
     monkeypatch.setitem(findings.BASE, "errors", lambda p, k, found: (asked.append(k), errors(p, k, found))[1])
@@ -303,6 +306,8 @@ def test_an_interrupted_audit_goes_on(tmp_path, monkeypatch):
     assert asked == [3] and again.ranks == whole.ranks
     with pytest.raises(ValueError, match="belongs to another audit"):
         al.audit(X * 2 + 1, ranks=[2], n_seeds=4, resume=keep)
+    with holding(keep), pytest.raises(ValueError, match="keep.json is in use by another process"):
+        al.audit(X, ranks=[2], n_seeds=4, resume=keep)
 
 
 def test_counts_in_any_unit():

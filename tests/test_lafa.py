@@ -67,18 +67,17 @@ def summed_one_by_one(D, order):
     return np.sqrt(np.cumsum(np.square(D.ravel()[order]))[-1])
 
 
-@pytest.mark.parametrize("dtype, size", [(np.float64, (40, 25)), (np.float32, (5, 4))])
+@pytest.mark.parametrize("dtype, size", [(np.float64, (40, 25)), (np.float32, (8, 8))])
 def test_the_budget_holds_in_every_order_of_summation(dtype, size):
-    "One by one, n squares are at most n + 2 roundings off: far less than the room that is left, 1e-12 and 1e-5"
+    "One by one, n squares are at most n + 2 roundings off: less than the room that is left, 1e-12 and 1e-5"
     rng = np.random.default_rng(0)
-    X = rng.random(size).astype(dtype)
-    t = Threat.around(torch.from_numpy(X).double())
-    Z = t.project(t.X + torch.from_numpy(rng.standard_normal(size)), .1)
-    Z = t.stored(Z, .1, torch.float32).numpy() if dtype == np.float32 else Z.numpy()
-    assert summed_one_by_one(Z - X, slice(None)) > .0999 * summed_one_by_one(X, slice(None))
-    for _ in range(100):
-        order = rng.permutation(X.size)
-        assert summed_one_by_one(Z - X, order) <= dtype(.1) * summed_one_by_one(X, rng.permutation(X.size))
+    for _ in range(200):
+        X = rng.random(size).astype(dtype)
+        t, norm = Threat.around(torch.from_numpy(X).double()), summed_one_by_one(X, slice(None))
+        Z = t.project(t.X + torch.from_numpy(rng.standard_normal(size)), .1)
+        Z = t.stored(Z, .1, torch.float32).numpy() if dtype == np.float32 else Z.numpy()
+        spent = [summed_one_by_one(Z - X, rng.permutation(X.size)) for _ in range(5)]
+        assert .0999 * norm < min(spent) and max(spent) <= dtype(.1) * norm
 
 
 @pytest.mark.parametrize("seed", range(3))

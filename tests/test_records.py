@@ -1,4 +1,5 @@
 """Records through kill -9, a second process, a full disk and a folder that may only be read."""
+import errno
 import json
 import os
 import random
@@ -122,6 +123,28 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path):
     with holding(path) as ours:
         assert ours
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_kill_has_left_is_taken_away_by_the_next_run(tmp_path):
+    "Half a record, half a picture of another name, and a lock that nobody holds"
+    job = Job(name="measured", what="a picture", asked={}, load=lambda: ({}, None),
+              run=lambda base, old: iter([dict(measured=1, beside={"faces.png": b"whole"})]))
+    rests = [tmp_path / f".{name}" for name in ("measured.json.7.part", "measured.json.lock", "faces.png.7.part")]
+    for fate, left in (("written", rests), ("on file", rests[:2]), ("on file", rests[1:2])):
+        for path in left: path.write_text("half")
+        assert fate in str(run_plan([job], tmp_path, say=lambda line: None))
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["faces.png", "measured.json"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_whatever_stops_a_write_is_said_with_the_name_of_the_file(code, step, tmp_path, monkeypatch):
+    old = save_record(record(), tmp_path).read_bytes()
+    def full(*args): raise OSError(code, os.strerror(code))
+    monkeypatch.setattr(os, step, full)
+    with pytest.raises(OSError, match=f"toy.json could not be written: {os.strerror(code)}"):
+        save_record(record(measured=[2.]), tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["toy.json"] and (tmp_path / "toy.json").read_bytes() == old
 
 
 @posix

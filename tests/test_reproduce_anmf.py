@@ -2,6 +2,7 @@
 import argparse
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -231,3 +232,12 @@ def test_committed_figures_are_small_and_have_their_numbers():
     for r in (*rec["measured"]["faces"], *rec["measured"]["tsne"]):
         assert r["components from their k-means start"] < .01 < .4 < r["attacked from components"]      # what the pages say
         assert abs(r["attacked from components"] - r["the same with gamma = 0"]) < .05
+
+
+def test_figures_go_on_where_they_were(monkeypatch):
+    for name, made in dict(convergence="curves", draw_convergence="a picture", small_png=b"png").items():
+        monkeypatch.setattr(f"anmf_lab.reproduce_anmf.{name}", lambda *a, made=made, **kw: made)
+    old = SimpleNamespace(measured={"faces": 1, "tsne": 2})
+    found, = figures_job().run(dict(orl=None), old)
+    assert found["measured"] == {"faces": 1, "tsne": 2, "convergence": "curves"} and not found["flags"]
+    assert found["beside"] == {"convergence.png": b"png"} and old.measured == {"faces": 1, "tsne": 2}
