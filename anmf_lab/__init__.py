@@ -22,6 +22,7 @@ _WHERE = {
     "ari": "metrics",
     "audit": "auditing",
     "bands": "feasible",
+    "blocks": "distributed",
     "certify": "certificate",
     "clustering_accuracy": "metrics",
     "corrupt": "noise",

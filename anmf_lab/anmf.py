@@ -6,7 +6,7 @@ after he has done so"""
 # %% ../nbs/25_anmf.ipynb #2147fee9
 from __future__ import annotations
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import math
 import warnings
 import numpy as np
@@ -135,7 +135,7 @@ def price_unit(
 ) -> float:       # what `lam = 1` means
     "The natural unit of the attacker's price at a fixed scale"
     check_choice(scale, "scale", ("codes", "components", "free"))
-    return {"codes": data.n / k, "components": data.sq / k, "free": 1.}[scale] or 1.
+    return {"codes": data.whole[0] / k, "components": data.sq / k, "free": 1.}[scale] or 1.
 
 def set_scale(
     W: Tensor,    # codes, (n, k)
@@ -182,18 +182,20 @@ def slope_by_residuals(
     X, Z, M = data.X, target.Z, data.mask
     a, b, g = game.alpha, game.own, game.gamma
     def seen(R): return R if M is None else M * R
-    A = best_response(Z, W, H, game.lam, M) if g is None else _given(H_adv)
+    S = W.T @ W if M is None else masked_grams(M.T, W.T)
+    S, WZ = data.total(S, W.T @ seen(Z), axis=0)
+    A = _solve_spd(_priced(S, game.lam), game.lam * H + WZ) if g is None else _given(H_adv)
     miss, miss_own = W @ A - X, W @ H - X
     Ra, Rb, Rz = seen(miss), seen(miss_own), seen(W @ A - Z)
-    phi = game.lam * (A - H) + W.T @ Rz
-    Q = 2 * a * W.T @ Ra
-    S = W.T @ W if M is None else masked_grams(M.T, W.T)
+    paid = a * (Ra * miss).sum() + b * (Rb * miss_own).sum()
+    gap, Q, WRb, paid = data.total(W.T @ Rz, 2 * a * W.T @ Ra, W.T @ Rb, paid, axis=0)
+    phi = game.lam * (A - H) + gap
     L = _solve_spd(_priced(S, game.lam), Q) if g is None else -2 * g * phi
     WL = seen(W @ L)
-    loss = a * (Ra * miss).sum() + b * (Rb * miss_own).sum() + (g or 0.) * _sq(phi)
+    loss = paid + (g or 0.) * _sq(phi)
     gW = 2 * a * Ra @ A.T + 2 * b * Rb @ H.T - Rz @ L.T - WL @ A.T
-    gA = None if g is None else Q - game.lam * L - W.T @ WL
-    return Slope(float(loss), gW, 2 * b * W.T @ Rb + game.lam * L, gA, A)
+    gA = None if g is None else Q - game.lam * L - data.total(W.T @ WL, axis=0)
+    return Slope(float(loss), gW, 2 * b * WRb + game.lam * L, gA, A)
 
 # %% ../nbs/25_anmf.ipynb #8e60c6b9
 def game_slope(
@@ -207,8 +209,9 @@ def game_slope(
     "Objective and gradients of (6) or (9) from k x k and k x f matrices"
     if data.mask is not None: return slope_by_residuals(data, target, W, H, game, H_adv)
     a, b, g = game.alpha, game.own, game.gamma
-    S, C, same = W.T @ W, data.T.mm(W).T, target.base is data
-    CZ = C + target.shift * W.sum(0)[:, None] if same else target.back(W)
+    S, C, w = data.total(W.T @ W, data.T.own_mm(W).T, W.sum(0), axis=0)
+    same = target.base is data
+    CZ = C + target.shift * w[:, None] if same else target.back(W)
     G = _priced(S, game.lam)
     A = _solve_spd(G, game.lam * H + CZ) if g is None else _given(H_adv)
     SA, SH = S @ A, S @ H
@@ -286,7 +289,7 @@ class _Objective:
         self.data, self.target = data, target
         self.game, self.scale = game, scale
         self.like = start
-        self.radius = math.sqrt(data.n / len(start[1]))
+        self.radius = math.sqrt(data.whole[0] / len(start[1]))
         self.loss_unit = max(data.sq, 1e-300)
         self.units = [float(B.square().mean().sqrt()) or 1. for B in start]
         self.x = self.pack(B / u for B, u in zip(start, self.units, strict=True))
@@ -305,8 +308,15 @@ class _Objective:
         W = _on_sphere(V[0], 0, self.radius) if self.scale == "codes" else V[0]
         H = _on_sphere(V[1], 1, 1.) if self.scale == "components" else V[1]
         return [W, H, *V[2:]]
+    def own(self, W: Tensor) -> Tensor:
+        "The codes of the rows of this process"
+        return W if self.data.split is None else W[self.data.split.rows]
     def slope(self, F: list[Tensor]) -> Slope:
-        return game_slope(self.data, self.target, F[0], F[1], self.game, *F[2:])
+        "Every process has all codes, and does the work of its own rows"
+        split = self.data.split
+        if split is None: return game_slope(self.data, self.target, F[0], F[1], self.game, *F[2:])
+        s = game_slope(self.data, self.target, F[0][split.rows], F[1], self.game, *F[2:])
+        return replace(s, W=split.gather(s.W))
     def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         "Objective and gradient, as SciPy wants them"
         V = self.unpack(x)
@@ -330,7 +340,7 @@ def _check(fun: _Objective, x: np.ndarray, tol: float, callback: Callable | None
         fun.residuals.append(r)
     if not finite: fun.status = Status.nonfinite
     elif r <= tol and tol > 0: fun.status = Status.converged
-    elif fun.n and callback is not None and callback(fun.n, (F[0], F[1], s.reply), s.loss):
+    elif fun.n and callback is not None and callback(fun.n, (fun.own(F[0]), F[1], s.reply), s.loss):
         fun.status = Status.stopped
     return fun.status is not Status.max_iter
 
@@ -370,11 +380,12 @@ def solve_bilevel(
     progress: bool = False,           # show a progress bar
 ) -> Run:                             # its state is (W, H, H_adv)
     "Minimise (6), or (9) where `gamma` is given, by L-BFGS-B from one start"
+    if data.split: W = data.split.gather(W)
     start = [*set_scale(W, H, scale)]
     if game.gamma is not None: start.append(start[1] if H_adv is None else H_adv)
     fun = _Objective(data, target, start, game, scale)
     with tqdm(total=max_iter, desc="ANMF", disable=not progress, leave=False) as bar:
         _lbfgs(fun, max_iter, tol, every, callback, bar)
     F = fun.factors(fun.unpack(fun.x))
-    state = F[0], F[1], fun.slope(F).reply
+    state = fun.own(F[0]), F[1], fun.slope(F).reply
     return Run(state, np.array(fun.losses), fun.n, fun.status, np.array(fun.residuals))

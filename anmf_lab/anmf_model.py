@@ -17,6 +17,7 @@ from .anmf import Game, best_response, game_residual, price_unit, set_scale, sol
 from .anmf_admm import State, solve_admm
 from .core import Data, check_choice, check_number, give_back, in_unit, rng_of, unit_of
 from .loop import Run, Status, joined
+from .masks import check_whole
 from .nmf import FactorModel
 from .objective import Objective
 from .polish import in_double
@@ -25,7 +26,8 @@ from .noise import Target, make_target
 
 # %% auto #0
 __all__ = ['SOLVERS', 'FEATURES', 'SCALES', 'TARGET_HELD', 'game_in_unit', 'target_in', 'in_float64',
-           'game_certificate', 'solve_in_unit', 'solve_on', 'admm_factors', 'check_game', 'Bilevel', 'ANMF']
+           'game_certificate', 'solve_in_unit', 'solve_on', 'admm_factors', 'check_game', 'check_alone',
+           'Bilevel', 'ANMF']
 
 # %% ../nbs/28_anmf_model.ipynb #edf8d6c2
 SOLVERS = ("bilevel", "admm")
@@ -113,6 +115,17 @@ def check_game(
                              "one side of the game is lost in rounding. "
                              "For plain factorization use NMF.")
 
+
+def check_alone(
+    data: Data,      # the problem
+    solver: str,     # of `SOLVERS`
+    features: str,   # of `FEATURES`
+) -> None:
+    "A `ValueError` where these have no sums over rows in other processes"
+    if solver == "admm": check_whole(data, "solver='admm'")
+    if features == "refit" and data.mask is not None:
+        check_whole(data, "features='refit' with missing entries")
+
 # %% ../nbs/28_anmf_model.ipynb #6ef0c637
 TARGET_HELD = "the price and the target's constant (or matrix) are held and do not follow the data"
 
@@ -157,7 +170,7 @@ class ANMF(FactorModel):
     >>> W.shape, model.components_.shape
     ((30, 3), (3, 20))
     """
-    _own_unit = True
+    _own_unit = _allow_split = True
 
     def __init__(self, n_components=2, *, target="shift", strength=None, alpha=.6, own=.1, lam=None,
                  gamma=None, solver="bilevel", scale=None, u_step="split", features="learner",
@@ -279,6 +292,7 @@ class ANMF(FactorModel):
         if self.solver == "admm" and self.scale not in (None, "free"):
             raise ValueError(f"scale={self.scale!r} needs solver='bilevel': ADMM cannot keep a "
                              "scale fixed. Use scale='free'.")
+        check_alone(data, self.solver, self.features)
         check_game(data, *self._setting(data))
 
     def _own(self) -> float: return self.own if isinstance(self.beta, str) else self.beta
@@ -302,6 +316,7 @@ class ANMF(FactorModel):
             raise ValueError("gamma (and solver='admm') makes the attacked components variables: the "
                              "objective has three factors, not two. Use gamma=None and "
                              "solver='bilevel'.")
+        check_whole(data, "the objective of the game")
         if data.is_sparse:
             raise ValueError("the objective of the game needs a dense X: pass X.toarray().")
         target = self.target_ if hasattr(self, "target_") else self._draw_target(data)
@@ -349,7 +364,7 @@ class ANMF(FactorModel):
         return super()._name_results(data, replace(run, state=(W, H)))
 
     def _codes(self, data: Data, H: Tensor) -> Tensor:
-        u, h = unit_of(data), unit_of(Data(H))
+        u, h = unit_of(data), unit_of(Data(H, split=data.split if data.axis else None, axis=1))
         return solve_codes(in_unit(data, u), H / h) * (u / h)
 
     def _again(self, data: Data, run: Run, W: Tensor, watch) -> Run:

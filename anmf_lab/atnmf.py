@@ -40,7 +40,7 @@ class ATNMF(FactorModel):
     >>> model.inverse_transform(model.transform(X)).shape
     (30, 20)
     """
-    _allow_weights, _own_unit = True, True
+    _allow_weights = _own_unit = _allow_split = True
 
     def __init__(self, n_components=2, *, lam=None, eps=None, adversary=None, loss="frobenius",
                  norm="auto", missing="mask", solver="auto", bound="tight", continuation=False,
@@ -145,9 +145,8 @@ class ATNMF(FactorModel):
     def _data(self, X, mask=None, weights=None, *, whole_columns: bool = True) -> Data:
         data = super()._data(X, mask, weights, whole_columns=whole_columns)
         if check_choice(self.missing, "missing", ("mask", "zero")) == "mask": return data
-        if weights is not None:
-            raise ValueError("weights do not go with missing='zero': use missing='mask'.")
-        return Data(data.X, None, data.kind, data.Xt)
+        if weights is not None: raise ValueError("weights do not go with missing='zero': use missing='mask'.")
+        return replace(data, mask=None)
 
     def _check_params(self, data: Data) -> None:
         super()._check_params(data)
@@ -197,8 +196,7 @@ class ATNMF(FactorModel):
     def _again(self, data, run, W, watch):
         if self.solver == "alternating":      # no descent: it would end elsewhere
             return replace(run, losses=run.losses[-1:], n_iter=0, status=Status.stalled)
-        near = clone(self).set_params(continuation=False)
-        return super(ATNMF, near)._again(data, run, W, watch)
+        return super(ATNMF, clone(self).set_params(continuation=False))._again(data, run, W, watch)
     def _value(self, data, W, H): return game_at(self._setting(data), data, W, H)[0]
     def _residual(self, data, W, H): return game_at(self._setting(data), data, W, H)[1]
 
@@ -227,8 +225,7 @@ class ATNMF(FactorModel):
         H = self._start(data, None, None)[1][0] if first else self._components(data)
         W, how = self._codes(data, H), dict(l1=setting.l1, l2=setting.l2)
         for _ in range(10 * first): W, H = minmax_step(data, (W, H), lam, **how)   # first targets
-        past = None if first else self._stats
-        H, self._stats = online_update(data, H, W, past, lam, self.forget, **how)
+        H, self._stats = online_update(data, H, W, None if first else self._stats, lam, self.forget, **how)
         self.components_, self.n_components_, self.lam_ = give_back(H, data.kind), len(H), lam
         self.n_iter_ = (0 if first else self.n_iter_) + 1
         return self
@@ -337,6 +334,8 @@ def check_minmax(adv: Adversary, data: Data, solver: str, l1: float = 0., l2: fl
     if odd and (paper_price(adv) is None or data.is_sparse or l1 or l2):
         raise ValueError("solver='alternating' is the published scheme: loss='frobenius', a price "
                          "lam, dense X, no l1, no l2. Use solver='auto'.")
+    if data.split and (odd or getattr(adv, "group", None) in ("all", "column")):
+        raise ValueError("rows in several processes need solver='auto', and a price lam or a budget a row.")
     if data.is_sparse and (not adv.sparse or (adv.beta != 2 and l2)):
         raise ValueError("sparse X needs loss='frobenius' with norm='l2', or loss='kullback-leibler' "
                          f"without l2; got {adv!r}, l2={l2}. Pass X.toarray() for the others.")
@@ -346,8 +345,7 @@ def check_minmax(adv: Adversary, data: Data, solver: str, l1: float = 0., l2: fl
 def check_polish(goal, adv: Adversary, data: Data) -> None:
     "Raise a `ValueError` where Newton's method has nothing to go by"
     if goal is not True: check_number(goal, "polish", low=0, low_open=True)
-    if data.is_sparse:
-        raise ValueError("polish needs a dense X: pass X.toarray(), or polish=False.")
+    if data.is_sparse: raise ValueError("polish needs a dense X: pass X.toarray(), or polish=False.")
     if not adv.smooth:
         raise ValueError(f"polish needs a cost with a gradient everywhere, and that of {adv!r} has a "
                          "kink: use polish=False.")
@@ -357,15 +355,17 @@ def raised(adv: Adversary, data: Data, Ws: Tensor, Hs: Tensor, given: bool = Fal
     "A stack of starts, (r, n, k) and (r, k, f), above the barrier of `adv`"
     if data.is_sparse: return Ws, Hs
     seen = (data.X > 0) if data.mask is None else (data.X > 0) & (data.mask > 0)
-    lost = adv.beta < 2 and bool((seen & (Ws @ Hs <= 1e-14 * data.level)).any())
+    lost = adv.beta < 2 and bool(data.total((seen & (Ws @ Hs <= 1e-14 * data.level)).sum()))
     if lost and given:
         raise ValueError("the start W @ H is 0 where X is positive, which costs without limit: "
                          "add a small constant to W and H.")
     if lost: Ws, Hs = (T + .1 * T.mean() for T in (Ws, Hs))
     low = adv.barrier(data.X)
     if data.mask is not None: low = low * (data.mask > 0)
-    if not bool((low > 0).any()): return Ws, Hs
-    short = lambda: (low / (Ws @ Hs).clamp_min(floor_of(data.dtype))).amax((1, 2), keepdim=True)
+    if not data.largest(float((low > 0).any())): return Ws, Hs
+    def short():
+        tops = (low / (Ws @ Hs).clamp_min(floor_of(data.dtype))).amax((1, 2)).tolist()
+        return torch.tensor([data.largest(t) for t in tops]).to(Ws)[:, None, None]
     if given and bool((short() >= 1).any()):
         raise ValueError(f"the start W @ H must exceed X * {float(low.max() / data.X.max()):.3g} in "
                          "every observed entry: below this barrier the adversary of price "

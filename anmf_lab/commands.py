@@ -5,27 +5,39 @@
 # %% ../nbs/58_commands.ipynb #5580aa5f
 from __future__ import annotations
 import argparse
+from collections.abc import Callable
 import csv
 import io
+import json
+import re
 import sys
 import textwrap
+import time
 from difflib import get_close_matches
+from glob import glob
 from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
+import torch
+from torch import Tensor
 from .adapters import objective_of
 from .auditing import Audit, audit, unit_of_counts
-from .core import check_number
+from .core import Data, as_data, check_number, in_double, rng_of
 from .data import REGISTRY, list_datasets, load_dataset
 from .records import write_whole
 from .report import rank_grid, sections
-from .solve import solve_seeds, too_few
+from .distributed import Rows, Split, blocks, members
+from .loop import start
+from .objective import Entrywise, loss_of
+from .polish import kkt_residual
+from .solve import factorize, solve_seeds, too_few
 from .tables import Table, numbered, read_table
 
 # %% auto #0
 __all__ = ['AUDIT_EXAMPLES', 'FIT_EXAMPLES', 'known_table', 'table_of', 'ranks_of', 'data_arguments',
            'loss_of_line', 'audit_arguments', 'text_of', 'check_places', 'audit_run', 'fit_arguments',
-           'csv_of', 'fit_run', 'datasets_arguments', 'datasets_run']
+           'csv_of', 'write_fit', 'fit_run', 'shard_files', 'own_files', 'read_shards', 'has_fractions',
+           'Checkpoint', 'alarm', 'solve_shards', 'shards_run', 'datasets_arguments', 'datasets_run']
 
 # %% ../nbs/58_commands.ipynb #07212994
 def known_table(name: str) -> Table:
@@ -59,10 +71,11 @@ def ranks_of(text: str) -> list[int]: # "5", "2:8" or "2,4,6"
     return ranks
 
 # %% ../nbs/58_commands.ipynb #4c035ba5
-def data_arguments(parser: argparse.ArgumentParser) -> None:
-    "What every command on data takes"
+def data_arguments(parser: argparse.ArgumentParser, nargs: str | None = None) -> None:
+    "What every command on data takes; `nargs='?'`: the data may come otherwise"
     add = parser.add_argument
-    add("file", metavar="FILE", help="csv, tsv, parquet, npy, npz, mtx, h5ad; or a data set's name")
+    add("file", metavar="FILE", nargs=nargs,
+        help="csv, tsv, parquet, npy, npz, mtx, h5ad; or a data set's name")
     add("--rows", choices=("auto", "samples", "features"), default="auto",
         help="what the rows of the file are")
     add("--decimal", choices=(".", ","), help="decimal sign, where the file leaves it open")
@@ -157,18 +170,25 @@ def audit_run(args: argparse.Namespace) -> int:
 # %% ../nbs/58_commands.ipynb #ed143635
 FIT_EXAMPLES = """examples:
   anmf-lab fit counts.csv --rank 5 --out fit/       components.csv and codes.csv in fit/
-  anmf-lab fit faces.npz --rank 16 --loss frobenius"""
+  anmf-lab fit faces.npz --rank 16 --loss frobenius
+  anmf-lab fit --shards 'part-*.npy' --rank 20      the rows of one matrix in many files
+  torchrun --nproc-per-node=4 --max-restarts=3 -m anmf_lab fit --shards 'part-*.npy' --rank 20"""
 
 
 def fit_arguments(parser: argparse.ArgumentParser) -> None:
     "What `anmf-lab fit` takes"
     parser.epilog, parser.formatter_class = FIT_EXAMPLES, argparse.RawDescriptionHelpFormatter
-    data_arguments(parser)
-    parser.add_argument("--rank", type=int, required=True, metavar="K", help="number of components")
-    parser.add_argument("--starts", type=int, default=8, metavar="N",
-                        help="random starts, each solved (default: 8)")
-    parser.add_argument("--out", type=Path, default=Path("."), metavar="DIR",
-                        help="folder (default: this one)")
+    data_arguments(parser, nargs="?")
+    add = parser.add_argument
+    add("--rank", type=int, required=True, metavar="K", help="number of components")
+    add("--starts", type=int, metavar="N", help="random starts, each solved (default: 8; shards: 1)")
+    add("--out", type=Path, default=Path("."), metavar="DIR", help="folder (default: this one)")
+    add("--shards", metavar="PATTERN",
+        help="npy files with the rows of one matrix, in the place of FILE")
+    add("--stream", action="store_true",
+        help="read shards from the disk at every pass, in little memory")
+    add("--every", type=float, default=60., metavar="SECONDS",
+        help="time between two checkpoints of shards, in --out; a new run goes on there (default: 60)")
 
 # %% ../nbs/58_commands.ipynb #f1f232db
 def csv_of(values: np.ndarray, rows, columns, title: str) -> bytes:
@@ -180,9 +200,21 @@ def csv_of(values: np.ndarray, rows, columns, title: str) -> bytes:
         writer.writerow([name, *(f"{v:.10g}" for v in line)])
     return out.getvalue().encode()
 
+# %% ../nbs/58_commands.ipynb #5f000007
+def write_fit(args: argparse.Namespace, W: Tensor, H: Tensor, samples, features) -> list[str]:
+    "Write both factors as csv, the components with sum one; returns the names of the files"
+    size, names = H.sum(1), [f"component {j + 1}" for j in range(len(H))]
+    files = {"components.csv": csv_of((H / size[:, None]).cpu().numpy(), names, features, "component"),
+             "codes.csv": csv_of((W * size).cpu().numpy(), samples, names, "sample")}
+    for name, content in files.items(): write_whole(args.out / name, content)
+    return list(files)
+
 # %% ../nbs/58_commands.ipynb #cfb1f65a
 def fit_run(args: argparse.Namespace) -> int:
     "Run `anmf-lab fit`"
+    if (args.file is None) == (args.shards is None):
+        raise ValueError("say what to fit: a FILE, or --shards 'part-*.npy'.")
+    if args.shards is not None: return shards_run(args)
     table, loss = table_of(args), loss_of_line(args.loss)
     check_number(args.rank, "--rank", low=1, high=min(table.shape), integer=True)
     if loss == "auto":
@@ -192,17 +224,136 @@ def fit_run(args: argparse.Namespace) -> int:
     obj, _ = objective_of(None, table.values, loss=loss)
     few = too_few(obj.data, args.rank)
     if few: print(f"anmf-lab fit: {few}", file=sys.stderr)
-    runs = solve_seeds(obj, args.rank, args.starts, rng=args.seed, progress=not args.quiet)
-    best, names = runs[0], [f"component {j + 1}" for j in range(args.rank)]
-    size = best.H.sum(1)
-    W, H = (best.W * size).numpy(), (best.H / size[:, None]).numpy()
-    files = {"components.csv": csv_of(H, names, table.features, "component"),
-             "codes.csv": csv_of(W, table.samples, names, "sample")}
-    for name, content in files.items(): write_whole(args.out / name, content)
+    runs = solve_seeds(obj, args.rank, args.starts or 8, rng=args.seed, progress=not args.quiet)
+    best = runs[0]
+    files = write_fit(args, best.W, best.H, table.samples, table.features)
     if args.verbose: print("\n".join(f"objective {r.loss:.10g}, residual {r.residual:.0e}" for r in runs))
     same = sum(run.loss <= best.loss + 1e-6 * abs(best.loss) for run in runs)
     print(f"{loss}, rank {args.rank}: residual {best.residual:.0e}, best minimum found by {same} of "
           f"{len(runs)} starts. Written: {', '.join(str(args.out / name) for name in files)}")
+    return 0
+
+# %% ../nbs/58_commands.ipynb #5f000002
+def shard_files(pattern: str) -> list[str]:
+    "The files of a pattern, in the order of the last number in their names; none may be missing"
+    found = glob(pattern)
+    if not found: raise ValueError(f"--shards {pattern!r}: there is no such file.")
+    digits = {name: re.findall(r"\d+", Path(name).stem) for name in found}
+    if not all(digits.values()): return sorted(found)
+    number = {name: int(d[-1]) for name, d in digits.items()}
+    low, high = min(number.values()), max(number.values())
+    missing = sorted(set(range(low, high + 1)) - set(number.values()))
+    if missing:
+        raise ValueError(f"--shards {pattern!r}: number {missing[0]} is missing (there are {low} to {high}).")
+    return sorted(found, key=lambda name: (number[name], name))
+
+
+def own_files(files: list[str], me: int, size: int) -> list[str]:
+    "Those of one of `size` processes: neighbours, about as many for each"
+    if size > len(files):
+        raise ValueError(f"there are {len(files)} files for {size} processes: start fewer.")
+    return [str(f) for f in np.array_split(np.array(files, dtype=object), size)[me]]
+
+# %% ../nbs/58_commands.ipynb #5f000003
+def read_shards(args: argparse.Namespace) -> tuple[Data, Split]:
+    "The rows of this process, and who has the others; all of them hear of an error"
+    alone = members(0)
+    try: own, error = blocks(own_files(shard_files(args.shards), alone.me, len(alone.sizes))), None
+    except (ValueError, OSError) as e: error = str(e)
+    alone.agree(error)
+    X = own if args.stream else own.rows[:]
+    split = members(own.shape[0])
+    return as_data(Rows(X, split)), split
+
+
+def has_fractions(data: Data) -> bool:
+    "Is there a value that is no whole number, in any process?"
+    step = max(1, 2**20 // data.f)
+    here = any(bool((data.X[slice(a, a + step)] % 1).any()) for a in range(0, data.n, step))
+    return bool(data.largest(float(here)))
+
+# %% ../nbs/58_commands.ipynb #5f000005
+class Checkpoint:
+    "What a fit of shards has reached, in one file that the first process writes"
+    def __init__(
+        self,
+        path: Path,      # the file
+        split: Split,    # who holds which rows
+        about: dict,     # the data and the question, by which a file is known
+    ):
+        self.path, self.split = path, split
+        self.about = json.dumps(about, sort_keys=True)
+
+    def read(self) -> dict | None:
+        "What is on file for the same data and question; None: nothing"
+        if not self.path.exists(): return None
+        with np.load(self.path) as f: kept = dict(f)
+        if str(kept["about"]) == self.about: return kept
+        raise ValueError(f"{self.path} is of other data or another question: remove it, or change --out.")
+
+    def write(self, start: int, W: Tensor, H: Tensor, best: tuple | None) -> None:
+        "Keep start number `start`, which is at W and H, and the best that is solved"
+        whole = dict(about=self.about, start=start, W=self.split.gather(W), H=H)
+        if best: whole |= dict(loss=best[0], best_W=self.split.gather(best[1]), best_H=best[2])
+        if not self.split.first: return
+        file = io.BytesIO()
+        np.savez(file, **whole)   # type: ignore[arg-type]
+        write_whole(self.path, file.getvalue())
+
+
+def alarm(
+    seconds: float,   # between two calls that are answered by True
+    split: Split,     # who must agree
+) -> Callable[[], bool]:
+    "Is it time? By the clock of the first process, so that all of them do the same"
+    last = time.monotonic()
+    def due() -> bool:
+        nonlocal last
+        late = split.everyone(time.monotonic() - last >= seconds)[0]
+        if late: last = time.monotonic()
+        return late
+    return due
+
+# %% ../nbs/58_commands.ipynb #5f000006
+def solve_shards(
+    obj: Entrywise,            # of the rows of this process
+    args: argparse.Namespace,  # `rank`, `starts`, `seed`, `every`
+    file: Checkpoint,          # where to begin, and what to keep
+) -> tuple[float, Tensor, Tensor]:   # (loss, W, H)
+    "The best of several starts, each solved, from the checkpoint on"
+    kept, rng, rows = file.read() or {"start": -1}, rng_of(args.seed), file.split.rows
+    def from_file(W, H): return torch.from_numpy(kept[W][rows]), torch.from_numpy(kept[H])
+    best = (float(kept["loss"]), *from_file("best_W", "best_H")) if "loss" in kept else None
+    due = alarm(args.every, file.split)
+    for s in range(args.starts or 1):
+        W, H = (T[0] for T in start(obj.data, args.rank, rng=rng))
+        if s < kept["start"]: continue
+        if s == kept["start"]: W, H = from_file("W", "H")
+        def watch(n, state, loss, s=s, best=best):
+            if due(): file.write(s, *state[:2], best)
+        run = factorize(obj, args.rank, W=W, H=H, tol=1e-7, max_iter=2000, polish_tol="auto",
+                        callback=watch)
+        if best is None or run.loss < best[0]: best = run.loss, *run.state[:2]
+    assert best is not None
+    return best
+
+
+def shards_run(args: argparse.Namespace) -> int:
+    "Run `anmf-lab fit --shards`"
+    data, split = read_shards(args)
+    check_number(args.rank, "--rank", low=1, high=min(data.whole), integer=True)
+    loss = loss_of_line(args.loss)
+    if loss == "auto": loss = "frobenius" if has_fractions(data) else "kullback-leibler"
+    about = dict(shape=data.whole, level=f"{data.level:.9g}", rank=args.rank, loss=str(loss), seed=args.seed)
+    file = Checkpoint(args.out / "checkpoint.npz", split, about)
+    _, W, H = solve_shards(Entrywise(data, loss_of(loss)), args, file)
+    residual = kkt_residual(Entrywise(in_double(data), loss_of(loss)), W.double(), H.double())
+    codes = split.gather(W)
+    if not split.first: return 0
+    names = write_fit(args, codes, H, numbered(len(codes)), numbered(data.f))
+    file.path.unlink(missing_ok=True)
+    print(f"{loss}, rank {args.rank}: residual {residual:.0e}, {len(codes)} rows in {len(split.sizes)} "
+          f"processes. Written: {', '.join(str(args.out / name) for name in names)}")
     return 0
 
 # %% ../nbs/58_commands.ipynb #5146d63c

@@ -70,6 +70,7 @@ class Data:
     Xt: Tensor | None = None    # sparse only: the transpose, also CSR
     split: Any = None           # who holds the other rows (page 57); None: these are all
     axis: int = 0               # the axis of `X` that is split
+    is_stored = False           # is `X` read from a disk, some rows at a time (page 57)?
 
     @property
     def shape(self) -> tuple[int, int]: return (self.X.shape[0], self.X.shape[1])
@@ -83,6 +84,8 @@ class Data:
     def device(self) -> torch.device: return self.X.device
     @property
     def is_sparse(self) -> bool: return self.X.layout == torch.sparse_csr
+    @property
+    def is_whole(self) -> bool: return self.split is None and not self.is_stored
     @property
     def values(self) -> Tensor: return self.X.values() if self.is_sparse else self.X
     @cached_property

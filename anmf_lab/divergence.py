@@ -171,8 +171,10 @@ def divergence(
         if W.ndim == 2: return _sparse_divergence(data, W, H, beta)
         pairs = zip(W, H, strict=True)
         return torch.stack([_sparse_divergence(data, w, h, beta) for w, h in pairs])
-    blocks = row_slices(data, W.shape[:-2].numel())
-    return data.total(torch.stack([_block_loss(data, i, W[..., i, :] @ H, beta) for i in blocks]).sum(0))
+    blocks = list(row_slices(data, W.shape[:-2].numel()))
+    losses = W.new_empty(len(blocks), *W.shape[:-2])
+    for j, i in enumerate(blocks): losses[j] = _block_loss(data, i, W[..., i, :] @ H, beta)
+    return data.total(losses.sum(0))
 
 # %% ../nbs/10_divergence.ipynb #2c046065
 def _weights(X: Tensor, M: Tensor | None, Y: Tensor, beta: float) -> tuple[Tensor, Tensor | None]:
@@ -184,26 +186,31 @@ def _weights(X: Tensor, M: Tensor | None, Y: Tensor, beta: float) -> tuple[Tenso
     return R, Q if M is None else Q * M
 
 # %% ../nbs/10_divergence.ipynb #a0ab61cb
-def _stacked_rows(blocks: list) -> Tensor: return blocks[0] if len(blocks) == 1 else torch.cat(blocks, -2)
+def _with_rows(whole: Tensor | None, i: slice, T: Tensor, n: int) -> Tensor:
+    "The rows `i` put into the n of a whole, which is made at once: small pieces would pin freed memory"
+    if T.shape[-2] == n: return T
+    if whole is None: whole = T.new_empty(*T.shape[:-2], n, T.shape[-1])
+    whole[..., i, :] = T
+    return whole
 
 
 def _dense_pass(data: Data, W: Tensor, H: Tensor, beta: float, codes=True, comps=True, loss=False):
     "One pass over dense data: (N, P) of the codes, (N, P) of the components, the divergence"
-    N, P, X, ones = [], [], data.XM, beta == 1 and data.mask is None
+    N, P, X, ones = None, None, data.XM, beta == 1 and data.mask is None
     Nt = Pt = f = W.new_zeros(())
     for i in row_slices(data, W.shape[:-2].numel()):
         w, Y = W[..., i, :], W[..., i, :] @ H
         if loss: f = f + _block_loss(data, i, Y, beta)
         R, Q = _weights(X[i], None if data.mask is None else data.mask[i], Y, beta)
-        if codes: N.append(R @ H.mT)
+        if codes: N = _with_rows(N, i, R @ H.mT, data.n)
         if comps: Nt = Nt + w.mT @ R
-        if codes and Q is not None: P.append(Q @ H.mT)
+        if codes and Q is not None: P = _with_rows(P, i, Q @ H.mT, data.n)
         if comps and Q is not None: Pt = Pt + w.mT @ Q
-    if ones and codes: P = [H.sum(-1).unsqueeze(-2)]
+    if ones and codes: P = H.sum(-1).unsqueeze(-2)
     if ones and comps: Pt = W.sum(-2).unsqueeze(-1)
     if comps: Nt, Pt, f = data.total(Nt, Pt, f, axis=0)
     if not codes: return None, (Nt, Pt.expand(Nt.shape)), f
-    N, P = data.total(_stacked_rows(N), _stacked_rows(P), axis=1)
+    N, P = data.total(N, P, axis=1)
     return (N, P.expand(W.shape)), (Nt, Pt.expand(Nt.shape)), f
 
 # %% ../nbs/10_divergence.ipynb #f8e0486f

@@ -217,7 +217,8 @@ def start(
         shapes = (n_init, data.whole[0], k), (n_init, k, data.f)
         W, H = (c * uniform(rng, *shape, like=data) for shape in shapes)
         return (W if data.split is None else W[:, data.split.rows].clone()), H
-    if data.split is not None: raise ValueError(f"init={init!r} needs all rows: use init='random'.")
+    if not data.is_whole:
+        raise ValueError(f"init={init!r} needs all rows in memory: use init='random'.")
     if n_init > 1 and init in ("nndsvd", "nndsvda"):
         raise ValueError(f"n_init={n_init} starts would all be the same with init={init!r}. "
                          "Use init='random'.")

@@ -54,8 +54,11 @@ def check_mask(mask, X: Tensor, name: str) -> Tensor:
     return m.bool().to(X.device)
 
 
-def check_whole(data, who: str) -> None:
-    "An error where `data` are the rows of one process only"
-    if data.split is not None:
+def check_whole(data, who: str, *, split: bool = False, stored: bool = False) -> None:
+    "An error where `data` are the rows of one process only, or on a disk, unless `who` can work so"
+    if data.split is not None and not split:
         raise ValueError(f"X is a shard, the rows of one process, and {who} needs the whole matrix: "
                          "pass all rows at once, without al.shard.")
+    if data.is_stored and not stored:
+        raise ValueError(f"X is read in blocks, and {who} needs the whole matrix in memory: "
+                         "pass an array, without al.blocks.")

@@ -9,6 +9,7 @@ __all__ = ['majorizer', 'fitted', 'weighted_codes', 'minmax_codes', 'minmax_step
            'sweeps', 'alternating', 'prices', 'approach', 'guarded_codes']
 
 # %% ../nbs/22_minmax.ipynb #4d3e4b23
+from dataclasses import replace
 import numpy as np
 import torch
 from torch import Tensor
@@ -40,10 +41,10 @@ def fitted(data: Data, W: Tensor, H: Tensor) -> Tensor:
 # %% ../nbs/22_minmax.ipynb #b2430e1a
 def _weighted(data: Data, A: Tensor, AT: Tensor, H: Tensor) -> tuple[Tensor, Tensor]:
     "`(A * T) @ H.T` and a Gram matrix `H diag(a_i) H.T` a row, for weights and targets as stored"
-    if not data.is_sparse: return AT @ H.T, masked_grams(A, H)
+    if not data.is_sparse: return data.total(AT @ H.T, masked_grams(A, H), axis=1)
     k, HH = len(H), (H[:, None] * H[None]).reshape(len(H)**2, -1)
     more = (_with_values(data.X, A - 1) @ HH.T).reshape(-1, k, k)  # the zeros weigh 1
-    return _with_values(data.X, AT) @ H.T, H @ H.T + more
+    return data.total(_with_values(data.X, AT) @ H.T, H @ H.T + more, axis=1)
 
 # %% ../nbs/22_minmax.ipynb #33d95115
 def weighted_codes(
@@ -68,6 +69,7 @@ def weighted_codes(
         N = _with_values(data.X, A * T) @ H.T
         P = W @ (H @ H.T) + _with_values(data.X, (A - 1) * Y) @ H.T
     else: N, P = (A * T) @ H.T, (A * Y) @ H.T
+    N, P = data.total(N, P, axis=1)
     return W * N / (P + l1 + l2 * W).clamp_min(floor_of(W.dtype))
 
 # %% ../nbs/22_minmax.ipynb #72c8ff16
@@ -96,6 +98,7 @@ def _uniform(data: Data, W: Tensor, H: Tensor, Y: Tensor, lam: float, l1: float,
     c, T, G = (lam - 1) / lam, torch.maximum(data.values, Y / lam), H @ H.T
     if data.is_sparse: N = W @ G / lam + _with_values(data.X, T - Y / lam) @ H.T
     else: N = (T if data.mask is None else torch.where(data.mask > 0, T, Y)) @ H.T
+    N, G = data.total(N, G, axis=1)
     if update == "mu": return W * N / (W @ G + c * (l1 + l2 * W)).clamp_min(floor_of(W.dtype))
     ridge = c * l2 * torch.eye(len(H), dtype=H.dtype, device=H.device)
     return hals_update((N - c * l1).T.contiguous(), G + ridge, W.T.contiguous()).T
@@ -129,7 +132,7 @@ def minmax_loss(
 def sparse_like(data: Data, values: Tensor) -> Data:
     "Sparse data with other values at the same places"
     X = _with_values(data.X, values)
-    return Data(X, None, data.kind, _transposed(X))
+    return replace(data, X=X, Xt=_transposed(X))
 
 # %% ../nbs/22_minmax.ipynb #2b6f202a
 def worst_data(data: Data, W: Tensor, H: Tensor, lam: float | Tensor) -> Data:
@@ -149,17 +152,17 @@ def entry_pairs(data: Data, W: Tensor, H: Tensor) -> tuple[Tensor, Tensor]:
 def with_entries(data: Data, U: Tensor) -> Data:
     "Other data with the same zeros, holes and weights"
     if data.is_sparse: return sparse_like(data, U)
-    if data.mask is None: return Data(U, None, data.kind)
-    return Data(torch.where(data.mask > 0, U, torch.zeros_like(U)), data.mask, data.kind)
+    if data.mask is None: return replace(data, X=U)
+    return replace(data, X=torch.where(data.mask > 0, U, torch.zeros_like(U)))
 
 # %% ../nbs/22_minmax.ipynb #e1a00004
 def row_sums(data: Data, C: Tensor, Y: Tensor, W: Tensor, H: Tensor, beta: float) -> Tensor:
     "Sums over rows of `C`, the costs of the stored entries, and what the zeros cost; (n,)"
-    if not data.is_sparse: return (C if data.mask is None else C * data.mask).sum(1)
+    if not data.is_sparse: return data.total((C if data.mask is None else C * data.mask).sum(1), axis=1)
     count = torch.diff(data.X.crow_indices())
     rows = torch.repeat_interleave(torch.arange(data.n, device=C.device), count)
-    if beta == 2: return ((W @ (H @ H.T)) * W).sum(1).index_add(0, rows, C - Y * Y)
-    return (W @ H.sum(1)).index_add(0, rows, C - Y)
+    zeros = ((W @ (H @ H.T)) * W).sum(1) if beta == 2 else W @ H.sum(1)
+    return data.total(zeros.index_add(0, rows, C - Y * Y if beta == 2 else C - Y), axis=1)
 
 # %% ../nbs/22_minmax.ipynb #d8908685
 def penalty(W: Tensor, l1: float, l2: float) -> Tensor:
@@ -250,7 +253,7 @@ def approach(data: Data, W: Tensor, H: Tensor, lam: float, *, steps: int = 10,
 def _ratio(adv, data: Data, W: Tensor, H: Tensor, l1: float, l2: float) -> Tensor:
     "Negative over positive part of the gradient of the game"
     U = adv.reply(*entry_pairs(data, W, H))
-    attacked = Data(_with_values(data.X, U)) if data.is_sparse else with_entries(data, U)
+    attacked = replace(data, X=_with_values(data.X, U), Xt=None) if data.is_sparse else with_entries(data, U)
     N, P = parts(attacked, W, H, adv.beta)
     return N / (P + l1 + l2 * W).clamp_min(floor_of(W.dtype))
 

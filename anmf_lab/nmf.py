@@ -42,6 +42,7 @@ def _table(model, X, reset: bool):
 class _Hooks:
     "What a model says about itself"
     _allow_missing, _allow_sparse, _allow_weights = True, True, False
+    _allow_split, _allow_stored = False, False   # rows of several processes, rows on a disk
     _own_unit = False    # True: solves in the data's own unit, which may be any
     n_components: int
     n_components_: int
@@ -83,9 +84,8 @@ class _Input(_Hooks):
     def _start(self, data: Data, W, H) -> tuple[Tensor, Tensor]:
         "The stack of starts: drawn, or the caller's W and H"
         init, n_init, k = getattr(self, "init", None), getattr(self, "n_init", 1), self.n_components
-        if not isinstance(self, NMF): check_whole(data, type(self).__name__)
         if W is not None or H is not None or init == "custom": return given_start(data, k, W, H, init)
-        init = init or ("nndsvda" if n_init == 1 and k <= min(data.shape) and not data.split else "random")
+        init = init or ("nndsvda" if n_init == 1 and k <= min(data.shape) and data.is_whole else "random")
         check_choice(init, "init", (*INITS, "custom"))
         return start(data, k, init=init, rng=rng_of(self.random_state), n_init=n_init)
 
@@ -102,9 +102,9 @@ class _Input(_Hooks):
         if weights is not None and not self._allow_weights:
             raise ValueError(f"weights are not supported by {type(self).__name__} with these parameters: "
                              "use mask=, or NMF.")
-        how: Any = dict(device=getattr(self, "device", "auto"), whole_columns=whole_columns,
-                        allow_missing=self._allow_missing)
-        data = as_data(X, mask=mask, weights=weights, **how)
+        data = as_data(X, mask=mask, weights=weights, device=getattr(self, "device", "auto"),
+                       whole_columns=whole_columns, allow_missing=self._allow_missing)
+        check_whole(data, type(self).__name__, split=self._allow_split, stored=self._allow_stored)
         return with_room(data, self._beta(), self._own_unit)
 
     def _components(self, like: Data) -> Tensor:
@@ -306,7 +306,7 @@ class NMF(FactorModel):
     >>> model.transform(X).shape, model.components_.shape, str(model.status_)
     ((30, 3), (3, 20), 'converged')
     """
-    _allow_weights = True
+    _allow_weights = _allow_split = _allow_stored = True
 
     def __init__(self, n_components=2, *, loss="frobenius", solver="auto", init=None, n_init=1,
                  l1=0., l2=0., max_iter=2000, tol=1e-6, polish="auto", random_state=None,

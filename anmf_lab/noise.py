@@ -237,7 +237,8 @@ class Target:
 
     def back(self, W: Tensor) -> Tensor:
         "`W.T @ Z`, (k, f)"
-        return self.base.T.mm(W).T + self.shift * W.sum(0)[:, None]
+        ZW, total = self.base.total(self.base.T.own_mm(W).T, W.sum(0), axis=0)
+        return ZW + self.shift * total[:, None]
     def mm(self, B: Tensor) -> Tensor:
         "`Z @ B`, (n, k), for `B` (f, k)"
         return self.base.mm(B) + self.shift * B.sum(0)
@@ -273,9 +274,9 @@ def _shift(data: Data, strength: float | None, rng) -> float:
     "t of Remark 1 (a): `strength` standard deviations of the entries, or from [0, 5] of them"
     v, mean = data.values.double(), data.level
     off = (v - mean).square()
-    spread = float(off.sum() if data.mask is None else (off * (data.mask > 0)).sum())
-    if data.is_sparse: spread += (data.n * data.f - v.numel()) * mean**2
-    sigma = math.sqrt(spread / data.n_observed)
+    spread = (off if data.mask is None else off * (data.mask > 0)).sum()
+    if data.is_sparse: spread = spread + (data.n * data.f - v.numel()) * mean**2
+    sigma = math.sqrt(float(data.total(spread)) / data.n_observed)
     if sigma <= 1e-12 * abs(mean):
         raise ValueError("X is constant, so its standard deviation, the unit of target='shift', is 0. "
                          "Pass data that vary, or your own array as target.")
@@ -297,7 +298,7 @@ def _given_target(data: Data, target, rng) -> Target:
         raise ValueError(f"target is not usable as a matrix of the shape of X: {e}") from None
     if base.shape != data.shape:
         raise ValueError(f"target must have the shape of X, {data.shape}, got {base.shape}.")
-    return Target(base)
+    return Target(replace(base, split=data.split))
 
 def make_target(
     data: Data,                      # the problem
@@ -316,5 +317,8 @@ def make_target(
     if data.is_sparse:
         raise ValueError(f"target={target!r} would make sparse X dense: use target='shift', "
                          "or pass a sparse target.")
+    if data.split:
+        raise ValueError(f"target={target!r} is drawn for all rows together: use target='shift', or pass the "
+                         "target of these rows as an array.")
     noise, usual = _NOISE[target]
     return Target(replace(data, X=noise(data.X, usual if strength is None else strength, rng)))

@@ -118,8 +118,8 @@ class Adversary(Loss):
 
     def game(self, data: Data, W: Tensor, H: Tensor, l1: float = 0., l2: float = 0.) -> Tensor:
         "The min-max objective, penalties in the unit of the divergence"
-        fit = self.row_costs(data, W, H).sum()
-        return fit + self.unit * (penalty(W, l1, l2).sum() + penalty(H, l1, l2).sum())
+        own, shared = self.row_costs(data, W, H).sum(), data.once(penalty(H, l1, l2).sum())
+        return data.total(own + self.unit * (penalty(W, l1, l2).sum() + shared), axis=0)
 
     def multiplier(self, ratio: Tensor, l2: float) -> tuple[Tensor, bool]:
         "The first multiplicative step to try, and whether it is proved to go down"
@@ -215,7 +215,7 @@ class Price(Adversary):
     def terms(self, data, W, H):
         X, Y = entry_pairs(data, W, H)
         moves = (self.reply(X, Y) - X)**2
-        return self.lam, float((moves if data.mask is None else moves * data.mask).sum())
+        return self.lam, float(data.total((moves if data.mask is None else moves * data.mask).sum()))
 
     def half(self, data, W, H, l1, l2):
         return minmax_codes(data, W, H, self.lam, l1=l1, l2=l2, update=self.update, bound=self.bound)
@@ -281,7 +281,7 @@ class Ball(Adversary):
 
     def game(self, data, W, H, l1=0., l2=0.):
         p = self.price(data, W, H)
-        return p.game(data, W, H, l1, l2) + self.eps * torch.as_tensor(p.lam, dtype=W.dtype).sum()
+        return p.game(data, W, H, l1, l2) + self.eps * data.total(torch.as_tensor(p.lam, dtype=W.dtype).sum())
 
     def check(self, data): return None
     def half(self, data, W, H, l1, l2): return self.price(data, W, H).half(data, W, H, l1, l2)

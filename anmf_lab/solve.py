@@ -190,6 +190,7 @@ def newton_limit(
 ) -> str | None:        # in words, for messages; None: nothing stands in the way
     "Why Newton's method is out of the question here"
     data, beta = obj.data, getattr(obj, "beta", None)
+    if data.is_stored: return "every product with the Hessian would read the data twice"
     if data.is_sparse and beta not in (1, 2):
         return f"sparse data with beta={beta} have no second derivatives here"
     large = data.largest(float(data.n + data.f)) * k * k > 5e7

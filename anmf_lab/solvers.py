@@ -135,8 +135,7 @@ def mu_update(
     "One multiplicative update of the codes, eq. (mu)"
     N, P = parts(data, W, H, beta)
     if l1 or l2: P = P + (l1 + l2 * W)
-    ratio = N / P.clamp(min=floor_of(W.dtype))
-    W = W * power(ratio, mu_exponent(beta))
+    W = W * power(N / P.clamp(min=floor_of(W.dtype)), mu_exponent(beta))
     return W.clamp_(min=least) if least else W
 
 # %% ../nbs/12_solvers.ipynb #1d39b0f5
@@ -253,9 +252,8 @@ class _GramRows(_Rows):
     def loss(self, w): return ((w @ self.G / 2 - self.B) * w).sum(1) + self._penalty(w)
     def parts(self, w): return self.B, w @ self.G + self.l1 + self.l2 * w
     def hess(self, w):
-        k = len(self.G)
-        ridge = self.l2 * torch.eye(k, dtype=w.dtype, device=w.device)
-        return (self.G + ridge).expand(len(w), k, k)
+        ridge = self.l2 * torch.eye(len(self.G), dtype=w.dtype, device=w.device)
+        return (self.G + ridge).expand(len(w), -1, -1)
 
 # %% ../nbs/12_solvers.ipynb #72216165
 def _some_rows(X: Tensor, rows: Tensor) -> Tensor:
@@ -356,8 +354,8 @@ def _solve_rows(rows: _Rows, w: Tensor, max_iter: int, tol: float) -> Tensor:
 
 # %% ../nbs/12_solvers.ipynb #9109e26f
 def _blocks(data: Data, k: int, stored: bool):
-    "Yield (rows, X, mask) in float64; `stored`: X stays CSR, else it is dense, at most 4,000,000 entries"
-    size = max(1, 4_000_000 // max(data.f, k * k))
+    "Yield (rows, X, mask) in float64; `stored`: X stays CSR, else it is dense"
+    size = max(1, (500_000 if data.is_stored else 4_000_000) // max(data.f, k * k))
     if stored:
         X = data.X.double()
         size = max(1, size * data.n * data.f // max(len(X.values()) * k, 1))
@@ -387,7 +385,9 @@ def solve_codes(
     if loss == Beta(2.) and data.mask is None:
         B, G = data.total(data.own_mm(H.T).double(), H64 @ H64.T, axis=1)
         start = (B / (G.sum(1) + l1 + l2 + floor_of(G.dtype))).clamp(min=0)
-        return _solve_rows(_GramRows(B, G, l1, l2), start, max_iter, tol).to(data.dtype)
+        some = zip(*(T.split(max(1, 2**18 // k**2)) for T in (B, start)), strict=True)
+        done = [_solve_rows(_GramRows(b, G, l1, l2), w, max_iter, tol) for b, w in some]
+        return torch.cat(done).to(data.dtype)
     W, pairs = torch.empty(data.n, k, dtype=data.dtype, device=data.device), _Pairs(H64)
     stored = data.is_sparse and loss == Beta(1.)
     for i, X, M in _blocks(data, k, stored):

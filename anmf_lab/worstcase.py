@@ -167,7 +167,7 @@ class CoupledHessian:
         W, H, r = self.plain.W, self.plain.H, self.r
         hW, hH = self.plain(A, B)
         C = r * (r * (A @ H + W @ B)).sum(DIMS[self.group], keepdim=True)
-        return hW - C @ H.T, hH - W.T @ C
+        return hW - C @ H.T, hH - self.plain.data.total(W.T @ C, axis=0)
 
     def convex(self) -> CoupledHessian:
         "The same without the slope: positive, since the game is convex in the reconstruction"
@@ -181,7 +181,7 @@ class CoupledHessian:
         cW, cH = torch.einsum("nf,kf,lf->nkl", r * r, H, H), torch.einsum("nf,nk,nl->fkl", r * r, W, W)
         if self.group != "column": cW = v[:, :, None] * v[:, None]
         if self.group != "row": cH = u[:, :, None] * u[:, None]
-        return bW - cW, bH - cH
+        return bW - cW, bH - self.plain.data.total(cH, axis=0)
 
 # %% ../nbs/24_worstcase.ipynb #38d15886
 @dataclass(frozen=True, eq=False)
@@ -207,8 +207,8 @@ class Budgeted(Objective):
 
     def value(self, W, H):
         X, Y, M, adv, paid = self._play(W, H)
-        charged = penalty(W, self.l1, self.l2).sum() + penalty(H, self.l1, self.l2).sum()
-        return (M * adv.cost(X, Y)).sum() + torch.as_tensor(paid).sum() + charged
+        own = penalty(W, self.l1, self.l2).sum() + (M * adv.cost(X, Y)).sum() + torch.as_tensor(paid).sum()
+        return self.data.total(own + self.data.once(penalty(H, self.l1, self.l2).sum()), axis=0)
 
     def grad(self, W, H):
         (N, P), (Nt, Pt) = self.parts(W, H)
@@ -218,7 +218,8 @@ class Budgeted(Objective):
         X, Y, M, adv, _ = self._play(W, H)
         m, p = (M * T for T in adv.parts(X, Y))
         codes = m @ H.T, p @ H.T + self.l1 + self.l2 * W
-        return codes, (W.T @ m, W.T @ p + self.l1 + self.l2 * H)
+        N, P = self.data.total(W.T @ m, W.T @ p, axis=0)
+        return codes, (N, P + self.l1 + self.l2 * H)
 
     def hessian(self, W, H):
         X, Y, M, adv, _ = self._play(W, H)
@@ -229,7 +230,7 @@ class Budgeted(Objective):
         X, Y, M, adv, _ = self._play(W, H)
         r, q = self._coupling(X, Y)
         D = M * adv.cross(X, Y) * dX - r * (q * dX).sum(DIMS[self.opponent.group], keepdim=True)
-        return D @ H.T, W.T @ D
+        return D @ H.T, self.data.total(W.T @ D, axis=0)
 
     def pull(self, W, H, U, V):
         X, Y, M, adv, _ = self._play(W, H)
@@ -293,7 +294,7 @@ class Setting:
 def _first_order(setting: Setting, data: Data, W, H, *, max_iter, tol, callback, progress) -> Run:
     "Steps of the opponent until the residual is below `tol`, or the loss stands still"
     adv, l1, l2 = setting.opponent, setting.l1, setting.l2
-    off = 1e-10 * data.level * np.sqrt(data.n * data.f)
+    off = 1e-10 * data.level * np.sqrt(np.prod(data.whole))
 
     def measure(state):
         game = float(adv.game(data, *state, l1, l2))
@@ -302,7 +303,7 @@ def _first_order(setting: Setting, data: Data, W, H, *, max_iter, tol, callback,
     def play(by, state, done, most):
         def step(state):
             state = by.step(data, state, l1, l2)
-            return best_scale(*state, l1, l2, off) if l1 or l2 else state
+            return best_scale(*state, l1, l2, off, data.row_total) if l1 or l2 else state
         watch = callback and (lambda n, state, loss: callback(done + n, state, loss))
         return iterate(step, state, measure, max_iter=most, callback=watch, desc="ATNMF",
                        tol=tol * (1. if adv.smooth else .1), progress=progress)
@@ -312,7 +313,8 @@ def _first_order(setting: Setting, data: Data, W, H, *, max_iter, tol, callback,
         run = play(by, state, n, max_iter - n if by is adv else max_iter // 4)
         n, state = n + run.n_iter, run.state
         if run.status in (Status.interrupted, Status.nonfinite, Status.stopped): break
-    W, H = run.state if l1 or l2 else balance(*run.state)
+    W, H = run.state
+    if not (l1 or l2): W, H = balance(W, H, data.row_total)
     return Run((W, H), run.losses, n, run.status, run.residuals)
 
 # %% ../nbs/24_worstcase.ipynb #22543461

@@ -1,5 +1,9 @@
 "Rows in several processes: the same answer as one process, and errors that all of them hear"
+import argparse
 import multiprocessing
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -7,6 +11,7 @@ import scipy.sparse as sp
 import torch.distributed as dist
 
 import anmf_lab as al
+from anmf_lab.commands import fit_arguments, fit_run
 from anmf_lab.distributed import Split, together
 
 pytestmark = pytest.mark.skipif(
@@ -106,6 +111,229 @@ def test_a_worker_that_dies_ends_the_others():
 def test_without_other_processes_there_is_a_way():
     with pytest.raises(ValueError, match="torchrun"): al.shard(np.ones((3, 2)))
     assert Split([2, 3], 1).rows == slice(2, 5)
+
+
+ADVERSARIAL = {
+    "ATNMF": lambda: al.ATNMF(4, lam=3., l1=.1, l2=.02, init="custom", max_iter=20, tol=0),
+    "ATNMF, weights": lambda: al.ATNMF(4, lam=3., init="custom", max_iter=20, tol=0),
+    "ATNMF, sparse": lambda: al.ATNMF(4, lam=3., bound="uniform", init="custom", max_iter=20, tol=0),
+    "ATNMF, KL": lambda: al.ATNMF(4, lam=3., loss="kullback-leibler", init="custom", max_iter=20, tol=0),
+    "ATNMF, rows": lambda: al.ATNMF(4, eps=3., norm="row", init="custom", max_iter=20, tol=0),
+    "ANMF": lambda: al.ANMF(4, init="custom", max_iter=20, tol=0, random_state=0),
+    "ANMF, holes": lambda: al.ANMF(4, strength=1., init="custom", max_iter=20, tol=0, random_state=0),
+    "ANMF, gamma": lambda: al.ANMF(4, gamma=1e-3, init="custom", max_iter=20, tol=0, random_state=0),
+    "ANMF, refit": lambda: al.ANMF(4, scale="components", features="refit", init="custom", max_iter=20, tol=0,
+                                   random_state=0),
+}
+
+
+@pytest.mark.parametrize("name", ADVERSARIAL)
+def test_adversarial_models_are_those_of_one_process(name):
+    X, W, H, rng = problem()
+    given = {}
+    if "holes" in name: X[rng.uniform(size=X.shape) < .1] = np.nan
+    if "weights" in name: given = dict(weights=rng.uniform(.5, 2, size=X.shape))
+    if "sparse" in name: X = sp.csr_array(np.where(X > 3, X, 0))
+    assert difference(ADVERSARIAL[name], X, 2, W, H, **given) < 1e-10
+
+
+@pytest.mark.parametrize("model, words", [
+    (al.HuberNMF(2), "HuberNMF needs the whole"), (al.ANMF(2, solver="admm"), "solver='admm' needs the whole"),
+    (al.ATNMF(2, eps=1.), "a budget a row"), (al.ANMF(2, target="noise"), "drawn for all rows"),
+    (al.ATNMF(2, solver="alternating"), "solver='auto'")])
+def test_what_needs_all_rows_says_so(model, words):
+    X = problem()[0]
+    with pytest.raises(ValueError, match=words): together(lambda me: model.fit(al.shard(X[CUTS[2][me]])), 2)
+
+
+# --- rows on a disk
+
+def parts(X, folder, n=5):
+    files = [folder / f"part-{i}.npy" for i in range(n)]
+    for file, part in zip(files, np.array_split(X, n), strict=True): np.save(file, part)
+    return files
+
+
+@pytest.mark.parametrize("loss", ["frobenius", "kullback-leibler", 1.5])
+def test_rows_on_a_disk_are_fitted_like_rows_in_memory(loss, tmp_path):
+    X, W, H, _ = problem(n=60)
+    files = parts(X, tmp_path)
+    make = lambda: al.NMF(4, loss=loss, init="custom", polish=False, max_iter=15, tol=0)
+    one = make().fit(X, W=W, H=H)
+    whole = tmp_path / "whole.npy"
+    np.save(whole, X)
+    for source in (files, lambda: (X[a:a + 7] for a in range(0, 60, 7)), whole, np.load(whole, mmap_mode="r"), [X]):
+        model = make().fit(al.blocks(source), W=W, H=H)
+        np.testing.assert_allclose(model.components_, one.components_, rtol=1e-9, atol=1e-10)
+        np.testing.assert_allclose(model.loss_curve_, one.loss_curve_, rtol=1e-9)
+
+
+def test_float32_on_a_disk_stays_float32(tmp_path):
+    X = problem(n=60)[0].astype(np.float32)
+    model = al.NMF(3, max_iter=5, tol=1e-2, random_state=0).fit(al.blocks(parts(X, tmp_path)))
+    assert model.components_.dtype == np.float32 and model.transform(al.blocks([X])).dtype == np.float32
+
+
+def test_blocks_that_cannot_be_fitted(tmp_path):
+    X = problem(n=60)[0]
+    files = parts(X, tmp_path)
+    with pytest.raises(ValueError, match="only once"): al.blocks(iter([X]))
+    with pytest.raises(ValueError, match="yield nothing"): al.blocks(lambda: iter([]))
+    with pytest.raises(ValueError, match="7 columns"): al.blocks([X, X[:, :7]])
+    with pytest.raises(ValueError, match="of float32"): al.blocks([X, X.astype(np.float32)])
+    with pytest.raises(ValueError, match="mask"): al.NMF(2).fit(al.blocks(files), mask=X > 0)
+    with pytest.raises(ValueError, match="init='random'"): al.NMF(2, init="nndsvd").fit(al.blocks(files))
+    with pytest.raises(ValueError, match="beta"): al.NMF(2, loss="itakura-saito").fit(al.blocks(files))
+    for model in (al.HuberNMF(2), al.ATNMF(2, lam=3.), al.ANMF(2)):
+        with pytest.raises(ValueError, match=f"{type(model).__name__} needs the whole"): model.fit(al.blocks(files))
+    with pytest.raises(ValueError, match="this function needs the whole"):
+        al.identifiability(al.NMF(2, max_iter=5, tol=1., random_state=0).fit(X), al.blocks(files))
+    with pytest.raises(ValueError, match="block 1 must have 2 dimensions"): al.blocks([X, X[0]])
+    with pytest.raises(ValueError, match="block 1 holds complex128"): al.blocks([X, X * 1j])
+
+
+@pytest.mark.parametrize("value", [-1, np.nan, np.inf])
+def test_a_wrong_value_is_named_by_file_and_row(value, tmp_path, monkeypatch):
+    monkeypatch.setattr("anmf_lab.stored.CHUNK", 5 * 40)      # files are read in several parts
+    X = problem(n=60)[0]
+    files = parts(X, tmp_path)
+    A = np.load(files[3])
+    A[8, 3] = value
+    np.save(files[3], A)
+    with pytest.raises(ValueError, match=rf"part-3\.npy: row 8 has {value:g} in column 3"): al.blocks(files)
+
+
+def test_files_are_read_in_parts_of_any_size(tmp_path, monkeypatch):
+    X = problem(n=60)[0]
+    for size, n_parts in ((10**6, 5), (5 * 40, 15)):
+        monkeypatch.setattr("anmf_lab.stored.CHUNK", size)
+        rows = al.blocks(parts(X, tmp_path)).rows
+        assert len(rows.known.marks) == n_parts
+        for i in (slice(0, 7), slice(7, 30), slice(7, 30), slice(40, 60), slice(0, 7), slice(3, 5), slice(None)):
+            np.testing.assert_array_equal(rows[i].numpy(), X[i])
+        assert rows.known.sq == pytest.approx((X**2).sum(), rel=1e-12) and rows.max() == X.max()
+
+
+@pytest.mark.parametrize("change", ["values", "order", "fewer", "more"])
+def test_blocks_that_change_between_passes(change):
+    X, n = problem(n=8000)[0], 0     # more than is held in memory
+    A, B = X[:4000], X[4000:]
+    later = {"values": [A + 1, B], "order": [A[::-1], B], "fewer": [A], "more": [A, B, X[:3]]}[change]
+    def source():
+        nonlocal n
+        n += 1
+        return iter([A, B] if n < 4 else later)
+    with pytest.raises(ValueError, match="first pass|later pass"):
+        al.NMF(2, random_state=0, max_iter=5, tol=1.).fit(al.blocks(source))
+
+
+MEMORY = """
+import resource, sys, warnings, numpy as np, torch
+import anmf_lab as al
+warnings.simplefilter("ignore")
+torch.set_num_threads(1)
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
+make = lambda: al.NMF(4, polish=False, max_iter=1, init="random", random_state=0)
+make().fit(al.blocks(sys.argv[1]))
+before = peak()
+make().fit(al.blocks(sys.argv[2]))
+print(peak() - before)
+"""
+
+
+def test_a_fit_to_a_file_does_not_hold_it(tmp_path):
+    pytest.importorskip("resource", reason="peak memory is read from the process, which this system does not tell")
+    files = [tmp_path / "small.npy", tmp_path / "large.npy"]
+    rows = np.random.default_rng(0).gamma(1, size=(500, 1000)).astype(np.float32)
+    for file, n in zip(files, (4_000, 24_000), strict=True):
+        out = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=(n, 1000))
+        for a in range(0, n, 500): out[a:a + 500] = rows
+        del out
+    said = subprocess.run([sys.executable, "-c", MEMORY, *map(str, files)], check=True, capture_output=True, text=True)
+    assert float(said.stdout) < 40     # 96 MB of data, which are read as float64 too: 192
+
+
+# --- anmf-lab fit --shards
+
+def shards(folder, *words, n_processes=1):
+    "What `anmf-lab fit --shards` of the parts in a folder complains about, in one process or in each of several"
+    parser = argparse.ArgumentParser()
+    fit_arguments(parser)
+    args = parser.parse_args(["--shards", str(folder / "part-*.npy"), "--rank", "3", "--out", str(folder), *words])
+    def ask(me=0):
+        with pytest.raises(ValueError) as e: fit_run(args)
+        return str(e.value)
+    said = together(ask, n_processes) if n_processes > 1 else [ask()]
+    assert len(set(said)) == 1      # all processes hear the same
+    return said[0]
+
+
+def test_shards_that_are_not_all_there(tmp_path):
+    assert "there is no such file" in shards(tmp_path)
+    files = parts(problem()[0], tmp_path, 3)
+    assert "3 files for 4 processes" in shards(tmp_path, n_processes=4)
+    files[1].unlink()
+    assert "number 1 is missing" in shards(tmp_path)
+    files[1].write_bytes(files[0].read_bytes()[:30])
+    assert "part-1.npy is no .npy file" in shards(tmp_path)
+
+
+def test_shards_of_one_matrix_only(tmp_path):
+    X = problem()[0]
+    files = parts(X, tmp_path, 4)
+    for change, words in ((X[:50, :7], "columns: 40 in process 0, 7 in process 1"),
+                          (X[:50].astype(np.float32), "float64 in process 0, torch.float32 in process 1")):
+        for file in files[2:]: np.save(file, change)
+        assert words in shards(tmp_path, n_processes=2)
+    assert "part-2.npy has 40 columns of float32, and" in shards(tmp_path)
+
+
+def test_a_shard_with_a_negative_names_file_and_row(tmp_path):
+    files = parts(problem()[0], tmp_path, 4)
+    A = np.load(files[3])
+    A[2, 5] = -1
+    np.save(files[3], A)
+    said = shards(tmp_path, n_processes=2)
+    assert said.startswith("process 1: file ") and "part-3.npy: row 2 has -1 in column 5" in said
+    assert shards(tmp_path).startswith("file ") and "part-3.npy: row 2" in shards(tmp_path, "--stream")
+
+
+def test_a_checkpoint_of_another_question_is_refused(tmp_path):
+    parts(problem()[0], tmp_path, 2)
+    np.savez(tmp_path / "checkpoint.npz", about="{}")
+    assert "is of other data or another question" in shards(tmp_path)
+
+
+DYING = """
+import os, sys
+from anmf_lab import commands
+from anmf_lab.cli import main
+class Dying(commands.Checkpoint):
+    def read(self):
+        kept = super().read()
+        if kept is not None and self.split.first: print("goes on", flush=True)
+        return kept
+    def write(self, *at):
+        super().write(*at)
+        if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0" and self.split.me == 1: os._exit(7)
+commands.Checkpoint = Dying
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_job_goes_on_after_a_worker_died(tmp_path):
+    X = problem()[0]
+    parts(X, tmp_path, 2)
+    (tmp_path / "job.py").write_text(DYING)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
+    fit = ["fit", "--shards", str(tmp_path / "part-*.npy"), "--rank", "3", "--every", "0", "--out", str(tmp_path)]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*torchrun, str(tmp_path / "job.py"), *fit], capture_output=True, text=True, env=env, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "goes on" in done.stdout and "200 rows in 2 processes" in done.stdout
+    assert "exitcode: 7" in done.stderr        # torchrun says who died
+    assert not (tmp_path / "checkpoint.npz").exists()
+    assert len((tmp_path / "codes.csv").read_text().splitlines()) == 201
 
 
 def _asked(me):
