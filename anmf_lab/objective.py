@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from .core import Data, as_data, check_number
 from .divergence import Hessian, beta_of, both_parts, cross, curvature, divergence, entries
-from .divergence import floor_of, hessian, newton_curvature, power, slope
+from .divergence import floor_of, hessian, newton_curvature, power, row_slices, slope
 from .divergence import _at_nonzeros
 
 # %% auto #0
@@ -100,6 +100,8 @@ def check_loss(
     "Raise a `ValueError` where this update, or these data, cannot have this loss"
     named = loss_of(loss)
     own, beta = not isinstance(named, Beta), named.exponent
+    if data.is_stored and (own or not 1 <= beta <= 2):
+        raise ValueError(f"rows that are read in blocks need a loss with 1 <= beta <= 2, got {loss!r}.")
     if own and (solver != "auto" or data.is_sparse):
         raise ValueError(f"loss={loss!r} needs solver='auto' and a dense X (pass X.toarray()).")
     if solver == "hals" and beta != 2:
@@ -324,6 +326,10 @@ class Entrywise(Objective):
     def lost(self, W, H):
         data, level = self.data, self.data.level
         if self.beta is not None and self.beta >= 2: return False
+        if data.is_stored:
+            blocks = ((data.X[i], W[i] @ H) for i in row_slices(data))
+            lost = sum(int(self.loss.lost(X, Y, level).sum()) for X, Y in blocks)
+            return bool(data.largest(float(lost)))
         at = data.values, _at_nonzeros(data, W, H) if data.is_sparse else W @ H
         where = self.loss.lost(*(at if data.mask is None else self._seen(at[1])), level)
         if where is None: return False
