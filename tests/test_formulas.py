@@ -31,7 +31,7 @@ from anmf_lab.nmf import NMF
 from anmf_lab.noise import corrupt_pixels
 from anmf_lab.objective import Beta, Entrywise
 from anmf_lab.onmf import orthogonal_measure
-from anmf_lab.opponents import Ball, Bregman, Price
+from anmf_lab.opponents import Ball, Box, Bregman, Price
 from anmf_lab.redraws import Resampler
 from anmf_lab.ranks import Speckled
 from anmf_lab.reduced import Reduced, influence, localised, spread
@@ -440,3 +440,12 @@ def test_two_objectives_are_one_up_to_what_a_solver_leaves_open(monkeypatch):
     assert_allclose(p.whole, float((X - level).square().sum()) / 2)
     assert p.near(5., 5 * (1 + 9e-7)) and not p.near(5., 5 * (1 + 2e-6))
     assert p.near(0., 9e-11 * p.whole) and not p.near(0., 2e-10 * p.whole)       # exact fits, whose objective is rounding
+
+
+def test_the_parabola_of_a_box_has_the_slope_of_its_cost(monkeypatch):
+    "Also where an entry is smaller than the budget, so that its box is cut at zero"
+    monkeypatch.setattr("anmf_lab.opponents.weighted_codes", lambda data, W, H, Y, weights, target, **how: (weights * (Y - target), Y))
+    X, box = draw(4, 3), Box(.4)
+    slope, Y = box.half(as_data(X.numpy()), draw(4, 2, seed=1), draw(2, 3, seed=2), 0., 0.)
+    assert bool((X < .4).any()) and bool((X > .4).any())
+    assert_allclose(slope.numpy(), (Y - box.reply(X, Y)).numpy(), rtol=1e-9)
