@@ -407,8 +407,9 @@ def test_what_hides_an_entry_hides_it():
     for bad in ([[0, 2]], [[.5, 1]]):
         with pytest.raises(ValueError, match="mask must be boolean"): check_mask(bad, torch.zeros(1, 2), "X")
     with pytest.raises(ValueError, match="mask must have the shape of X"): check_mask([[1], [0]], torch.zeros(1, 2), "X")
-    check_whole(SimpleNamespace(split=None), "this function")
-    with pytest.raises(ValueError, match="a shard.*this function needs the whole"): check_whole(SimpleNamespace(split=(0, 3)), "this function")
+    check_whole(SimpleNamespace(split=None, is_stored=False), "this function")
+    with pytest.raises(ValueError, match="a shard.*this function needs the whole"): check_whole(SimpleNamespace(split=(0, 3), is_stored=False), "this function")
+    with pytest.raises(ValueError, match="in blocks.*this function needs the whole"): check_whole(SimpleNamespace(split=None, is_stored=True), "this function")
 
 
 def audited(monkeypatch, runs, mask=None):
