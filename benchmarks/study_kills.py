@@ -30,7 +30,7 @@ import anmf_lab.data as data
 from anmf_lab import commands, leaderboard, reproduce  # noqa: F401  (loaded once, before the forks)
 from anmf_lab.auditing import Audit
 from anmf_lab.cli import main
-from anmf_lab.records import Record, read_record, save_record
+from anmf_lab.records import Flag, Record, read_record, save_record
 
 SWEEPS = {   # name -> command line; OUT is the folder, TABLE a small csv
     "reproduce anmf": "reproduce anmf --quick --datasets yale --tables 2 --seeds 2 --out OUT",
@@ -282,6 +282,12 @@ def study(sweep, home, seed, done):
             yield found
 
 
+def to_come(done):
+    "What is missing, as a flag"
+    rest = [sweep for sweep in SWEEPS if "read_only" not in done.get(sweep, {})]
+    return (Flag("unfinished", f"to come: {', '.join(rest)}"),) if rest else ()
+
+
 def arguments():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--only", nargs="+", choices=tuple(SWEEPS), default=tuple(SWEEPS))
@@ -308,7 +314,8 @@ def run():
                     name="kills", what="Commands that keep records: killed, two at once, on a full disk, in a read-only folder",
                     data=dict(name="drawn, small"), asked=dict(kills=KILLS, while_writing=IN_WRITE, pairs=2 * TWICE), seeds=args.seed,
                     parameters=dict(full="tmpfs, mounted", read_only="tmpfs, mounted read-only", moment="child's processor time, uniform"),
-                    claimed=None, measured={k: done[k] for k in SWEEPS if k in done}, command="python benchmarks/study_kills.py"), args.out)
+                    claimed=None, measured={k: done[k] for k in SWEEPS if k in done}, flags=to_come(done),
+                    command="python benchmarks/study_kills.py"), args.out)
 
 
 if __name__ == "__main__":
