@@ -251,7 +251,7 @@ def needed(p: Problem, k: int, found: dict, draws: int = 19) -> dict | None:
     less, obj, phi = state_of(p, k - 1), p.objective, found["errors"]["dispersion"]
     assert isinstance(obj, Entrywise) and obj.beta is not None
     drawn = _drawn(p, less.W @ less.H, phi, draws)
-    stack = Stack(torch.cat([p.data.X[None], drawn]), obj.beta, obj.l1, obj.l2)
+    stack = Stack(torch.cat([obj.data.X[None], drawn]), obj.beta, obj.l1, obj.l2)
     W, H = (T.expand(draws + 1, *T.shape).clone() for T in (less.W, less.H))
     U, V, few = _ends(p, stack, W, H, first=0, mu=1e-3)
     most = few

@@ -14,11 +14,11 @@ from torch import Tensor
 from .core import Data, as_data, check_number
 from .divergence import Hessian, beta_of, both_parts, cross, curvature, divergence, entries
 from .divergence import floor_of, hessian, newton_curvature, power, row_slices, slope
-from .divergence import _at_nonzeros
+from .divergence import _at_nonzeros, _with_values
 
 # %% auto #0
-__all__ = ['Pair', 'Loss', 'Beta', 'loss_of', 'check_loss', 'NegativeBinomial', 'Objective', 'AutoHessian',
-           'Entrywise', 'penalty_weights']
+__all__ = ['Pair', 'FAINT', 'Loss', 'Beta', 'loss_of', 'check_loss', 'NegativeBinomial', 'Objective',
+           'AutoHessian', 'without_faint', 'Entrywise', 'penalty_weights']
 
 # %% ../nbs/11_objective.ipynb #44d2d29b
 def _derivative(f: Callable, T: Tensor) -> Tensor:
@@ -271,6 +271,20 @@ def _fit_parts(obj: Entrywise, W: Tensor, H: Tensor, loss: bool):
     Nt, Pt, f = obj.data.total(W.T @ m, W.T @ p, f, axis=0)
     return (m @ H.T, p @ H.T), (Nt, Pt), f
 
+# %% ../nbs/11_objective.ipynb #6e20f1a1
+FAINT = 1e-13   # of the mean: entries below count as zeros, where zeros are allowed
+
+
+def without_faint(data: Data) -> Data:
+    "The data with zeros for entries that rounding would drown"
+    least = FAINT * data.level
+    hidden = lambda V: (V > 0) & (V < least)
+    if not bool(hidden(data.values).any()): return data
+    cut = lambda V: V.masked_fill(hidden(V), 0.)
+    if not data.is_sparse: return replace(data, X=cut(data.X))
+    X, Xt = (T if T is None else _with_values(T, cut(T.values())) for T in (data.X, data.Xt))
+    return replace(data, X=X, Xt=Xt)
+
 # %% ../nbs/11_objective.ipynb #7c31d0ab
 def _fit_slopes(obj: Entrywise, W: Tensor, H: Tensor):
     "As `_fit_parts`, with the slope as the only part"
@@ -292,6 +306,8 @@ class Entrywise(Objective):
         if not isinstance(self.data, Data):
             object.__setattr__(self, "data", as_data(self.data, mask=mask, weights=weights))
         object.__setattr__(self, "loss", loss_of(self.loss))
+        if self.beta is not None and 0 < self.beta < 2:
+            object.__setattr__(self, "data", without_faint(self.data))
         for name in ("l1", "l2"): check_number(getattr(self, name), name, low=0)
 
     @property

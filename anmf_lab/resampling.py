@@ -61,7 +61,7 @@ def _starts(stack: Stack, k: int, gens: list) -> tuple[Tensor, Tensor]:
 def _stacked(obj: Entrywise, drawn: list, k: int, near, gens: list, n_init: int, tol) -> Fits:
     "Replicates as one stack: warm from `near`, or the best of `n_init` random starts each"
     M = None if drawn[0].mask is None else torch.stack([d.mask for d in drawn])
-    stack = Stack(torch.stack([d.X for d in drawn]), float(obj.beta or 1), obj.l1, obj.l2, M)
+    stack = Stack(torch.stack([obj.at(d).data.X for d in drawn]), float(obj.beta or 1), obj.l1, obj.l2, M)
     starts = [near] if near is not None else [_starts(stack, k, gens) for _ in range(n_init)]
     first, mu = (150, 1e-2) if near is None else (20, 1e-3)
     ends = [solve_stack(stack, W, H, tol=tol, first=first, mu=mu) for W, H in starts]

@@ -98,10 +98,11 @@ class Threat:
         return self.radius(eps) * (1 - room)
 
     def _within(self, Z: Tensor, X: Tensor, r: float) -> Tensor:
-        "What rounding added, taken back"
+        "What rounding added, taken back; a zero that the box made stays one while anything else can give way"
         while self.size(Z.double()) > r:
             over = (Z.double() - self.X).abs() > (r if self.norm == "linf" else 0)
-            Z = torch.where(over, torch.nextafter(Z, X), Z)
+            free = over & (Z > self.low) & (Z < self.high)
+            Z = torch.where(free if free.any() else over, torch.nextafter(Z, X), Z)
         return Z
 
     def stored(self, Z: Tensor, eps: float, dtype: torch.dtype) -> Tensor:

@@ -80,6 +80,18 @@ def test_the_budget_holds_in_every_order_of_summation(dtype, size):
         assert .0999 * norm < min(spent) and max(spent) <= dtype(.1) * norm
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_what_the_box_made_zero_stays_zero(norm, dtype):
+    "An entry one unit in the last place above zero is a wall for a loss that must reconstruct it"
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        t = Threat.around(torch.from_numpy(rng.random((20, 10)) * (rng.random((20, 10)) > .3)), norm)
+        Z = t.project(t.X + torch.from_numpy(rng.standard_normal((20, 10))), .05)
+        Z = t.stored(Z, .05, dtype)
+        assert bool((Z == 0).any()) and float(Z[Z > 0].min()) > 1e-9
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_projection_is_the_nearest_point(seed):
     rng = np.random.default_rng(seed)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from refs.gradients import CASES, prepare, table
 from scipy.sparse import csr_array
 from sklearn.decomposition import NMF as SklearnNMF
@@ -14,8 +14,9 @@ import anmf_lab as al
 from anmf_lab.adapters import Penalised, objective_of
 from anmf_lab.core import as_data
 from anmf_lab.implicit import solution
-from anmf_lab.objective import Objective
+from anmf_lab.objective import Entrywise, Objective
 from anmf_lab.polish import kkt_residual
+from anmf_lab.solve import factorize
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*used all its iterations")   # solved to the end afterwards
 
@@ -241,3 +242,39 @@ def test_an_iteration_costs_no_more():
 def test_a_new_divergence_changes_nothing():
     before, now = (on_file("structure")[when]["to_change"] for when in ("before", "now"))
     assert now["own"] is True and now["say"] == now["models"] and len(before["functions"]) > 20
+
+
+# --- entries that rounding would drown
+
+def tails(n=30, f=60):
+    "Three bumps whose tails are positive and next to nothing"
+    grid = np.linspace(-4, 4, f)
+    bumps = np.exp(-40 * (grid - np.array([[-2.], [0.], [2.]]))**2)
+    return np.random.default_rng(0).random((n, 3)) @ bumps + .01 * np.random.default_rng(1).random((n, 1)) * bumps.sum(0)
+
+
+@pytest.mark.parametrize("beta", [1., 1.5])
+def test_tails_of_a_formula_count_as_zeros(beta):
+    X = tails()
+    zeros = np.where(X > 1e-13 * X.mean(), X, 0.)
+    assert .2 < ((X > 0) & (zeros == 0)).mean()
+    for kind in (np.asarray, csr_array):
+        a, b = (Entrywise(as_data(kind(T)), beta).data for T in (X, zeros))
+        assert_array_equal(*(d.X.to_dense().numpy() for d in (a, b)))
+        assert_array_equal(*(d.T.X.to_dense().numpy() for d in (a, b)))
+    weighted = Entrywise(as_data(X, weights=np.full(X.shape, 2.)), beta).data
+    assert_array_equal(weighted.X.numpy(), zeros)
+
+
+def test_where_zeros_are_no_data_nothing_is_cut():
+    X = tails() + 1e-300
+    for beta in (0., -1., 2.): assert_array_equal(Entrywise(as_data(X), beta).data.X.numpy(), X)
+
+
+def test_a_table_with_tails_is_solved():
+    "From every start: before, Newton's method ended in front of the wall at an entry of 1e-100"
+    X = np.maximum(tails() + .03 * np.random.default_rng(2).standard_normal((30, 60)), 0)
+    faint = np.where(X == 0, 1e-100, X)
+    for A in (X, faint):
+        ends = [factorize(Entrywise(as_data(A), 1.), 3, rng=np.random.default_rng(i), tol=1e-8, polish_tol="auto") for i in range(4)]
+        assert max(float(e.residuals[-1]) for e in ends) <= 1e-6
