@@ -375,7 +375,7 @@ def polish(
     l1: float = 0.,                   # weight of the sum of both factors, likewise
     l2: float = 0.,                   # weight of half their squares, likewise
     tol: float = 1e-9,                # KKT residual to reach
-    max_iter: int = 100,              # most Newton steps
+    max_iter: int = 200,              # most Newton steps
     callback: Callable | None = None, # `callback(n_iter, state, loss)`; a true answer stops
 ) -> Polished:                        # balanced factors, history, status, cost
     "Newton's method on both factors together, from a stopped run to a solved problem"

@@ -238,8 +238,8 @@ def test_a_number_that_drowns_the_others(name):
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         m = MODELS[name]().fit(put(1e30).astype(np.float32))
-    assert np.isfinite(m.components_).all() and np.isfinite(m.kkt_residual_)
-    assert m.status_ == "converged" or said
+    assert np.isfinite(m.components_).all() and not np.isnan(m.kkt_residual_)
+    assert m.status_ == "converged" and m.kkt_residual_ <= m.tol or said
 
 
 @pytest.mark.parametrize("how, words", [
