@@ -276,14 +276,15 @@ FAINT = 1e-13   # of the mean: entries below count as zeros, where zeros are all
 
 
 def without_faint(data: Data) -> Data:
-    "The data with zeros for entries that rounding would drown"
+    "The data with zeros for entries that rounding would drown; rows on a disk stay as they are"
+    if data.is_stored: return data
     least = FAINT * data.level
     hidden = lambda V: (V > 0) & (V < least)
     if not bool(hidden(data.values).any()): return data
     cut = lambda V: V.masked_fill(hidden(V), 0.)
     if not data.is_sparse: return replace(data, X=cut(data.X))
-    X, Xt = (T if T is None else _with_values(T, cut(T.values())) for T in (data.X, data.Xt))
-    return replace(data, X=X, Xt=Xt)
+    X = _with_values(data.X, cut(data.X.values()))
+    return replace(data, X=X, Xt=data.Xt if data.Xt is None else _with_values(data.Xt, cut(data.Xt.values())))
 
 # %% ../nbs/11_objective.ipynb #7c31d0ab
 def _fit_slopes(obj: Entrywise, W: Tensor, H: Tensor):
