@@ -149,6 +149,18 @@ def test_entry_of_a_class_has_methods_attributes_and_errors(reference, monkeypat
     assert "_clear" not in e and 'id="voice.say"' not in reference.entry(Voice, "Voice", without={"Voice.say"})
 
 
+def test_what_is_for_the_type_checker_is_not_for_readers(reference):
+    rows = reference.comments(reference_case)
+    assert [r[::2] for r in rows] == [("a", "a number"), ("c", "another")]
+
+
+def reference_case(
+    a: int,        # a number
+    b: int = 0,    # type: ignore[override]
+    c: int = 0,    # another  # type: ignore
+): return a, b, c
+
+
 def test_a_long_signature_has_a_parameter_a_line(reference):
     def f(first, second=(1, 2), *, a_keyword_with_a_long_name=None, another_keyword_with_a_long_name=print): pass
     assert reference.signature(f, "f") == ("f(\n    first,\n    second=(1, 2),\n    *,\n    a_keyword_with_a_long_name=None,\n"

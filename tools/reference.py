@@ -55,7 +55,8 @@ def comments(f):
     for name, d in docs.items():
         kind = plain(d["anno"]) if isinstance(d["anno"], str) or d["default"] is inspect.Parameter.empty else ""
         kind = "" if d["anno"] is inspect.Parameter.empty else kind
-        if name not in ("self", "cls") and d.get("docment"): rows.append((name, kind, d["docment"]))
+        said = re.sub(r"type: ignore(\[[\w-]*\])?", "", d.get("docment") or "").strip(" #")   # that is for mypy
+        if name not in ("self", "cls") and said: rows.append((name, kind, said))
     return rows
 
 
