@@ -407,9 +407,11 @@ def test_what_hides_an_entry_hides_it():
     for bad in ([[0, 2]], [[.5, 1]]):
         with pytest.raises(ValueError, match="mask must be boolean"): check_mask(bad, torch.zeros(1, 2), "X")
     with pytest.raises(ValueError, match="mask must have the shape of X"): check_mask([[1], [0]], torch.zeros(1, 2), "X")
-    check_whole(SimpleNamespace(split=None, is_stored=False), "this function")
-    with pytest.raises(ValueError, match="a shard.*this function needs the whole"): check_whole(SimpleNamespace(split=(0, 3), is_stored=False), "this function")
-    with pytest.raises(ValueError, match="in blocks.*this function needs the whole"): check_whole(SimpleNamespace(split=None, is_stored=True), "this function")
+    whole, some, read = (SimpleNamespace(split=s, is_stored=r) for s, r in ((None, False), ((0, 3), False), (None, True)))
+    check_whole(whole, "this function")
+    for data, way, said in ((some, "split", "a shard"), (read, "stored", "in blocks")):
+        check_whole(data, "this function", **{way: True})
+        with pytest.raises(ValueError, match=f"{said}.*this function needs the whole"): check_whole(data, "this function")
 
 
 def audited(monkeypatch, runs, mask=None):
