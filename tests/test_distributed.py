@@ -8,11 +8,15 @@ import sys
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import torch
 import torch.distributed as dist
 
 import anmf_lab as al
-from anmf_lab.commands import fit_arguments, fit_run
+from anmf_lab.commands import Checkpoint, fit_arguments, fit_run, shard_files, solve_shards
+from anmf_lab.core import Data
 from anmf_lab.distributed import Split, together
+from anmf_lab.loop import Run, Status
+from anmf_lab.objective import Entrywise, loss_of
 
 pytestmark = pytest.mark.skipif(
     not (dist.is_available() and dist.is_gloo_available() and "fork" in multiprocessing.get_all_start_methods()),
@@ -302,6 +306,29 @@ def test_a_checkpoint_of_another_question_is_refused(tmp_path):
     parts(problem()[0], tmp_path, 2)
     np.savez(tmp_path / "checkpoint.npz", about="{}")
     assert "is of other data or another question" in shards(tmp_path)
+
+
+def test_shards_come_in_the_order_of_their_numbers(tmp_path):
+    parts(problem()[0], tmp_path, 11)
+    names = [os.path.basename(f) for f in shard_files(str(tmp_path / "part-*.npy"))]
+    assert names == [f"part-{i}.npy" for i in range(11)]
+
+
+def test_a_fit_of_shards_goes_on_where_its_checkpoint_is(tmp_path, monkeypatch):
+    X, W, H, _ = (T if i == 3 else torch.from_numpy(T) for i, T in enumerate(problem()))
+    file = Checkpoint(tmp_path / "checkpoint.npz", Split([200]), {})
+    args = argparse.Namespace(rank=4, starts=2, seed=0, every=1e9)
+    begun = []
+    def solve(obj, k, *, W, H, **how):
+        begun.append(W)
+        return Run((W, H), np.ones(1), 0, Status.converged)
+    monkeypatch.setattr("anmf_lab.commands.factorize", solve)
+    for loss, best in ((.5, 2 * W), (2., None)):      # better, and worse, than what comes
+        begun.clear()
+        file.write(1, W, H, (loss, 2 * W, H))
+        found = solve_shards(Entrywise(Data(X), loss_of("frobenius")), args, file)
+        assert len(begun) == 1 and torch.equal(begun[0], W)
+        assert found[0] == min(loss, 1.) and torch.equal(found[1], W if best is None else best)
 
 
 DYING = """
