@@ -471,9 +471,9 @@ def test_the_feature_error_has_the_gradient_of_the_resolved_problem(name, how):
     def difference(h):
         ends = [feature_error(*solve(obj.at(replace(obj.data, X=obj.data.X + s * h * dX)), W, H), *ref) for s in (1, -1)]
         return (ends[0] - ends[1]) / (2 * h)
-    slope = float((G * dX).sum())      # a step may cross a kink, or its solve end early: one of four that does not is enough
-    off = [abs(difference(h) - slope) for h in (1e-5, 3e-6, 1e-6, 3e-7)]
-    assert min(off) <= 1e-6 * abs(slope) + 1e-9, (slope, off)
+    slope = float((G * dX).sum())      # a step may cross a kink, or its solve end early: one of five that does not is enough
+    off = [abs(difference(h) - slope) for h in (3e-4, 1e-4, 3e-5, 1e-5, 3e-6)]
+    assert min(off) <= 1e-5 * abs(slope) + 1e-9, (slope, off)
 
 
 @pytest.mark.parametrize("kw", [dict(lam=1.3), dict(eps=1.), dict(eps=.15, norm="row"), dict(eps=.15, norm="column"),
