@@ -131,8 +131,8 @@ def reader(
         return out
 
     def rows(start: int, stop: int) -> np.ndarray:
-        nonlocal at, left, rest, held
         "Those from start to stop"
+        nonlocal at, left, rest, held
         if held[:2] == (start, stop): return held[2]
         held = (-1, -1, None)
         empty = lambda m: np.empty((m, known.shape[1]), known.kind)
