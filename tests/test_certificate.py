@@ -136,7 +136,10 @@ def test_rivals_flip_only_beyond():
     model = best(X, 4)
     c = certify(model, X, n_seeds=8)
     assert c.rivals and c.eps_to_flip == min(r.eps_to_flip for r in c.rivals)
-    sol = solution(model, X, tol=1e-11)
+    sol, size = solution(model, X, tol=1e-11), np.linalg.norm(X)
+    for r in c.rivals:        # both residuals change by at most |Delta|: half their difference, at least
+        lead = (2 * r.objective)**.5 - np.linalg.norm(X - sol.W.numpy() @ sol.H.numpy())
+        np.testing.assert_allclose(r.eps_to_flip, lead / 2 / size, rtol=1e-5)
     again = certify(model, X, rivals=[(sol.W * 1.2, sol.H)], n_seeds=0)
     assert again.rivals == () and again.eps_to_flip == np.inf
     assert flips(sol, [sol.factors]) == []
