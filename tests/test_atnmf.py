@@ -472,8 +472,8 @@ def test_the_feature_error_has_the_gradient_of_the_resolved_problem(name, how):
         ends = [feature_error(*solve(obj.at(replace(obj.data, X=obj.data.X + s * h * dX)), W, H), *ref) for s in (1, -1)]
         return (ends[0] - ends[1]) / (2 * h)
     slope = float((G * dX).sum())      # a step may cross a kink, or its solve end early: one of five that does not is enough
-    off = [abs(difference(h) - slope) for h in (3e-4, 1e-4, 3e-5, 1e-5, 3e-6)]
-    assert min(off) <= 1e-5 * abs(slope) + 1e-9, (slope, off)
+    close = lambda h: abs(difference(h) - slope) <= 1e-5 * abs(slope) + 1e-9   # noqa: E731
+    assert any(map(close, (3e-5, 1e-4, 1e-5, 3e-4, 3e-6))), slope
 
 
 @pytest.mark.parametrize("kw", [dict(lam=1.3), dict(eps=1.), dict(eps=.15, norm="row"), dict(eps=.15, norm="column"),
@@ -522,7 +522,7 @@ def test_the_unit_of_the_data_does_not_matter(c):
         assert_allclose(b.perturb(c * X) / c, a.perturb(X), rtol=1e-5, atol=1e-7, err_msg=str(kw))
 
 
-@pytest.mark.parametrize("c", [4.**-28, 4.**-15, 4.**15, 4.**28])
+@pytest.mark.parametrize("c", [4.**-28, 4.**28])
 def test_nor_does_it_in_float32(c):
     X = sparse_parts(np.random.default_rng(0), 8, 7, 2)
     for kw, unit in ((dict(lam=1.3), {}), (dict(eps=.1, norm="linf"), dict(eps=1)), (dict(eps=.1, norm="row"), dict(eps=2))):
