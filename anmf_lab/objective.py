@@ -31,6 +31,7 @@ class Loss:
     exponent = 2.     # the cost of (c x, c y) is about c**exponent times that of (x, y)
     damping = .5      # a multiplicative update is (m / p)**damping
     notes: tuple[str, ...] = ()   # what a reader of a derivative must know, such as a kink
+    wall = False      # may a zero be reconstructed as zero, and no other entry?
 
     def value(self, X: Tensor, Y: Tensor) -> Tensor:
         "Cost of reconstructing `X` as `Y`, entry by entry"
@@ -67,6 +68,8 @@ class Beta(Loss):
 
     @property
     def exponent(self) -> float: return self.beta   # type: ignore[override]
+    @property
+    def wall(self) -> bool: return 0 < self.beta < 2   # type: ignore[override]
     @property
     def damping(self) -> float:                     # type: ignore[override]
         b = self.beta
@@ -131,6 +134,7 @@ class NegativeBinomial(Loss):
 
     exponent = 1.
     damping = 1.
+    wall = True
 
     def __post_init__(self):
         check_number(self.r, "r", low=0, low_open=True,
@@ -307,8 +311,7 @@ class Entrywise(Objective):
         if not isinstance(self.data, Data):
             object.__setattr__(self, "data", as_data(self.data, mask=mask, weights=weights))
         object.__setattr__(self, "loss", loss_of(self.loss))
-        if self.beta is not None and 0 < self.beta < 2:
-            object.__setattr__(self, "data", without_faint(self.data))
+        if self.loss.wall: object.__setattr__(self, "data", without_faint(self.data))
         for name in ("l1", "l2"): check_number(getattr(self, name), name, low=0)
 
     @property

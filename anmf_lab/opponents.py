@@ -326,8 +326,8 @@ def check_positive(data: Data, beta: float) -> None:
     "Raise a `ValueError` where a zero could be attacked without limit"
     seen = data.values if data.mask is None else data.X[data.mask > 0]
     if beta < 1 and not bool((seen > 0).all()):
-        raise ValueError(f"loss with beta={beta:g} < 1 needs positive data: a zero can be attacked without "
-                         "limit. Add a small constant to X, mark zeros as missing, or use another loss.")
+        raise ValueError(f"loss with beta={beta:g} < 1 needs positive data: a zero can be attacked at will. "
+                         "Add a small constant, mark zeros as missing, or use loss='kullback-leibler'.")
 
 # %% ../nbs/23_opponents.ipynb #db6330a0
 @dataclass(frozen=True, eq=False)

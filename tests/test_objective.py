@@ -271,10 +271,20 @@ def test_where_zeros_are_no_data_nothing_is_cut():
     for beta in (0., -1., 2.): assert_array_equal(Entrywise(as_data(X), beta).data.X.numpy(), X)
 
 
+def with_tails():
+    "A noisy table with zeros, and with 1e-100 in their place"
+    X = np.maximum(tails() + .03 * np.random.default_rng(2).standard_normal((30, 60)), 0)
+    return X, np.where(X == 0, 1e-100, X)
+
+
 def test_a_table_with_tails_is_solved():
     "From every start: before, Newton's method ended in front of the wall at an entry of 1e-100"
-    X = np.maximum(tails() + .03 * np.random.default_rng(2).standard_normal((30, 60)), 0)
-    faint = np.where(X == 0, 1e-100, X)
-    for A in (X, faint):
+    for A in with_tails():
         ends = [factorize(Entrywise(as_data(A), 1.), 3, rng=np.random.default_rng(i), tol=1e-8, polish_tol="auto") for i in range(4)]
         assert max(float(e.residuals[-1]) for e in ends) <= 1e-6
+
+
+def test_so_is_one_of_counts_that_scatter():
+    for A in with_tails():
+        for seed in range(3):
+            assert al.NMF(3, loss=al.NegativeBinomial(6.), init="random", polish=True, random_state=seed).fit(A).kkt_residual_ <= 1e-6
