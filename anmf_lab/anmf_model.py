@@ -89,7 +89,8 @@ def solve_on(solve: Callable, data: Data, target: Target, W: Tensor, H: Tensor, 
     "`solve_in_unit`; a game in float32 that can go no further goes on in float64"
     run = solve_in_unit(partial(solve, max_iter=max_iter), data, target, W, H, game, **how)
     if run.status is not Status.stalled or data.dtype == torch.float64: return run
-    go_on, (W, H) = partial(solve, max_iter=max_iter - run.n_iter), (T.double() for T in run.state[:2])
+    go_on = partial(solve, max_iter=max_iter - run.n_iter)
+    W, H = (T.double() for T in run.state[:2])
     more = solve_in_unit(go_on, *in_float64(data, target), W, H, game, **how)
     return joined(run, replace(more, state=tuple(T.to(data.dtype) for T in more.state)))
 
