@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from .align import balance, best_scale
 from .core import Data, check_choice, check_number, rng_of
-from .loop import Run, Status, first_best, iterate, joined, start
+from .loop import Run, Status, first_best, given_start, iterate, joined, start
 from .objective import Entrywise, Objective, Pair
 from .polish import measure, polish
 from .solvers import hals_step, mu_step, mue_step
@@ -268,6 +268,16 @@ def _all_in_turn(obj: Objective, W: Tensor, H: Tensor, **how) -> Run:
         if runs[-1].status in (Status.interrupted, Status.stopped): break
     return runs[first_best([run.loss for run in runs], H.dtype)]
 
+# %% ../nbs/14_solve.ipynb #e5ea306f
+def _own_start(data: Data, k: int, W, H) -> Pair:
+    "The caller's start, or stack of starts, like the data"
+    one = np.ndim(W) != 3 or np.ndim(H) != 3
+    if not one and not 0 < len(W) == len(H):
+        raise ValueError(f"W and H must hold as many starts, got {len(W)} and {len(H)}.")
+    starts = [(W, H)] if one else zip(W, H, strict=True)
+    W, H = map(torch.cat, zip(*(given_start(data, k, *pair) for pair in starts), strict=True))
+    return (W[0], H[0]) if one else (W, H)
+
 # %% ../nbs/14_solve.ipynb #5bee23b8
 def factorize(
     objective: Objective,
@@ -275,8 +285,8 @@ def factorize(
     *,
     init: str = "random",
     n_init: int = 1,
-    W: Tensor | None = None,
-    H: Tensor | None = None,
+    W=None,
+    H=None,
     rng=None,
     solver: str = "auto",
     sweeps: int | None = None,
@@ -299,8 +309,8 @@ def factorize(
         Start, as in `NMF`; not used where `W` and `H` are given.
     n_init : int, default=1
         Number of starts; the best is kept.
-    W, H : tensors (n, k) and (k, f), or stacks of them, optional
-        Starts of your own.
+    W, H : arrays (n, k) and (k, f), or stacks of them, optional
+        Starts of your own, NumPy, pandas or torch; they are copied.
     rng : None, int, RandomState or Generator
         Seed of the starts.
     solver, sweeps
@@ -326,7 +336,7 @@ def factorize(
     Raises
     ------
     ValueError
-        If the objective or its gradient is not finite at the start.
+        A start that does not fit the data; an objective or gradient that is not finite there.
 
     Examples
     --------
@@ -337,7 +347,8 @@ def factorize(
     >>> tuple(W.shape), tuple(H.shape), bool(run.residuals[-1] < 1e-8)
     ((20, 3), (3, 12), True)
     """
-    if W is None or H is None:
+    if W is not None or H is not None: W, H = _own_start(objective.data, n_components, W, H)
+    else:
         W, H = start(objective.data, n_components, init=init, rng=rng_of(rng), n_init=n_init)
         if n_init == 1: W, H = W[0], H[0]
     _check_start(objective, W, H)

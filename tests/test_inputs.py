@@ -289,3 +289,29 @@ def test_a_price_of_any_size_is_a_price():
     "Beyond single precision, too: an adversary that pays so much does nothing"
     fits = [al.ATNMF(2, lam=lam, random_state=0).fit(X).components_ for lam in (1e30, 1e39, 1e300)]
     assert np.array_equal(fits[0], fits[1]) and np.array_equal(fits[0], fits[2])
+
+
+@pytest.mark.parametrize("polish_tol", [1e-9, "auto"])
+def test_factorize_starts_from_arrays_of_any_kind(polish_tol):
+    "NumPy, lists, pandas and tensors are one start; it is not written to; a stack is several; float32 data stay float32"
+    rng = np.random.default_rng(0)
+    X, W, H = rng.gamma(1., size=(12, 9)), rng.random((12, 3)) + .1, rng.random((3, 9)) + .1
+    obj, before = al.Objective(X, "kullback-leibler"), (W.copy(), H.copy())
+    how = dict(rng=0, polish_tol=polish_tol, max_iter=300)
+    want = al.factorize(obj, 3, W=torch.from_numpy(W.copy()), H=torch.from_numpy(H.copy()), **how).state
+    for kind in (np.asarray, np.ndarray.tolist, pd.DataFrame, np.asfortranarray):
+        for a, b in zip(al.factorize(obj, 3, W=kind(W), H=kind(H), **how).state, want, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-8)
+    np.testing.assert_array_equal(np.r_[W.ravel(), H.ravel()], np.r_[before[0].ravel(), before[1].ravel()])
+    run = al.factorize(obj, 3, W=np.stack([W, W[:, ::-1]]), H=np.stack([H, H]), **how)
+    assert run.state[0].shape == (12, 3) and run.loss <= float(obj.value(*want)) * (1 + 1e-9)
+    single = al.Objective(X.astype(np.float32), "kullback-leibler")
+    assert al.factorize(single, 3, W=W, H=H, max_iter=5, polish_tol=None).state[0].dtype == torch.float32
+
+
+def test_factorize_refuses_a_start_that_does_not_fit():
+    obj, W, H = al.Objective(np.ones((5, 4)) + np.eye(5, 4)), np.ones((5, 2)), np.ones((2, 4))
+    for bad, says in ((dict(W=W), "together"), (dict(H=H), "together"), (dict(W=W.T, H=H), "W must have shape"), (dict(W=W, H=H.T), "H must have shape"),
+                      (dict(W=-W, H=H), "W"), (dict(W=W, H=H * np.nan), "H"), (dict(W=W[None], H=np.stack([H, H])), "as many starts")):
+        with pytest.raises(ValueError, match=says):
+            al.factorize(obj, 2, **bad)
