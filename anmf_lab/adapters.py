@@ -206,3 +206,11 @@ def _as_tensor(T, data: Data):
     if T is None:
         return None
     return torch.as_tensor(T if torch.is_tensor(T) else np.array(T)).to(data.X)
+
+
+def precision_of(X) -> torch.dtype:
+    "float32 if that is what the caller works with, float64 otherwise"
+    X = getattr(X, "X", X)
+    if not torch.is_tensor(X):
+        X = as_data(X).X
+    return X.dtype if X.dtype == torch.float32 else torch.float64

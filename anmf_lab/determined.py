@@ -20,7 +20,7 @@ from .solve import solve_seeds
 
 # %% auto #0
 __all__ = ['SEEDS', 'START', 'CROWD', 'MANY', 'ORDER', 'mixing_directions', 'LocalVerdict', 'local_verdict',
-           'Identifiability', 'identifiability', 'alive']
+           'Identifiability', 'identifiability', 'alive', 'only_one', 'as_good']
 
 # %% ../nbs/33_determined.ipynb #58a0970c
 def mixing_directions(
@@ -342,3 +342,55 @@ def alive(own: Solved) -> Solved:
 def _dead(W: Tensor, H: Tensor) -> bool:
     "Is a component zero?"
     return bool(((W.norm(dim=0) == 0) | (H.norm(dim=1) == 0)).any())
+
+# %% ../nbs/33_determined.ipynb #922e1cad
+def _alone(F: Tensor) -> Tensor: # (k,)
+    "Columns that are the only True of some row"
+    return F[F.sum(1) == 1].any(0)
+
+
+def _without(F: Tensor) -> Tensor: # (k, k)
+    "[i, j]: some row has i and not j"
+    return (F[:, :, None] & ~F[:, None]).any(0)
+
+
+def only_one(
+    obj: Objective,   # what is minimised
+    W: Tensor,        # solved codes, (n, k)
+    H: Tensor,        # solved components, (k, f)
+) -> bool:            # False: not settled
+    "Do zeros settle, by eq. (signs), that no other solution has this reconstruction?"
+    if not obj.scale_free: return True            # other mixtures pay another penalty
+    W, H = balance(W, H)
+    if obj.allowed(W, H) is not None: return False
+    if any(torch.linalg.cond(T) > 1e6 for T in (W, H)): return False
+    s = sides(obj, W, H, 1e-5)
+    comps = torch.cat([s.both[1].T, ~s.free[0]])
+    codes = torch.cat([s.both[0], ~s.free[1].T])
+    rows, columns = _alone(codes), _alone(comps)
+    for all_, some, F in ((rows, columns, comps), (columns, rows, codes)):
+        if all_.all() and some.all(): return True
+        if all_.all() and some.sum() == len(H) - 1:
+            return int(_without(F)[~some].sum()) == len(H) - 1
+    return False
+
+# %% ../nbs/33_determined.ipynb #2bfd2c80
+def as_good(
+    own: Solved,        # a solution
+    n_seeds: int = 8,   # random starts, where zeros do not settle that there is no other
+) -> tuple[bool, tuple[str, ...]]:   # whether another, as good, can move; what a reader must know
+    "Other solutions with the same objective"
+    obj, (W, H) = own.objective, own.factors
+    if not n_seeds or only_one(obj, W, H): return False, ()
+    value, unit = float(obj.value(W, H)), _unit_of_loss(obj, W, H)
+    seeds = [s for s in solve_seeds(obj, len(H), n_seeds, rng=rng_of(0), tol=1e-9)
+             if s.residual <= 1e-6 and not _dead(s.W, s.H) and s.loss <= value + 1e-9 * unit]
+    lower = any(s.loss < value - 1e-9 * unit for s in seeds)
+    notes = ("other starts reach a lower objective: al.rivals",) if lower else ()
+    found = [o for o in _examined(obj, [(W, H, value), *((s.W, s.H, s.loss) for s in seeds)], unit, False)
+             if abs(o.loss - value) <= 1e-9 * unit]
+    if any(o.local.verdict in ("flat", "one-sided") for o in found):
+        return True, (*notes, "another solution, as good, can move at no cost: al.identifiability")
+    apart = max((feature_error(W, H, o.W, o.H) for o in found), default=0.)
+    if apart < 1e-3: return False, notes
+    return False, (*notes, f"another solution is as good, {apart:.2g} away: al.identifiability")

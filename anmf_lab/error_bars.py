@@ -12,7 +12,9 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import norm
 from torch import Tensor
-from .core import as_data, check_choice, check_number, give_back
+from .adapters import precision_of
+from .core import check_choice, check_number, give_back
+from .determined import as_good
 from .drawing import draw_components
 from .implicit import Solved, one_way, solution
 from .objective import Beta, NegativeBinomial
@@ -327,13 +329,6 @@ def _remarks(at: Local, noise: str, phi: float, light: str) -> list[str]:
         notes.append("a penalty biases the components: the error bars are about noise only")
     return notes
 
-# %% ../nbs/35_uncertainty.ipynb #e42f2163
-def _dtype(X) -> torch.dtype:
-    "What the caller works with"
-    X = getattr(X, "X", X)
-    if not isinstance(X, Tensor): X = as_data(X).X
-    return X.dtype if X.dtype == torch.float32 else torch.float64
-
 # %% ../nbs/35_uncertainty.ipynb #91f7983d
 def uncertainty(
     model,            # a fitted model or `Solved`, solved first if need be; None: `W`, `H`, `loss`
@@ -347,6 +342,7 @@ def uncertainty(
     W=None,           # (n, k), factors of another program
     H=None,           # (k, f)
     loss=None,        # what they minimise
+    n_seeds=8,        # starts to look for other solutions with, where zeros do not exclude them
 ) -> Uncertainty:
     """
     Standard errors of every entry of a factorization, from its curvature.
@@ -375,6 +371,7 @@ def uncertainty(
     >>> u.components_stderr.shape, bool((u.relative_error < .2).all())
     ((1, 6), True)
     """
+    check_number(n_seeds, "n_seeds", low=0, integer=True)
     if dispersion is not None: check_number(dispersion, "dispersion", low=0, low_open=True)
     if isinstance(noise, str): check_choice(noise, "noise", NOISES)
     sol, notes, names = _read(model, X, mask=mask, weights=weights, W=W, H=H, loss=loss)
@@ -389,12 +386,14 @@ def uncertainty(
     red = reduce(at, own=bool(own))
     curvature = 0. if one_way(sol.objective, *sol.factors) else red.eigenvalue
     light = light_of(curvature, red.regular)
+    moves, more = as_good(sol, n_seeds) if light != "red" else (False, ())
+    if moves: light = "red"
     name = noise if isinstance(noise, str) else "weighted"
     v = torch.full_like(at.H, torch.nan)
     if light != "red": v = _variances(red, V, own, name == "multinomial")
-    like = sol.objective.data.kind, _dtype(X)
+    like = sol.objective.data.kind, precision_of(X)
     give = lambda T: give_back(T.to(like[1]), like[0])
-    notes += _remarks(at, name, phi, light)
+    notes += [*more, *_remarks(at, name, phi, "" if moves else light)]
     return Uncertainty(give(at.H / at.size[:, None]), give((phi * v).sqrt()), give(at.W * at.size),
                        phi, light, curvature, name, tuple(notes), names, sol.kkt,
                        red, V, own, like, R, sol)

@@ -54,7 +54,7 @@ def _errors(p: Problem, k: int) -> Uncertainty:
     if (kkt := state_of(p, k).kkt) > SOLVED: raise ValueError(f"not solved (KKT residual {kkt:.0e})")
     if k not in p.bars:
         noise = p.noise if p.data.mask is None or p.noise != "weights" else p.data.mask.numpy()
-        p.bars[k] = uncertainty(p.solved(k), p.data.X, noise)
+        p.bars[k] = uncertainty(p.solved(k), p.data.X, noise, n_seeds=0)   # `determined` asks them
     return p.bars[k]
 
 # %% ../nbs/47_findings.ipynb #5016db5a

@@ -205,7 +205,8 @@ def rivals(model, X, noise="poisson", *, n_seeds=20, refits=0, same=.05, random_
     check_number(n_seeds, "n_seeds", low=1, integer=True)
     check_number(refits, "refits", low=0, integer=True)
     check_number(same, "same", low=0, low_open=True)
-    u = uncertainty(model, X, noise, dispersion=dispersion, mask=mask, weights=weights, W=W, H=H, loss=loss)
+    u = uncertainty(model, X, noise, dispersion=dispersion, mask=mask, weights=weights, W=W, H=H, loss=loss,
+                    n_seeds=0)
     obj, rng, k = u._sol.objective, rng_of(random_state), len(u._sol.H)
     unit = u.dispersion * (u._own or 1 / u.dispersion)
     seeds = solve_seeds(obj, k, n_seeds, rng=rng)

@@ -296,3 +296,39 @@ def test_few_counts_for_each_code_are_said(genomes):
     many = al.uncertainty(None, genomes[0], **genomes[1])
     assert any("fewer than 50 counts for each code" in n for n in few.notes)
     assert not any("fewer than 50" in n for n in many.notes)
+
+
+def test_another_solution_as_good_that_can_move_makes_the_light_red():
+    "Whole factors near which nothing moves; the same table is a mixture of two of its rows and a third component that can move"
+    W, H = 100 * np.array([[3, 1, 0], [1, 1, 3], [1, 0, 1], [2, 0, 2], [3, 0, 3], [0, 2, 1.]]), np.array([[2, 2, 2, 0, 1, 0], [3, 0, 1, 3, 2, 0], [0, 0, 2, 2, 1, 1.]])
+    how = dict(W=W, H=H, loss="kullback-leibler")
+    assert al.identifiability(None, W @ H, n_seeds=0, **how).verdict == "determined"
+    assert al.uncertainty(None, W @ H, n_seeds=0, **how).light == "green"
+    for unit in (1., 1e-3):
+        u = al.uncertainty(None, unit * W @ H, **how | dict(W=unit * W))
+        assert u.light == "red" and np.isnan(u.components_stderr).all() and any("as good" in note for note in u.notes)
+        with pytest.raises(ValueError, match="al.bands"):
+            u.interval()
+    with pytest.raises(ValueError, match="n_seeds"):
+        al.uncertainty(None, W @ H, n_seeds=-1, **how)
+
+
+def test_zeros_settle_it_only_where_seeds_agree(monkeypatch):
+    "Wherever the signs of the zeros exclude another solution, no seed with the same objective has other components; and no seeds are solved"
+    from anmf_lab import determined
+    settled, rng = 0, np.random.default_rng(0)
+    for _ in range(40):
+        n, f, k = rng.integers(6, 14), rng.integers(6, 12), rng.integers(2, 4)
+        W, H = (rng.gamma(2., 1., s) * (rng.random(s) > .4) for s in ((n, k), (k, f)))
+        X = rng.poisson(50 * W @ H + .2).astype(float)
+        obj = al.Objective(X, "kullback-leibler")
+        best, *others = determined.solve_seeds(obj, int(k), 4, rng=0, tol=1e-9)
+        if best.residual > 1e-8 or not determined.only_one(obj, *best.factors):
+            continue
+        settled += 1
+        equal = [o for o in others if o.loss <= best.loss + 1e-9 * X.sum()]
+        assert all(determined.feature_error(o.W, o.H, best.W, best.H) < 1e-4 for o in equal)
+        assert determined.local_verdict(obj, *best.factors).verdict == "determined"
+    assert settled >= 8
+    monkeypatch.setattr(determined, "solve_seeds", None)     # not called
+    assert determined.as_good(determined.solution(None, X=X, W=best.W.numpy(), H=best.H.numpy(), loss="kullback-leibler"), 0) == (False, ())
