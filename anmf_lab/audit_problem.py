@@ -1,6 +1,7 @@
 """What an audit asks of one matrix, and its solutions; shown on the page of the findings."""
 from __future__ import annotations
 
+import ctypes
 from dataclasses import dataclass, field
 from functools import cached_property
 import time
@@ -91,6 +92,14 @@ def stacked_starts(p: Problem, k: int) -> list[Solution]:
     end = solve_stack(stack, *random_starts(stack, k, p.rng(k), p.n_seeds), tol=1e-9)
     runs = zip(end.W, end.H, end.losses.tolist(), end.residuals.tolist(), strict=True)
     return [Solution(*run) for run in runs]
+
+
+def free_at_once(data: Data) -> None:
+    "Arrays like the data go back to the system when they are freed, where glibc would keep them for later"
+    size = (data.X.values() if data.is_sparse else data.X).numel()   # bytes of an eighth of an array
+    if size < 2**17: return
+    try: ctypes.CDLL(None).mallopt(-3, min(size, 2**25))      # M_MMAP_THRESHOLD, fixed for this process
+    except (AttributeError, OSError, TypeError): pass         # another system: nothing to set
 
 
 SOLVED = 1e-6  # KKT residual up to which a start counts

@@ -14,6 +14,7 @@ from torch import Tensor
 from .core import Data
 from .implicit import sides
 from .objective import Entrywise, Loss
+from .packed import Half, Whole
 from .polish import Pair, problem_of
 
 # %% auto #0
@@ -52,6 +53,10 @@ class Local:
         return count - len(self.H) if self.scale_free else count
 
 # %% ../nbs/32_reduced.ipynb #5b724dc6
+def _lean(T: Tensor) -> Tensor: # a matrix of one number takes the memory of one number
+    return T[:1, :1].clone().expand_as(T) if bool((T == T[0, 0]).all()) else T
+
+
 def localised(
     problem,            # an `Entrywise` objective, or `Data` for a β-divergence
     W: Tensor,          # solved codes, (n, k)
@@ -73,8 +78,8 @@ def localised(
     free = sides(obj, W, H).both
     W, H = W * free[0], H * free[1]
     X, Y = obj._seen((W @ H).clamp(min=1e-12 * data.level))
-    D, R = obj._weigh(obj.loss.curvature(X, Y)), obj._weigh(obj.loss.slope(X, Y))
-    Q = obj._weigh(-obj.loss.cross(X, Y))
+    D, R = _lean(obj._weigh(obj.loss.curvature(X, Y))), obj._weigh(obj.loss.slope(X, Y))
+    Q = _lean(obj._weigh(-obj.loss.cross(X, Y)))
     return Local(data.X, data.mask, W, H, D, R, Q, free, obj.scale_free, obj.loss, obj.l1, obj.l2)
 
 # %% ../nbs/32_reduced.ipynb #bf161553
@@ -104,7 +109,7 @@ def _blocks(at: Local) -> Pair: # A, (n, k, k), and S0, (f, k, k)
     return (at.D @ HH.T).reshape(-1, k, k) + ridge, (at.D.T @ WW).reshape(-1, k, k) + ridge
 
 # %% ../nbs/32_reduced.ipynb #67857ee1
-PART = 200_000   # numbers of the coupling that are formed at a time
+PART = 50_000   # numbers of the coupling that are formed at a time
 
 
 class Reduced:
@@ -117,40 +122,45 @@ class Reduced:
         Lc, self.Lc, comps_ok = _whitened(S0, at.free[1].T)
         self.rows = at.free[0].reshape(-1).nonzero()[:, 0]
         self.cols = at.free[1].T.reshape(-1).nonzero()[:, 0]
-        self.C = self.couple(self.Lc, self.cols)
-        self.scales = self.C.new_zeros(len(self.cols), 0)
+        self.scales = at.W.new_zeros(len(self.cols), 0)
         if at.scale_free:
             along = (Lc.mT * at.H.T[:, None, :]).reshape(f * k, k)[self.cols]
             self.scales = torch.linalg.qr(along)[0]
-            self.C.addmm_(self.C @ self.scales, self.scales.T, alpha=-1)
-        M = (self.C.T @ self.C).neg_()
-        M.diagonal().add_(1)
-        L, failed = torch.linalg.cholesky_ex(M)
-        self.positive = int(failed) == 0
-        self.regular = self.positive and codes_ok and comps_ok
-        if not self.positive: self.curvature = float(torch.linalg.eigvalsh(M)[0])
-        del M
-        self.Z = torch.eye(len(L), dtype=L.dtype, device=L.device).mT   # columns first: solved in place
-        if not self.positive: return
-        torch.linalg.solve_triangular(L, self.Z, upper=False, out=self.Z)
-        self.curvature = _smallest(self.Z)
+        kind = Half if at.W.device.type == "cpu" else Whole
+        self.root = kind((C for _, _, C in self.coupling()), len(self.cols), at.W)
+        self.regular = self.root.positive and codes_ok and comps_ok
+        if self.root.positive: self.curvature = 1 / _largest(self.within, len(self.cols), at.W)
+        else: self.curvature = 1 - _largest(lambda u: self.lead(self.follow(u)), len(self.cols), at.W)
 
-    def parts(self, right: Tensor, cols: Tensor):
-        "C of eq. (white), `right`, (f, k, k), for the inverses of L_c, some columns: (rows, their part)"
-        at, (f, k, _) = self.at, right.shape
+    def coupling(self):
+        "C of eq. (white) without the scales: (samples, which free codes, their rows)"
+        at, right, (f, k, _) = self.at, self.Lc, self.Lc.shape
         begin = 0
         for i in torch.arange(len(at.W)).split(max(PART // (f * k * k), 1)):
             C = torch.einsum("iml,cql->imcq", self.Li[i], right).mul_(at.R[i, None, :, None])
             comps, codes = torch.einsum("cqj,ij->icq", right, at.W[i]), self.Li[i] @ at.H
             C.addcmul_((at.D[i, None] * codes)[..., None], comps[:, None])
-            C = C.reshape(len(i) * k, -1)[at.free[0][i].reshape(-1)][:, cols]
-            yield slice(begin, begin := begin + len(C)), C
+            C = C.reshape(len(i) * k, -1)[at.free[0][i].reshape(-1)][:, self.cols]
+            C.addmm_(C @ self.scales, self.scales.T, alpha=-1)
+            yield i, slice(begin, begin := begin + len(C)), C
 
-    def couple(self, right: Tensor, cols: Tensor) -> Tensor:
-        "All of it, (free codes, columns)"
-        out = right.new_empty(len(self.rows), len(cols))
-        for at, C in self.parts(right, cols): out[at] = C
-        return out
+    def off_scale(self, u: Tensor) -> Tensor:
+        "Without the part along the scales"
+        return u - self.scales @ (self.scales.T @ u)
+
+    def follow(self, u: Tensor) -> Tensor:
+        "C u, eq. (product): (free entries, m) to (free codes, m)"
+        at, B = self.at, self.back(self.off_scale(u))
+        Y = torch.einsum("ij,cjm->icm", at.W, B).mul_(at.D[..., None])
+        codes = torch.einsum("icm,lc->ilm", Y, at.H) + torch.einsum("ic,clm->ilm", at.R, B)
+        return (self.Li @ codes).reshape(-1, u.shape[1])[self.rows]
+
+    def lead(self, a: Tensor) -> Tensor:
+        "The transpose of `follow`"
+        at, U = self.at, self.codes(a)
+        Y = torch.einsum("ilm,lc->icm", U, at.H).mul_(at.D[..., None])
+        comps = torch.einsum("icm,ij->cjm", Y, at.W) + torch.einsum("ic,ilm->clm", at.R, U)
+        return self.off_scale(self.white(comps))
 
     @property
     def eigenvalue(self) -> float:
@@ -167,9 +177,13 @@ class Reduced:
         full[self.cols] = U
         return self.Lc.mT @ full.view(*self.at.H.T.shape, U.shape[1])
 
+    def within(self, u: Tensor) -> Tensor:
+        "The inverse of I - C^T C, on (free entries, m)"
+        return self.root.up(self.root.down(u))
+
     def solve(self, V: Tensor) -> Tensor:
         "S (the scale directions made regular) backwards, on (f, k, m)"
-        return self.back(self.Z.T @ (self.Z @ self.white(V)))
+        return self.back(self.within(self.white(V)))
 
     def codes(self, U: Tensor) -> Tensor:
         "L_i^-T applied to (free codes, m), as (n, k, m)"
@@ -177,32 +191,36 @@ class Reduced:
         full[self.rows] = U
         return self.Li.mT @ full.view(*self.at.W.shape, -1)
 
+    @property
+    def each(self) -> Tensor:
+        "The k vectors that sum up a component, (f, k, k)"
+        k, f = self.at.H.shape
+        return torch.eye(k, dtype=self.Lc.dtype, device=self.Lc.device).expand(f, k, k)
+
     @cached_property
     def ones(self) -> Tensor:
-        "`solve` of the k vectors that sum up a component, (f, k, k)"
-        k, f = self.at.H.shape
-        return self.solve(torch.eye(k, dtype=self.Z.dtype, device=self.Z.device).expand(f, k, k))
+        "`solve` of `each`, (f, k, k)"
+        return self.solve(self.each)
 
 # %% ../nbs/32_reduced.ipynb #349dcdd2
-def _smallest(Z: Tensor) -> float:
-    "Smallest eigenvalue of the matrix whose inverse is Z^T Z"
-    if len(Z) < 50: return 1 / float(torch.linalg.matrix_norm(Z, 2)) ** 2
-    def product(v):
-        v = torch.from_numpy(np.ascontiguousarray(v).reshape(-1)).to(Z)
-        return (Z.T @ (Z @ v)).cpu().numpy()
-    inverse = LinearOperator(tuple(Z.shape), matvec=product, dtype=np.float64)
-    first = np.random.default_rng(0).standard_normal(len(Z))
-    return 1 / float(eigsh(inverse, k=1, which="LA", v0=first, tol=1e-6, return_eigenvectors=False)[0])
+def _largest(product, n: int, like: Tensor) -> float:
+    "Largest eigenvalue of a symmetric operator on (n, m)"
+    if n < 50: return float(torch.linalg.eigvalsh(product(torch.eye(n).to(like)))[-1])
+    def flat(v):
+        return product(torch.from_numpy(np.array(v).reshape(-1, 1)).to(like))[:, 0].cpu().numpy()
+    first = np.random.default_rng(0).standard_normal(n)
+    operator = LinearOperator((n, n), matvec=flat, dtype=np.float64)
+    return float(eigsh(operator, k=1, which="LA", v0=first, tol=1e-6, return_eigenvectors=False)[0])
 
 # %% ../nbs/32_reduced.ipynb #c3fca29f
 def component_variances(red: Reduced) -> Tensor: # (k, f), for dispersion 1; 0 where held
     "Diagonal of the first half of eq. (cov)"
     k, f = red.at.H.shape
-    own = red.Z.new_zeros(f, k)
-    for Z in red.Z.split(max(PART // (f * k), 1)):
-        full = Z.new_zeros(len(Z), f * k)
-        full[:, red.cols] = Z
-        own += torch.einsum("pcq,cqj->pcj", full.view(-1, f, k), red.Lc).square_().sum(0)
+    own = red.Lc.new_empty(f, k)
+    for c in torch.arange(f).split(max(PART // (f * k * k), 1)):
+        unit = red.Lc.new_zeros(f, k, len(c), k)
+        unit[c, :, torch.arange(len(c))] = red.each[0]
+        own[c] = red.root.down(red.white(unit.view(f, k, -1))).square_().sum(0).view(-1, k)
     P = (red.at.H / red.at.size[:, None]).T
     with_sum = red.ones.diagonal(dim1=1, dim2=2)
     of_sum = red.ones.sum(0).diagonal()
@@ -212,14 +230,15 @@ def component_variances(red: Reduced) -> Tensor: # (k, f), for dispersion 1; 0 w
 # %% ../nbs/32_reduced.ipynb #6eae549a
 def code_variances(red: Reduced) -> Tensor: # (n, k), for dispersion 1; 0 where held
     "Diagonal of the second half of eq. (cov)"
-    k, f = red.at.H.shape
-    ones = red.white(torch.eye(k, dtype=red.Z.dtype, device=red.Z.device).expand(f, k, k))
-    ones = ones - red.scales @ (red.scales.T @ ones)
-    size = red.at.size[:, None]
-    K = red.codes(red.C) * size - (red.at.W[:, :, None] * ones.T)
-    follow = (red.Z @ K.reshape(-1, K.shape[-1]).T).square().sum(0).view_as(red.at.W)
-    own = (red.Li.mT @ red.Li).diagonal(dim1=1, dim2=2) * red.at.size**2
-    return own + follow
+    k, at = len(red.at.H), red.at
+    ones = red.off_scale(red.white(red.each)).T
+    out = (red.Li.mT @ red.Li).diagonal(dim1=1, dim2=2) * at.size**2
+    for i, _, C in red.coupling():
+        full = C.new_zeros(len(i) * k, C.shape[1])
+        full[at.free[0][i].reshape(-1)] = C
+        K = red.Li[i].mT @ full.view(len(i), k, -1) * at.size[:, None] - at.W[i][:, :, None] * ones
+        out[i] += red.root.down(K.view(len(i) * k, -1).T).square_().sum(0).view(-1, k)
+    return out
 
 # %% ../nbs/32_reduced.ipynb #e2532789
 class Sketch:
@@ -312,13 +331,12 @@ def influence(
     v = red.white(gH)
     if gW is not None:
         a = (red.Li @ gW).reshape(-1, gW.shape[-1])[red.rows]
-        v = v - red.C.T @ a
-    v = v - red.scales @ (red.scales.T @ v)
-    u = red.Z.T @ (red.Z @ v)
-    U = red.codes(-(red.C @ u) if gW is None else a - red.C @ u)
+        v = v - red.lead(a)
+    u = red.within(red.off_scale(v))
+    U = red.codes(-red.follow(u) if gW is None else a - red.follow(u))
     V = red.back(u)
-    of_codes = torch.einsum("ikm,kc->mic", U, red.at.H)
-    return red.at.Q * (of_codes + torch.einsum("ik,ckm->mic", red.at.W, V))
+    moves = torch.einsum("ikm,kc->mic", U, red.at.H)
+    return moves.add_(torch.einsum("ik,ckm->mic", red.at.W, V)).mul_(red.at.Q)
 
 # %% ../nbs/32_reduced.ipynb #80e6e727
 def entry_gradients(at: Local, j: Tensor, c: Tensor) -> Tensor: # (f, k, m)
@@ -347,33 +365,38 @@ def sandwich(
 # %% ../nbs/32_reduced.ipynb #55d04766
 def spread(J: Tensor, V: Tensor, fixed: bool) -> Tensor:
     "Variance of a linear function of the data with the coefficients J, (m, n, f)"
-    V = torch.where(V.isfinite(), V, 0.)
-    out = (J.square() * V).sum((1, 2))
+    never = V == torch.inf
+    if bool(never.any()): V = V.masked_fill(never, 0.)
+    out = J.square().mul_(V).sum((1, 2))
     if not fixed: return out
     return out - ((J * V).sum(2).square() / V.sum(1).clamp(min=1e-300)).sum(1)
+
+# %% ../nbs/32_reduced.ipynb #6609dc55
+def _stiffness(red: Reduced, S0: Tensor, j: Tensor, c: Tensor, lam: Tensor) -> Tensor: # like j
+    "1/v of eq. (zero) for held entries H[j, c]; `lam` their slopes, 0 where the scale is not free"
+    at, m = red.at, torch.arange(len(j), device=j.device)
+    q = S0.new_zeros(*at.H.T.shape, len(j))
+    q[c, :, m] = S0[c, :, j]
+    q[:, j, m] += lam
+    codes = (at.D[:, c] * at.W[:, j])[:, None] * at.H[:, c]            # B_z^T, eq. (arrow)
+    codes[:, j, m] += at.R[:, c]
+    raw = (red.Li @ codes).reshape(-1, len(j))[red.rows]
+    pull = red.root.down(red.off_scale(red.white(q)) - red.lead(raw))
+    return S0[c, j, j] - raw.square().sum(0) - pull.square().sum(0) + 2 * lam
+
 
 # %% ../nbs/32_reduced.ipynb #6609dc56
 def at_zeros(red: Reduced) -> tuple[Tensor, Tensor]: # -lambda v and v, (k, f), 0 at free entries
     "Where a held entry of H would like to be, and with which variance, eq. (zero)"
-    at = red.at
-    k, f = at.H.shape
-    j, c = (~at.free[1]).nonzero(as_tuple=True)
+    at, S0 = red.at, _blocks(red.at)[1]
     G = at.W.T @ at.R + at.l1
-    lam = G[j, c].clamp(min=0)
-    S0 = _blocks(at)[1]
-    one = torch.eye(k, dtype=S0.dtype, device=S0.device).expand(f, k, k)
-    raw = red.couple(one, c * k + j)                                      # L_i^-1 B_z^T
-    q = red.C.new_zeros(f, k, len(j))
-    m = torch.arange(len(j), device=j.device)
-    q[c, :, m] = S0[c, :, j]
-    if at.scale_free: q[:, j, m] += lam
-    pull = red.white(q)
-    for rows, C in red.parts(red.Lc, red.cols): pull -= C.T @ raw[rows]
-    small = red.Z @ pull
-    stiff = S0[c, j, j] - raw.square().sum(0) - small.square().sum(0)
-    if at.scale_free: stiff = stiff + 2 * lam
-    v = 1 / stiff.clamp(min=1e-300) / at.size[j]**2
     shift, variance = torch.zeros_like(at.H), torch.zeros_like(at.H)
-    shift[j, c] = -lam * at.size[j] * v
-    variance[j, c] = torch.where(stiff > 0, v, torch.inf)
+    zeros = (~at.free[1]).nonzero()
+    for some in zeros.split(max(1, PART // at.X.numel())) if len(zeros) else ():
+        j, c = some.T
+        lam = G[j, c].clamp(min=0)
+        stiff = _stiffness(red, S0, j, c, lam * at.scale_free)
+        v = 1 / stiff.clamp(min=1e-300) / at.size[j]**2
+        shift[j, c] = -lam * at.size[j] * v
+        variance[j, c] = torch.where(stiff > 0, v, torch.inf)
     return shift, variance

@@ -1,0 +1,59 @@
+"""Half of a symmetric matrix is all of it: one triangle, made, factorized and used where it lies."""
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from scipy.linalg import lapack
+from torch import Tensor
+
+
+def diagonal_of(n: int) -> np.ndarray: # (n,)
+    "Where LAPACK's rectangular full packed form (lower, not transposed, columns first) keeps the diagonal"
+    j, half = np.arange(n), (n + 1) // 2
+    rows, odd = n + 1 - n % 2, n % 2
+    first = j + (1 - odd) + rows * j
+    return np.where(j < half, first, j - half + rows * (j - half + odd))
+
+
+class Whole:
+    "Cholesky's factor L of I - C'C, inverted: two products answer everything"
+    def __init__(self, parts: Iterable[Tensor], n: int, like: Tensor):
+        M = torch.eye(n, dtype=like.dtype, device=like.device)
+        for C in parts: M.addmm_(C.T, C, alpha=-1)
+        L, failed = torch.linalg.cholesky_ex(M)
+        self.positive = int(failed) == 0
+        self.Z = M.zero_().fill_diagonal_(1).mT   # columns first: solved in place
+        if self.positive: torch.linalg.solve_triangular(L, self.Z, upper=False, out=self.Z)
+
+    def down(self, B: Tensor) -> Tensor:
+        "L^-1 B"
+        return self.Z @ B
+    def up(self, B: Tensor) -> Tensor:
+        "L^-T B"
+        return self.Z.T @ B
+
+
+class Half:
+    "The same for large n, in n (n + 1) / 2 numbers (Gustavson et al. 2010): nothing else of that size"
+    def __init__(self, parts: Iterable[Tensor], n: int, like: Tensor):
+        self.n, self.like = n, like[:0]
+        self.half = torch.zeros(n * (n + 1) // 2, dtype=torch.float64)
+        a = self.half.numpy()
+        a[diagonal_of(n)] = 1
+        for C in parts:
+            lapack.dsfrk(n, len(C), -1., C.cpu().numpy().T, 1., a, uplo="L", overwrite_c=1)
+        self.positive = lapack.dpftrf(n, a, uplo="L", overwrite_a=1)[1] == 0
+
+    def _solve(self, B: Tensor, trans: str) -> Tensor:
+        b = np.array(B.cpu().numpy(), order="F")
+        x = lapack.dtfsm(1., self.half.numpy(), b, uplo="L", trans=trans, overwrite_b=1)
+        return torch.from_numpy(x).to(self.like)
+
+    def down(self, B: Tensor) -> Tensor:
+        "L^-1 B"
+        return self._solve(B, "N")
+    def up(self, B: Tensor) -> Tensor:
+        "L^-T B"
+        return self._solve(B, "T")
