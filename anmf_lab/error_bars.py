@@ -45,7 +45,7 @@ def unit_variance(
                              "0 to an entry that is not to count.")
         return 1 / w
     check_choice(noise, "noise", NOISES)
-    V = torch.ones_like(at.X) if noise == "gaussian" else at.Y
+    V = at.X.new_ones(()).expand_as(at.X) if noise == "gaussian" else at.Y
     if noise == "negative-binomial": V = V + V * V / binomial_size(at)
     return V if at.M is None else V / at.M
 

@@ -5,6 +5,7 @@
 # %% ../nbs/47_findings.ipynb #4540b3ee
 from __future__ import annotations
 from collections.abc import Callable
+from dataclasses import replace
 import math
 from itertools import pairwise
 import numpy as np
@@ -64,7 +65,9 @@ def errors(p: Problem, k: int, found: dict) -> dict:
     out = dict(light=u.light, eigenvalue=u.eigenvalue, dispersion=u.dispersion, notes=list(u.notes))
     if u.light == "red": return out | dict(relative=[None] * k, low=None, high=None, misfit=None)
     low, high = u.interval()
-    return out | dict(relative=u.relative_error, low=low, high=high, misfit=u.misfit)
+    out |= dict(relative=u.relative_error, low=low, high=high, misfit=u.misfit)
+    p.bars[k] = replace(u, _red=None)   # type: ignore[arg-type]   # the curvature has told all, and is large
+    return out
 
 # %% ../nbs/47_findings.ipynb #94885890
 SIZE = 10_000   # entries of both factors up to which the exact test is affordable
