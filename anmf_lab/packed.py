@@ -9,8 +9,13 @@ from scipy.linalg import lapack
 from torch import Tensor
 
 
+def lean(T: Tensor) -> Tensor:
+    "The same matrix, in the memory of one number if it is one number"
+    return T[:1, :1].clone().expand_as(T) if bool((T == T[0, 0]).all()) else T
+
+
 def diagonal_of(n: int) -> np.ndarray: # (n,)
-    "Where LAPACK's rectangular full packed form (lower, not transposed, columns first) keeps the diagonal"
+    "Where LAPACK's rectangular full packed form (lower, columns first) keeps the diagonal"
     j, half = np.arange(n), (n + 1) // 2
     rows, odd = n + 1 - n % 2, n % 2
     first = j + (1 - odd) + rows * j
@@ -42,8 +47,9 @@ class Half:
         self.half = torch.zeros(n * (n + 1) // 2, dtype=torch.float64)
         a = self.half.numpy()
         a[diagonal_of(n)] = 1
-        for C in parts:
-            lapack.dsfrk(n, len(C), -1., C.cpu().numpy().T, 1., a, uplo="L", overwrite_c=1)
+        for part in parts:
+            C = part.cpu().numpy().T
+            lapack.dsfrk(n, C.shape[1], -1., C, 1., a, uplo="L", overwrite_c=1)
         self.positive = lapack.dpftrf(n, a, uplo="L", overwrite_a=1)[1] == 0
 
     def _solve(self, B: Tensor, trans: str) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from .core import Data
 from .implicit import sides
 from .objective import Entrywise, Loss
-from .packed import Half, Whole
+from .packed import Half, Whole, lean
 from .polish import Pair, problem_of
 
 # %% auto #0
@@ -53,10 +53,6 @@ class Local:
         return count - len(self.H) if self.scale_free else count
 
 # %% ../nbs/32_reduced.ipynb #5b724dc6
-def _lean(T: Tensor) -> Tensor: # a matrix of one number takes the memory of one number
-    return T[:1, :1].clone().expand_as(T) if bool((T == T[0, 0]).all()) else T
-
-
 def localised(
     problem,            # an `Entrywise` objective, or `Data` for a β-divergence
     W: Tensor,          # solved codes, (n, k)
@@ -78,8 +74,8 @@ def localised(
     free = sides(obj, W, H).both
     W, H = W * free[0], H * free[1]
     X, Y = obj._seen((W @ H).clamp(min=1e-12 * data.level))
-    D, R = _lean(obj._weigh(obj.loss.curvature(X, Y))), obj._weigh(obj.loss.slope(X, Y))
-    Q = _lean(obj._weigh(-obj.loss.cross(X, Y)))
+    D, R = lean(obj._weigh(obj.loss.curvature(X, Y))), obj._weigh(obj.loss.slope(X, Y))
+    Q = lean(obj._weigh(-obj.loss.cross(X, Y)))
     return Local(data.X, data.mask, W, H, D, R, Q, free, obj.scale_free, obj.loss, obj.l1, obj.l2)
 
 # %% ../nbs/32_reduced.ipynb #bf161553
