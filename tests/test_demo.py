@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from anmf_lab.cli import main
 from anmf_lab.demo import CASES, index
 
 
@@ -26,9 +27,10 @@ def test_quick_demo_writes_its_report(tmp_path):
 
 
 @pytest.mark.parametrize("args, says", [(("--seeds", "1"), "--seeds must be at least 2"), (("--out", __file__), "test_demo.py")])
-def test_bad_arguments(args, says):
-    done = demo(*args)
-    assert done.returncode == 1 and says in done.stderr and "Traceback" not in done.stderr and not done.stdout
+def test_bad_arguments(args, says, capsys):
+    assert main(["demo", *args]) == 1
+    out, err = capsys.readouterr()
+    assert says in err and "Traceback" not in err and not out
 
 
 def test_ctrl_c_is_clean(tmp_path):

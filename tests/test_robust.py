@@ -252,10 +252,10 @@ def test_codes_are_a_minimum(model, X):
 
 @pytest.mark.parametrize("model", [al.L21NMF, al.CappedNMF, al.CauchyNMF, al.CorrentropyNMF, al.HuberNMF, al.ONMF])
 def test_check_estimator(model):
-    "All of scikit-learn's checks, with the default parameters"
+    "All of scikit-learn's checks, with every parameter but the number of iterations at its default"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        check_estimator(model(), on_skip=None)
+        check_estimator(model(max_iter=30), on_skip=None)
 
 
 @every
