@@ -80,7 +80,7 @@ np.savez(sys.argv[4], X=X, W=run.state[0], H=run.state[1], kkt=run.residuals[-1]
 """
 
 MEASURE = """
-import resource, sys, numpy as np, torch
+import sys, numpy as np, torch
 import anmf_lab as al
 from anmf_lab.implicit import Solved
 from anmf_lab.objective import Objective
@@ -88,7 +88,7 @@ at = np.load(sys.argv[1])
 X, W, H = at["X"], torch.from_numpy(at["W"]), torch.from_numpy(at["H"])
 def bars(n, f): return al.uncertainty(Solved(Objective(X[:n, :f], "kullback-leibler"), W[:n], H[:, :f], float(at["kkt"]), 0.), X[:n, :f])
 bars(60, 50)                                             # everything is imported and warm
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+peak = lambda: int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])   # ru_maxrss begins with the parent's
 before = peak()
 u = bars(*X.shape)
 print((peak() - before) * 1024, u.light, type(u._red).__name__, float(at["kkt"]))

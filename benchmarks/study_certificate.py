@@ -65,7 +65,8 @@ def problems(n_small):
 def newton(stack, W, H, most=25, tol=1e-11):
     "Projected Newton steps of many problems at once; their Hessians by automatic differentiation of the loss"
     (r, n, k), f = W.shape, H.shape[-1]
-    cut, loss = n * k, lambda t, X: Entrywise(Data(X), stack.beta).loss.value(X, t[:cut].view(n, k) @ t[cut:].view(k, f)).sum()
+    rule = Entrywise(Data(stack.X[0]), stack.beta).loss
+    cut, loss = n * k, lambda t, X: rule.value(X, t[:cut].view(n, k) @ t[cut:].view(k, f)).sum()
     derivatives = torch.func.vmap(torch.func.hessian(loss)), torch.func.vmap(torch.func.grad(loss))
     for _ in range(most):
         W, H = balanced(W, H)
