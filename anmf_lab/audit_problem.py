@@ -104,6 +104,7 @@ def free_at_once(data: Data) -> None:
 
 SOLVED = 1e-6  # KKT residual up to which a start counts
 STEPS = 2000   # most updates and Newton steps of one start of a large problem
+AHEAD = 3000   # updates of sparse counts before Newton's method, one of whose steps costs thirty there
 WORK = 3e9     # stored entries times rank times steps of all its starts: some minutes
 
 
@@ -114,6 +115,7 @@ def single_starts(p: Problem, k: int) -> list[Solution]:
     begin, most = time.monotonic(), .25 * p.left()
     late = None if most == np.inf else lambda *_: p.left() <= 0
     how: dict = dict(max_iter=STEPS, tol=1e-9, polish_tol="auto", callback=late)
+    if p.data.is_sparse and p.beta != 2: how |= dict(max_iter=AHEAD, polish_tol=1e-9)
     for i in range(p.n_seeds):
         run = factorize(obj, k, rng=p.rng(k, i), **how)
         if run.status is Status.interrupted: raise KeyboardInterrupt

@@ -100,3 +100,7 @@ def main(
         if "--traceback" in argv: raise
         print(f"anmf-lab {name}: {e}".rstrip(), file=sys.stderr)
         return 1
+    except MemoryError as e:
+        if "--traceback" in argv: raise
+        print(f"anmf-lab {name}: not enough memory: {e}".rstrip(": "), file=sys.stderr)
+        return 1

@@ -1,7 +1,9 @@
 """The program as a user meets it: a process with an exit code, output and errors."""
+import io
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import anmf_lab
@@ -39,3 +41,13 @@ def test_every_offered_command_has_help(name, capsys):
     with pytest.raises(SystemExit) as done:
         main([name, "--help"])
     assert done.value.code == 0 and f"anmf-lab {name}" in capsys.readouterr().out
+
+
+def test_data_larger_than_memory_are_said(tmp_path, capsys):
+    "The file is all hole: eight petabytes that take no place"
+    np.lib.format.write_array_header_1_0(buffer := io.BytesIO(), dict(descr="<f8", fortran_order=False, shape=(10**9, 10**6)))
+    (tmp_path / "huge.npy").write_bytes(buffer.getvalue())
+    assert main(["audit", str(tmp_path / "huge.npy"), "--rank", "2", "--out", str(tmp_path / "report.html")]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("anmf-lab audit: not enough memory: ") and "Traceback" not in said
+    assert [p.name for p in tmp_path.iterdir()] == ["huge.npy"]
