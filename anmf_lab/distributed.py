@@ -194,6 +194,8 @@ def _member(me: int, size: int, meet: str, work: Callable, out) -> None:
     except Exception as e: answer = (me, None, e)
     try: out.put(pickle.dumps(answer))
     except Exception as e: out.put(pickle.dumps((me, None, TypeError(f"work returned {e}"))))
+    out.close()
+    out.join_thread()    # sent: leaving the group may wait for ever where others have left (seen with torch 2.2)
     dist.destroy_process_group()
 
 
@@ -220,7 +222,9 @@ def together(
                 continue
             if error is None: found[me] = answer
             else: errors.append(error)
-        for p in members: p.join(timeout=5)
+        for p in members:
+            p.join(timeout=5)
+            p.kill()
     if errors: raise next((e for e in errors if isinstance(e, ValueError)), errors[0])
     return [found[i] for i in range(n_processes)]
 
