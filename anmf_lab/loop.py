@@ -101,7 +101,9 @@ def iterate(
 try: from sklearn.callback import CallbackSupportMixin, with_callbacks
 except ImportError:                      # scikit-learn < 1.9
     class CallbackSupportMixin: pass     # type: ignore[no-redef]
-    def with_callbacks(method): return method
+    def with_callbacks(method):          # as many frames, so that a warning names the caller's line
+        def call(*args, **kwargs): return method(*args, **kwargs)
+        return call
 
 
 def _sk_callback(model, X, y, run_ctx):

@@ -323,7 +323,7 @@ def test_missing_zero_sparse_and_float32(rng):
 
 def test_sparse_data_are_never_dense(rng):
     n = 20000  # dense, this would be 3.2 GB
-    X = sp.random_array((n, n), density=1e-5, rng=np.random.default_rng(0), format="csr")
+    X = sp.csr_array(sp.random(n, n, density=1e-5, random_state=0, format="csr"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         m = ATNMF(2, init="random", max_iter=2, random_state=0).fit(X)

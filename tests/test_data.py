@@ -247,7 +247,7 @@ def test_the_fingerprint_settles_the_pixel_order(monkeypatch, tmp_path, rng):
 
 def test_matlab_text(monkeypatch, tmp_path, rng):
     small(monkeypatch, "tdt2", n=5, f=9, classes=2, content=None)
-    S = sp.random_array((5, 9), density=.4, rng=rng, format="csc")
+    S = sp.csc_array(sp.random(5, 9, density=.4, random_state=0, format="csc"))
     scipy.io.savemat(tmp_path / "TDT2.mat", {"fea": S, "gnd": np.array([[1], [1], [2], [2], [2]])})
     b = load_dataset("tdt2", data_home=tmp_path)
     assert sp.issparse(b.data) and b.data.format == "csr"

@@ -52,7 +52,7 @@ def wanted(which):
     floor = lambda r: r.replace(">=", "==") if which == "lowest" else r.split(">=")[0]
     needed = [floor(r) for r in cfg["requirements"].split()]
     tests = [r if "<" in r or "==" in r else floor(r) if r.startswith("pandas") else r
-             for r in cfg["dev_requirements"].split() if not r.startswith(("ruff", "mypy"))]
+             for r in (cfg["dev_requirements"] + " " + cfg["docs_requirements"]).split() if not r.startswith(("ruff", "mypy"))]
     return needed, tests
 
 
