@@ -43,7 +43,6 @@ def feature_errors(
     return fe.detach(), gW, gH
 
 
-@torch.no_grad()
 def path_gradient(
     stack: Stack,   # the problems, with the data of every member
     at: Interior,   # points of the central path

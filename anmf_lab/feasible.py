@@ -7,6 +7,7 @@ as pictures, at the same fit to all digits"""
 from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
+import warnings
 import numpy as np
 from scipy.optimize import linear_sum_assignment, minimize
 import torch
@@ -86,9 +87,11 @@ def _bounded(mix: Mixtures, what, sign: int, at: np.ndarray, watched: np.ndarray
     "One sequential quadratic program around `at`"
     rule = dict(type="ineq", fun=lambda x: mix.entries(x)[watched],
                 jac=lambda x: mix.slopes(x, watched))
-    return minimize(lambda x: sign * what(x)[0], at, jac=lambda x: sign * what(x)[1], method="SLSQP",
-                    constraints=[rule], bounds=np.stack([at - STEP, at + STEP], 1),
-                    options=dict(maxiter=300, ftol=1e-12)).x
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)    # an older SciPy says that it clips at the bounds
+        return minimize(lambda x: sign * what(x)[0], at, jac=lambda x: sign * what(x)[1], method="SLSQP",
+                        constraints=[rule], bounds=np.stack([at - STEP, at + STEP], 1),
+                        options=dict(maxiter=300, ftol=1e-12)).x
 
 # %% ../nbs/34_feasible.ipynb #b87816fb
 def _descent(mix: Mixtures, what, sign: int, start: np.ndarray) -> np.ndarray | None:

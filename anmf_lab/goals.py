@@ -41,7 +41,7 @@ def by_autograd(
     W, H = (T.detach().clone().requires_grad_() for T in (W, H))
     with torch.enable_grad(): value = f(W, H)
     gW, gH = torch.autograd.grad(value, (W, H), allow_unused=True, materialize_grads=True)
-    return float(value.detach()), gW, gH
+    return float(value.detach()), gW.detach(), gH.detach()
 
 # %% ../nbs/42_goals.ipynb #dc611c35
 def _cosine(a: Tensor, b: Tensor) -> Tensor:
