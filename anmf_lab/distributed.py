@@ -195,7 +195,7 @@ def _member(me: int, size: int, meet: str, work: Callable, out) -> None:
     try: out.put(pickle.dumps(answer))
     except Exception as e: out.put(pickle.dumps((me, None, TypeError(f"work returned {e}"))))
     out.close()
-    out.join_thread()    # sent: leaving the group may wait for ever where others have left (seen with torch 2.2)
+    out.join_thread()    # sent: with torch 2.2 leaving the group may wait for ever
     dist.destroy_process_group()
 
 

@@ -20,7 +20,7 @@ from anmf_lab.anmf_admm import (
     State, admm_start, admm_step, codes_step, components_step, constraints, copies_step, fit_step, free_codes, kkt_15,
     lagrangian, product_step, prox_codes, solve_admm,
 )
-from anmf_lab.anmf_model import ANMF
+from anmf_lab.anmf_model import ANMF, game_certificate
 from anmf_lab.core import Data, as_data
 from anmf_lab.loop import Status
 from anmf_lab.noise import make_target
@@ -355,6 +355,16 @@ def test_exact_admm_solves_the_small_problem(u_step):
     r = kkt_15(data.X, data.X, s, TENTH)
     assert r.primal <= 1e-4 and r.dual <= 5e-3
     assert game_residual(data, Target(data), s.factors[0], s.factors[1], TENTH, s.factors[2]) < 5e-3
+
+
+def test_the_certificate_of_a_relaxed_game_asks_its_own_reply():
+    data, (W, H) = planted(40, 30, 4)
+    H_adv = .5 * H
+    for game, reply in ((TENTH, (H_adv,)), (replace(TENTH, gamma=None), ())):
+        by_hand = game_residual(data, Target(data), W, H, game, *reply, scale="codes")
+        assert game_certificate(data, Target(data), (W, H, H_adv), game, "codes") == pytest.approx(by_hand, rel=1e-6)
+    assert game_residual(data, Target(data), W, H, TENTH, H, scale="codes") != pytest.approx(
+        game_residual(data, Target(data), W, H, TENTH, H_adv, scale="codes"), rel=.01)
 
 
 def test_clipping_stalls():

@@ -172,6 +172,13 @@ def test_rows_on_a_disk_are_fitted_like_rows_in_memory(loss, tmp_path):
         np.testing.assert_allclose(model.loss_curve_, one.loss_curve_, rtol=1e-9)
 
 
+def test_rows_on_request_are_those_asked_for():
+    X = np.random.default_rng(0).random((20, 3))
+    rows = al.blocks(lambda: (X[a:a + 7] for a in range(0, 20, 7))).rows
+    for a, b in ((0, 4), (0, 2), (0, 2), (2, 9), (9, 20), (5, 8)):
+        np.testing.assert_array_equal(rows[slice(a, b)].numpy(), X[a:b])
+
+
 def test_float32_on_a_disk_stays_float32(tmp_path):
     X = problem(n=60)[0].astype(np.float32)
     model = al.NMF(3, max_iter=5, tol=1e-2, random_state=0).fit(al.blocks(parts(X, tmp_path)))
