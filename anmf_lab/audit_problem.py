@@ -94,10 +94,9 @@ def stacked_starts(p: Problem, k: int) -> list[Solution]:
     return [Solution(*run) for run in runs]
 
 
-def free_at_once(data: Data) -> None:
-    "Arrays like the data go back to the system when they are freed, where glibc would keep them for later"
-    size = (data.X.values() if data.is_sparse else data.X).numel()   # bytes of an eighth of an array
-    if size < 2**17: return
+def free_at_once(size: int) -> None:
+    "Arrays like the data, of `size` numbers, go back to the system when freed; in a process of our own"
+    if size < 2**17: return                                   # `size` bytes: an eighth of an array
     try: ctypes.CDLL(None).mallopt(-3, min(size, 2**25))      # M_MMAP_THRESHOLD, fixed for this process
     except (AttributeError, OSError, TypeError): pass         # another system: nothing to set
 

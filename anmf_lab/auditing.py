@@ -17,7 +17,7 @@ import scipy.sparse as sp
 from tqdm import tqdm
 from .adapters import objective_of
 from .core import check_choice, check_number
-from .audit_problem import Problem, free_at_once
+from .audit_problem import Problem
 from .findings import ACROSS, BASE, DEEP, SOLVES, rank_row
 from .pictures import draw_profiles
 from .ranks import RankTable
@@ -358,7 +358,6 @@ def audit(X, n_components=None, *, ranks=None, loss="auto", noise="auto", model=
         p.given = (None if codes is None else np.asarray(codes) / p.unit, given.values)
     if reference is not None:
         p.reference = read_profiles(reference, table.features, table.named, "reference")
-    free_at_once(p.data)
     about = _about(p, [*table.said, *said], budget, command)
     with _held(resume):
         course = Course(p, _begin(p, about, resume), wanted, progress=progress)

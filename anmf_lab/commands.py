@@ -21,6 +21,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 from .adapters import objective_of
+from .audit_problem import free_at_once
 from .auditing import Audit, audit, unit_of_counts
 from .core import Data, as_data, check_number, in_double, rng_of
 from .data import REGISTRY, list_datasets, load_dataset
@@ -150,6 +151,7 @@ def audit_run(args: argparse.Namespace) -> int:
         raise ValueError("say how many components: --rank 5, or --ranks 2:8.")
     words = [a for a in sys.argv[1:] if a] or ["audit", args.file]
     if not args.quiet: print("\n".join(table.said))
+    free_at_once(table.values.size)
     found = audit(table, args.rank, ranks=None if args.ranks is None else ranks_of(args.ranks),
                   loss=loss_of_line(args.loss), noise=args.noise, weights=args.weights,
                   components=args.components, reference=args.reference, budget=args.budget,
