@@ -7,7 +7,7 @@ from scipy.linalg import lapack
 
 from anmf_lab import reduced
 from anmf_lab.core import as_data
-from anmf_lab.packed import Half, Whole, diagonal_of
+from anmf_lab.packed import Half, Whole, diagonal_of, lean
 from anmf_lab.polish import polish
 from anmf_lab.reduced import Reduced, at_zeros, code_variances, component_variances, entry_gradients, influence, localised
 
@@ -18,6 +18,13 @@ def coupled(n, size=.9, rows=None):
     "A matrix C of n columns whose largest singular value is `size`"
     C = torch.from_numpy(np.random.default_rng(n).standard_normal((rows or 2 * n, n)))
     return size * C / torch.linalg.matrix_norm(C, 2)
+
+
+def test_only_one_number_is_lean():
+    T = torch.ones(4, 3)
+    assert lean(T).stride() == (0, 0) and torch.equal(lean(T), T)
+    T[2, 1] = 2
+    assert torch.equal(lean(T), T)
 
 
 @pytest.mark.parametrize("n", SIZES)
