@@ -34,7 +34,7 @@ ARITHMETIC = {
     "openblas-nehalem": {"OPENBLAS_CORETYPE": "Nehalem"},
     "openblas-haswell": {"OPENBLAS_CORETYPE": "Haswell"},
     "two-threads": TWO,
-    "haswell": {"ATEN_CPU_CAPABILITY": "avx2", "OPENBLAS_CORETYPE": "Haswell", **TWO},
+    "haswell": {"ATEN_CPU_CAPABILITY": "avx2", "OPENBLAS_CORETYPE": "Haswell"},
     "oldest": {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE", "OPENBLAS_CORETYPE": "Nehalem"},
 }
 VERSIONS = ("lowest", "highest")
