@@ -323,7 +323,8 @@ def test_missing_zero_sparse_and_float32(rng):
 
 def test_sparse_data_are_never_dense(rng):
     n = 20000  # dense, this would be 3.2 GB
-    X = sp.csr_array(sp.random(n, n, density=1e-5, random_state=0, format="csr"))
+    rng, m = np.random.default_rng(0), n * n // 100_000
+    X = sp.csr_array((rng.random(m), (rng.integers(n, size=m), rng.integers(n, size=m))), shape=(n, n))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         m = ATNMF(2, init="random", max_iter=2, random_state=0).fit(X)
