@@ -88,7 +88,7 @@ def _bounded(mix: Mixtures, what, sign: int, at: np.ndarray, watched: np.ndarray
     rule = dict(type="ineq", fun=lambda x: mix.entries(x)[watched],
                 jac=lambda x: mix.slopes(x, watched))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)    # an older SciPy says that it clips at the bounds
+        warnings.filterwarnings("ignore", "Values in x were outside bounds")   # an older SciPy clips them
         return minimize(lambda x: sign * what(x)[0], at, jac=lambda x: sign * what(x)[1], method="SLSQP",
                         constraints=[rule], bounds=np.stack([at - STEP, at + STEP], 1),
                         options=dict(maxiter=300, ftol=1e-12)).x

@@ -35,6 +35,9 @@ class Whole:
     def down(self, B: Tensor) -> Tensor:
         "L^-1 B"
         return self.Z @ B
+    def down_at(self, first: int, B: Tensor) -> Tensor:
+        "The same for B from row `first` on, and zeros elsewhere"
+        return self.Z[:, first:first + len(B)] @ B
     def up(self, B: Tensor) -> Tensor:
         "L^-T B"
         return self.Z.T @ B
@@ -60,6 +63,11 @@ class Half:
     def down(self, B: Tensor) -> Tensor:
         "L^-1 B"
         return self._solve(B, "N")
+    def down_at(self, first: int, B: Tensor) -> Tensor:
+        "The same for B from row `first` on, and zeros elsewhere"
+        whole = B.new_zeros(self.n, B.shape[1])
+        whole[first:first + len(B)] = B
+        return self.down(whole)
     def up(self, B: Tensor) -> Tensor:
         "L^-T B"
         return self._solve(B, "T")

@@ -18,8 +18,8 @@ from .packed import Half, Whole, lean
 from .polish import Pair, problem_of
 
 # %% auto #0
-__all__ = ['PART', 'Local', 'localised', 'Reduced', 'component_variances', 'code_variances', 'Sketch',
-           'influence', 'entry_gradients', 'sandwich', 'spread', 'at_zeros']
+__all__ = ['PART', 'SMALL', 'Local', 'localised', 'Reduced', 'component_variances', 'code_variances',
+           'Sketch', 'influence', 'entry_gradients', 'sandwich', 'spread', 'at_zeros']
 
 # %% ../nbs/32_reduced.ipynb #9228b8f1
 @dataclass(frozen=True, eq=False)
@@ -106,6 +106,7 @@ def _blocks(at: Local) -> Pair: # A, (n, k, k), and S0, (f, k, k)
 
 # %% ../nbs/32_reduced.ipynb #67857ee1
 PART = 50_000   # numbers of the coupling that are formed at a time
+SMALL = 1000    # free entries up to which the whole square (8 MB) is quicker than its half
 
 
 class Reduced:
@@ -122,7 +123,7 @@ class Reduced:
         if at.scale_free:
             along = (Lc.mT * at.H.T[:, None, :]).reshape(f * k, k)[self.cols]
             self.scales = torch.linalg.qr(along)[0]
-        kind = Half if at.W.device.type == "cpu" else Whole
+        kind = Half if at.W.device.type == "cpu" and len(self.cols) > SMALL else Whole
         self.root = kind((C for _, _, C in self.coupling()), len(self.cols), at.W)
         self.regular = self.root.positive and codes_ok and comps_ok
         if self.root.positive: self.curvature = 1 / _largest(self.within, len(self.cols), at.W)
@@ -212,11 +213,11 @@ def _largest(product, n: int, like: Tensor) -> float:
 def component_variances(red: Reduced) -> Tensor: # (k, f), for dispersion 1; 0 where held
     "Diagonal of the first half of eq. (cov)"
     k, f = red.at.H.shape
-    own = red.Lc.new_empty(f, k)
+    own, begin = red.Lc.new_empty(f, k), 0
     for c in torch.arange(f).split(max(PART // (f * k * k), 1)):
-        unit = red.Lc.new_zeros(f, k, len(c), k)
-        unit[c, :, torch.arange(len(c))] = red.each[0]
-        own[c] = red.root.down(red.white(unit.view(f, k, -1))).square_().sum(0).view(-1, k)
+        units = torch.block_diag(*red.Lc[c])[red.at.free[1].T[c].reshape(-1)]   # of one entry each
+        own[c] = red.root.down_at(begin, units).square_().sum(0).view(-1, k)
+        begin += len(units)
     P = (red.at.H / red.at.size[:, None]).T
     with_sum = red.ones.diagonal(dim1=1, dim2=2)
     of_sum = red.ones.sum(0).diagonal()

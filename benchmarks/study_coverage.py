@@ -107,7 +107,7 @@ def one(X, W0, H0, run, loss, noise):
     data = Data(torch.from_numpy(X), None, "numpy", None)
     clock = time.process_time()
     solved = Solved(Entrywise(data, loss), W[:, order], H[order], float(run.residuals[-1]), 0.)
-    u = al.uncertainty(solved, data, noise=noise)
+    u = al.uncertainty(solved, data, noise=noise, n_seeds=0)
     clock = time.process_time() - clock
     if u.light == "red":
         return dict(light="red", cpu=clock)
@@ -162,7 +162,7 @@ def study(case, replicates, seed, seconds):
         X = load()
         W0, H0 = (T.numpy() for T in solve_seeds(al.Objective(X, loss), k, 8 if beta == 2 else 16, rng=seed, tol=1e-9)[0].factors)
         W0, H0 = W0 * H0.sum(1), H0 / H0.sum(1, keepdims=True)
-        u = al.uncertainty(None, X, noise=noise, W=W0, H=H0, loss=loss)
+        u = al.uncertainty(None, X, noise=noise, W=W0, H=H0, loss=loss, n_seeds=0)
         W0, H0, phi = u.codes * TIMES.get(case, 1.), u.components, u.dispersion if noise == "gaussian" else 1.
         about = dict(kind="fit", shape=list(X.shape), rank=k, light=u.light, eigenvalue=float(f"{u.eigenvalue:.2g}"),
                      fitted_dispersion=round(u.dispersion, 4), misfit=round(u.misfit, 3))
@@ -197,7 +197,7 @@ def generating(case, seed=0):
     load, k, (loss, beta), noise = FITS[case]
     X = load()
     W, H = (T.numpy() for T in solve_seeds(al.Objective(X, loss), k, 8 if beta == 2 else 16, rng=seed, tol=1e-9)[0].factors)
-    u = al.uncertainty(None, X, noise=noise, W=W * H.sum(1), H=H / H.sum(1, keepdims=True), loss=loss)
+    u = al.uncertainty(None, X, noise=noise, W=W * H.sum(1), H=H / H.sum(1, keepdims=True), loss=loss, n_seeds=0)
     return u.codes * TIMES.get(case, 1.), u.components, loss, beta, noise, u.dispersion if noise == "gaussian" else 1.
 
 
@@ -224,7 +224,7 @@ def ways_of(case, replicates, seed):
         W, H = solve(Z, len(H0), beta, [seed + b] * 4, near=(W0, H0) if case in FITS else None).state
         order = match(W, H, torch.from_numpy(W0), torch.from_numpy(H0))
         solved = Solved(Entrywise(as_data(Z), loss), W[:, order], H[order], 0., 0.)
-        u = al.uncertainty(solved, Z, noise)
+        u = al.uncertainty(solved, Z, noise, n_seeds=0)
         if u.light == "red":
             continue
         values.append(u.components)

@@ -45,6 +45,10 @@ def test_it_solves_with_one_less_the_gram_matrix(n, kind):
     torch.testing.assert_close(M @ root.up(root.down(B)), B, rtol=1e-10, atol=1e-10)
     L = torch.linalg.cholesky(M)
     torch.testing.assert_close(root.down(B), torch.linalg.solve_triangular(L, B, upper=False), rtol=1e-10, atol=1e-10)
+    for a in {0, n // 2, n - 1}:
+        some = B[a:a + 2]
+        whole = torch.cat([B.new_zeros(a, 3), some, B.new_zeros(n - a - len(some), 3)])
+        torch.testing.assert_close(root.down_at(a, some), root.down(whole), rtol=1e-12, atol=1e-12)
     assert not kind(coupled(n, 1.1).split(3), n, C).positive
 
 
@@ -69,17 +73,18 @@ def numbers(red):
 
 
 def test_half_of_the_curvature_and_all_of_it_give_the_same_error_bars(at, monkeypatch):
-    half = Reduced(at)
-    assert isinstance(half.root, Half) and int((~at.free[1]).sum()) > 3
-    monkeypatch.setattr(reduced, "Half", Whole)
     whole = Reduced(at)
-    assert isinstance(whole.root, Whole)
+    monkeypatch.setattr(reduced, "SMALL", 0)
+    half = Reduced(at)
+    assert isinstance(whole.root, Whole) and isinstance(half.root, Half) and int((~at.free[1]).sum()) > 3
     one, other = numbers(half), numbers(whole)
     for name in one:
         torch.testing.assert_close(one[name], other[name], rtol=1e-8, atol=1e-12, msg=name)
 
 
-def test_error_bars_do_not_depend_on_how_much_is_made_at_a_time(at, monkeypatch):
+@pytest.mark.parametrize("small", (0, 1000))
+def test_error_bars_do_not_depend_on_how_much_is_made_at_a_time(at, monkeypatch, small):
+    monkeypatch.setattr(reduced, "SMALL", small)
     one = numbers(Reduced(at))
     monkeypatch.setattr(reduced, "PART", 500)
     for name, other in numbers(Reduced(at)).items():

@@ -325,10 +325,10 @@ def test_zeros_settle_it_only_where_seeds_agree(monkeypatch):
         best, *others = determined.solve_seeds(obj, int(k), 4, rng=0, tol=1e-9)
         if best.residual > 1e-8 or not determined.only_one(obj, *best.factors):
             continue
-        settled += 1
+        settled, own = settled + 1, determined.solution(None, X=X, W=best.W.numpy(), H=best.H.numpy(), loss="kullback-leibler")
         equal = [o for o in others if o.loss <= best.loss + 1e-9 * X.sum()]
         assert all(determined.feature_error(o.W, o.H, best.W, best.H) < 1e-4 for o in equal)
         assert determined.local_verdict(obj, *best.factors).verdict == "determined"
     assert settled >= 8
     monkeypatch.setattr(determined, "solve_seeds", None)     # not called
-    assert determined.as_good(determined.solution(None, X=X, W=best.W.numpy(), H=best.H.numpy(), loss="kullback-leibler"), 0) == (False, ())
+    assert determined.as_good(own) == (False, ())

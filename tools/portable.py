@@ -1,13 +1,14 @@
 """Pages and tests again under other arithmetic and other versions; what came of it goes to results/portable.json.
 
-    python tools/portable.py                        everything (hours); by hand, never in CI
+    python tools/portable.py                        all that differs (an hour or two); by hand, never in CI
     python tools/portable.py --list                 the settings
     python tools/portable.py --settings aten-default two-threads --select tests/test_notebooks.py
     python tools/portable.py --settings lowest      pages and tests with the lowest versions that settings.ini allows
 
-An arithmetic setting is a few environment variables, and runs the pages and the tests that compute. A set of versions
-is an environment of its own, made by pip under .cache/portable/, and runs every test. A setting that was run with the
-same selection is replaced in the record, the others stay.
+An arithmetic setting is a few environment variables, and runs the pages and the tests that compute; those with the
+name of one library are parts of `oldest` and `haswell`, and run only if named, to find out which library it was. A set
+of versions is an environment of its own, made by pip under .cache/portable/, and runs every test. A setting that was
+run with the same selection is replaced in the record, the others stay.
 """
 import argparse
 import datetime
@@ -38,6 +39,7 @@ ARITHMETIC = {
     "oldest": {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE", "OPENBLAS_CORETYPE": "Nehalem"},
 }
 VERSIONS = ("lowest", "highest")
+DEFAULT = ["plain", "two-threads", "haswell", "oldest", *VERSIONS]
 STILL = ("house", "docs", "cli", "data", "noise", "reproduce_lafa")   # tests that hardly compute
 PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "matplotlib", "pandas", "joblib", "tqdm")
 
@@ -156,7 +158,7 @@ def write(record, out):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--settings", nargs="+", choices=[*ARITHMETIC, *VERSIONS], default=[*ARITHMETIC, *VERSIONS])
+    p.add_argument("--settings", nargs="+", choices=[*ARITHMETIC, *VERSIONS], default=DEFAULT)
     p.add_argument("--select", help="arguments for pytest, in quotes: which tests (default: all that compute)")
     p.add_argument("--jobs", type=int, default=1, help="processes that share the tests (default 1)")
     p.add_argument("--out", type=Path, default=OUT)
