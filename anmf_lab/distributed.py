@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from multiprocessing import get_context
+from multiprocessing import get_all_start_methods, get_context
 import os
 import pickle
 from pathlib import Path
@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 import torch
 import torch.distributed as dist
+from joblib import wrap_non_picklable_objects
 from torch import Tensor
 import numpy as np
 from .core import Data, Shard, as_data
@@ -204,11 +205,13 @@ def together(
     n_processes: int = 2,   # how many
 ) -> list:                  # what they returned
     "Call a function in several new processes of this machine, which know each other"
-    context: Any = get_context("fork")
+    context: Any = get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
+    context.set_forkserver_preload(["anmf_lab.distributed"])
+    member, work = (wrap_non_picklable_objects(f, keep_wrapper=False) for f in (_member, work))
     with TemporaryDirectory() as folder:
         out = context.Queue()
         args = n_processes, str(Path(folder) / "meet"), work, out
-        start = lambda i: context.Process(target=_member, args=(i, *args), daemon=True)
+        start = lambda i: context.Process(target=member, args=(i, *args), daemon=True)
         members = [start(i) for i in range(n_processes)]
         for p in members: p.start()
         found: dict[int, Any] = {}
