@@ -206,7 +206,7 @@ def together(
 ) -> list:                  # what they returned
     "Call a function in several new processes of this machine, which know each other"
     context: Any = get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
-    context.set_forkserver_preload(["anmf_lab.distributed"])
+    context.set_forkserver_preload([_member.__module__])
     member, work = (wrap_non_picklable_objects(f, keep_wrapper=False) for f in (_member, work))
     with TemporaryDirectory() as folder:
         out = context.Queue()

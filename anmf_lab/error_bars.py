@@ -18,12 +18,14 @@ from .determined import as_good
 from .drawing import draw_components
 from .implicit import Solved, one_way, solution
 from .objective import Beta, NegativeBinomial
+from .propagated import Propagated
 from .reduced import Local, Reduced, Sketch, at_zeros, code_variances, component_variances
-from .reduced import entry_gradients, influence, localised, sandwich, spread
+from .reduced import entry_gradients, localised, sandwich
 
 # %% auto #0
-__all__ = ['NOISES', 'GREEN', 'AMBER', 'LARGE', 'unit_variance', 'binomial_size', 'measured_dispersion',
-           'light_of', 'cosine_law', 'Uncertainty', 'reduce', 'uncertainty']
+__all__ = ['NOISES', 'GREEN', 'AMBER', 'LARGE', 'FEW', 'unit_variance', 'binomial_size',
+           'measured_dispersion', 'light_of', 'cosine_law', 'Uncertainty', 'reduce', 'few_counts',
+           'uncertainty']
 
 # %% ../nbs/35_uncertainty.ipynb #14f014fe
 NOISES = ("poisson", "gaussian", "multinomial", "negative-binomial")
@@ -47,7 +49,7 @@ def unit_variance(
     check_choice(noise, "noise", NOISES)
     V = at.X.new_ones(()).expand_as(at.X) if noise == "gaussian" else at.Y
     if noise == "negative-binomial": V = V + V * V / binomial_size(at)
-    return V if at.M is None else V / at.M
+    return V if at.M is None else torch.where(at.M > 0, V / at.M, torch.inf)
 
 # %% ../nbs/35_uncertainty.ipynb #ca53697a
 def binomial_size(
@@ -122,6 +124,7 @@ class Uncertainty:
     _red: Reduced | Sketch = field(repr=False)
     _V: Tensor = field(repr=False)
     _own: float = field(repr=False)       # c of `_own_unit`
+    _noise: Propagated | None = field(repr=False)  # where errors are not by the curvature
     _like: tuple = field(repr=False)      # kind and dtype that the caller works with
     _reference: Tensor | None = field(repr=False)
     _sol: Solved = field(repr=False)      # what was solved
@@ -147,7 +150,7 @@ class Uncertainty:
         "(n, k), 0 at zeros, NaN under a red light"
         if self.light == "red": return self._give(torch.full_like(self._red.at.W, torch.nan))
         red = self._whole()
-        v = self._own * code_variances(red) if self._own else _code_sandwich(red, self._V, self._fixed)
+        v = self._noise.codes() if self._noise else self._own * code_variances(red)
         return self._give((self.dispersion * v).sqrt())
 
     @cached_property
@@ -188,11 +191,9 @@ class Uncertainty:
         red, at = self._whole(), self._red.at
         f = at.H.shape[1]
         G = entry_gradients(at, torch.full((f,), component), torch.arange(f)) * at.free[1].T[:, :, None]
-        if not self._own:
-            moves = influence(red, None, G).reshape(f, -1)
-            V = torch.where(self._V.isfinite(), self._V, 0.).reshape(-1)
-            return self._give(self.dispersion * (moves * V) @ moves.T)
-        return self._give(self.dispersion * self._own * torch.einsum("ckm,ckl->ml", G, red.solve(G)))
+        if self._noise: cov = self._noise.covariance(G)
+        else: cov = self._own * torch.einsum("ckm,ckl->ml", G, red.solve(G))
+        return self._give(self.dispersion * cov)
 
     def cosine(self, reference=None, level: float = .95):
         "(value, low, high), each (k,): cosine of every component to its row of `reference`, (k, f) or (f,)"
@@ -227,22 +228,6 @@ class Uncertainty:
         said = f"relative errors {errors} %" if self.light != "red" else "not determined: no bars"
         return (f"Uncertainty({self.light}: {k} components of {f} features, {said}; "
                 f"{self.noise} noise, dispersion {self.dispersion:.3g})")
-
-# %% ../nbs/35_uncertainty.ipynb #c6a4959b
-def _code_sandwich(red: Reduced, V: Tensor, fixed: bool) -> Tensor: # (n, k)
-    "Variances of the codes by eq. (influence), a block of entries at a time"
-    at = red.at
-    out = torch.zeros_like(at.W)
-    i, j = at.free[0].nonzero(as_tuple=True)
-    step = max(1, 20_000_000 // at.X.numel())
-    for a, b in zip(i.split(step), j.split(step), strict=True):
-        m = torch.arange(len(a), device=a.device)
-        gW = at.W.new_zeros(*at.W.shape, len(a))
-        gH = at.W.new_zeros(*at.H.T.shape, len(a))
-        gW[a, b, m] = at.size[b]
-        gH[:, b, m] = at.W[a, b]
-        out[a, b] = spread(influence(red, gW, gH), V, fixed)
-    return out
 
 # %% ../nbs/35_uncertainty.ipynb #e4b59287
 def _profiles(reference, names: np.ndarray, k: int) -> Tensor: # (k, f) or (1, f)
@@ -300,17 +285,24 @@ def reduce(at: Local, own: bool = True) -> Reduced | Sketch:
                      "every observation: fit with the loss of this noise, or use fewer features.")
 
 # %% ../nbs/35_uncertainty.ipynb #53f2ec3c
-def _variances(red: Reduced | Sketch, V: Tensor, own: float, fixed: bool) -> Tensor: # (k, f)
-    "Variances of the components for dispersion 1, by the curvature or by eq. (influence)"
-    if isinstance(red, Sketch): return own * red.variances()
-    if own: return own * component_variances(red)
-    out = torch.zeros_like(red.at.H)
-    j, c = red.at.free[1].nonzero(as_tuple=True)
-    out[j, c] = sandwich(red, V, fixed, j, c)
-    return out
+FEW = 50   # counts for each code, below which the curvature is too noisy to be a variance
+
+
+def few_counts(at: Local, noise, phi: float) -> bool:
+    "Are these counts, and fewer than `FEW` (of scatter one) for each free code?"
+    return (isinstance(noise, str) and noise in ("poisson", "multinomial")
+            and float(at.X.sum()) < FEW * phi * int(at.free[0].sum()))
+
+
+def _variances(red: Reduced | Sketch, V: Tensor, own: float, few: bool, fixed: bool):
+    "Variances of the components for dispersion 1, (k, f), and what they are made of where not of the curvature"
+    if isinstance(red, Sketch): return own * red.variances(), None
+    if own and not few: return own * component_variances(red), None
+    by_noise = Propagated(red, V, fixed)
+    return by_noise.components(), by_noise
 
 # %% ../nbs/35_uncertainty.ipynb #de11531b
-def _remarks(at: Local, noise: str, phi: float, light: str) -> list[str]:
+def _remarks(at: Local, noise: str, phi: float, light: str, few: bool) -> list[str]:
     "What a reader should know, in words"
     notes = []
     if noise in ("poisson", "multinomial") and bool((at.X != at.X.round()).any()):
@@ -318,8 +310,7 @@ def _remarks(at: Local, noise: str, phi: float, light: str) -> list[str]:
                      "holds the unit, and the variance must be proportional to the mean")
     if noise in ("poisson", "multinomial") and phi > 1.5:
         notes.append(f"the counts scatter {phi:.2g} times as much as counts do; the error bars include it")
-    if noise in ("poisson", "multinomial") and at.X.sum() < 50 * at.free[0].sum():
-        notes.append("fewer than 50 counts for each code: the error bars are somewhat too small")
+    if few: notes.append(f"fewer than {FEW} counts for each code: the error bars are somewhat too small")
     if light == "amber": notes.append("the curvature is small: check by refits (al.stability)")
     if light == "red": notes.append("not determined: al.bands says how far they may go")
     if not isinstance(at.loss, (Beta, NegativeBinomial)):
@@ -387,13 +378,14 @@ def uncertainty(
     curvature = 0. if one_way(sol.objective, *sol.factors) else red.eigenvalue
     light = light_of(curvature, red.regular)
     moves, more = as_good(sol, n_seeds) if light != "red" else (False, ())
-    if moves: light = "red"
+    light = "red" if moves else light
     name = noise if isinstance(noise, str) else "weighted"
-    v = torch.full_like(at.H, torch.nan)
-    if light != "red": v = _variances(red, V, own, name == "multinomial")
+    few = few_counts(at, name, phi)
+    v, by_noise = torch.full_like(at.H, torch.nan), None
+    if light != "red": v, by_noise = _variances(red, V, own, few, name == "multinomial")
     like = sol.objective.data.kind, precision_of(X)
     give = lambda T: give_back(T.to(like[1]), like[0])
-    notes += [*more, *_remarks(at, name, phi, "" if moves else light)]
+    notes += [*more, *_remarks(at, name, phi, "" if moves else light, few and not by_noise)]
     return Uncertainty(give(at.H / at.size[:, None]), give((phi * v).sqrt()), give(at.W * at.size),
                        phi, light, curvature, name, tuple(notes), names, sol.kkt,
-                       red, V, own, like, R, sol)
+                       red, V, own, by_noise, like, R, sol)

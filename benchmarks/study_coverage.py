@@ -23,6 +23,7 @@ from anmf_lab.core import Data, as_data
 from anmf_lab.implicit import Solved
 from anmf_lab.objective import Entrywise
 from anmf_lab.polish import polish
+from anmf_lab.propagated import Propagated
 from anmf_lab.reduced import Reduced, code_variances, component_variances, entry_gradients, influence, localised
 from anmf_lab.solve import solve_seeds
 
@@ -59,9 +60,11 @@ FITS = {   # data, rank, loss, noise
     "genomes7": (lambda: np.asarray(al.load_dataset("wtsi").data, float), 7, KL, "poisson"),
     "faces": (faces, 5, LS, "gaussian"),
     "text": (text, 4, KL, "poisson"),
-    "text_10": (text, 4, KL, "poisson"),    # the same fit, ten times its counts
+    "text_2": (text, 4, KL, "poisson"),     # the same fit, twice its counts
+    "text_4": (text, 4, KL, "poisson"),
+    "text_10": (text, 4, KL, "poisson"),
 }
-TIMES = {"text_10": 10.}
+TIMES = {"text_2": 2., "text_4": 4., "text_10": 10.}
 TRUTHS = {  # shape and rank, total of a sample, loss, noise, its dispersion
     "truth_3000": ((60, 40, 3), 3000., KL, "poisson", 1.),
     "truth_500": ((60, 40, 3), 500., KL, "poisson", 1.),
@@ -215,7 +218,7 @@ def other_errors(at, red):
 
 
 def ways_of(case, replicates, seed):
-    "Coverage above two standard errors: curvature, residuals, samples; intervals on the plain and on the square-root scale"
+    "Coverage above two standard errors: curvature, noise, residuals, samples; on the plain and on the square-root scale"
     W0, H0, loss, beta, noise, phi = generating(case, seed)
     se0 = at_value(W0, H0, noise, phi, beta)[0]
     strong, rng, hits, ratio, values = H0 > 2 * se0, np.random.default_rng(seed), {}, {}, []
@@ -229,7 +232,9 @@ def ways_of(case, replicates, seed):
             continue
         values.append(u.components)
         alone, together = other_errors(u._red.at, u._red)
-        for name, se in dict(curvature=u.components_stderr, residuals=alone, samples=together).items():
+        curvature, propagated = component_variances(u._red), Propagated(u._red, u._V).components()
+        ours = {n: (u.dispersion * v).sqrt().numpy() for n, v in dict(curvature=curvature, propagated=propagated).items()}
+        for name, se in (ours | dict(residuals=alone, samples=together)).items():
             ratio.setdefault(name, []).append(se[strong]**2)
             root = np.sqrt(u.components[strong])
             with np.errstate(all="ignore"):
@@ -292,7 +297,7 @@ def main(argv=None):
         if case == "light":
             found = light_study(600, a.replicates, a.seed, a.seconds)
         elif case == "ways":
-            found = dict(kind="ways") | {c: ways_of(c, a.replicates, a.seed) for c in ("genomes", "truth_500", "text")}
+            found = dict(kind="ways") | {c: ways_of(c, a.replicates, a.seed) for c in ("genomes", "truth_500", "text", "text_2")}
         else:
             found = study(case, a.replicates, a.seed, a.seconds)
         command = f"python benchmarks/study_coverage.py {case} --replicates {a.replicates} --seed {a.seed}"

@@ -288,16 +288,6 @@ def test_large_problems_hold_arrays_like_the_data_and_no_square_of_the_component
         assert route == name and (numbers <= allowed) == (name == "Sketch"), numbers / allowed
 
 
-def test_few_counts_for_each_code_are_said(genomes):
-    W, H = planted(counts=40)
-    X = np.random.default_rng(0).poisson(W @ H).astype(float)
-    X = X[X.sum(1) > 0][:, X.sum(0) > 0]
-    few = al.uncertainty(al.NMF(3, loss=KL, random_state=0, max_iter=5000).fit(X), X)
-    many = al.uncertainty(None, genomes[0], **genomes[1])
-    assert any("fewer than 50 counts for each code" in n for n in few.notes)
-    assert not any("fewer than 50" in n for n in many.notes)
-
-
 def test_another_solution_as_good_that_can_move_makes_the_light_red():
     "Whole factors near which nothing moves; the same table is a mixture of two of its rows and a third component that can move"
     W, H = 100 * np.array([[3, 1, 0], [1, 1, 3], [1, 0, 1], [2, 0, 2], [3, 0, 3], [0, 2, 1.]]), np.array([[2, 2, 2, 0, 1, 0], [3, 0, 1, 3, 2, 0], [0, 0, 2, 2, 1, 1.]])

@@ -26,7 +26,7 @@ def notebook(name):
     "The notebook that `name` means: 02_align, align, nbs/02_align.ipynb, tutorials/false_zeros"
     nbs = get_config().nbs_path
     stem = name.removeprefix("nbs/").removesuffix(".ipynb")
-    found = [p for p in sorted(nbs.rglob("*.ipynb")) if stem in (str(p.relative_to(nbs).with_suffix("")), re.sub(r"^\d\d_", "", p.stem))]
+    found = [p for p in sorted(nbs.rglob("*.ipynb")) if stem in (str(p.relative_to(nbs).with_suffix("")), re.sub(r"^\d\d[a-z]?_", "", p.stem))]
     if len(found) != 1: sys.exit(f"NB={name}: {len(found) or 'no'} such pages in {nbs.name}/; NB=02_align is how to name one")
     return found[0]
 
@@ -70,7 +70,7 @@ def main():
         if tests: step(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *map(str, tests))
         step(sys.executable, "tools/docs.py", str(page))
     except subprocess.CalledProcessError as e: sys.exit(f"stopped at: {' '.join(map(str, e.cmd))}")
-    html = ROOT / "_docs" / page.relative_to(get_config().nbs_path).with_name(re.sub(r"^\d\d_", "", page.stem) + ".html")
+    html = ROOT / "_docs" / page.relative_to(get_config().nbs_path).with_name(re.sub(r"^\d\d[a-z]?_", "", page.stem) + ".html")
     print(html, picture(html, html.with_suffix(".png")) or "(no Chromium: no picture)", sep="\n")
     if os.environ.get("DISPLAY") or sys.platform in ("darwin", "win32"): webbrowser.open(html.as_uri())
 
