@@ -295,7 +295,7 @@ def few_counts(at: Local, noise, phi: float) -> bool:
 
 
 def _variances(red: Reduced | Sketch, V: Tensor, own: float, few: bool, fixed: bool):
-    "Variances of the components for dispersion 1, (k, f), and what they are made of where not of the curvature"
+    "Variances of the components for dispersion 1, (k, f), and what they come from, if not the curvature"
     if isinstance(red, Sketch): return own * red.variances(), None
     if own and not few: return own * component_variances(red), None
     by_noise = Propagated(red, V, fixed)
@@ -378,10 +378,9 @@ def uncertainty(
     curvature = 0. if one_way(sol.objective, *sol.factors) else red.eigenvalue
     light = light_of(curvature, red.regular)
     moves, more = as_good(sol, n_seeds) if light != "red" else (False, ())
-    light = "red" if moves else light
     name = noise if isinstance(noise, str) else "weighted"
-    few = few_counts(at, name, phi)
-    v, by_noise = torch.full_like(at.H, torch.nan), None
+    few, by_noise, v = few_counts(at, name, phi), None, torch.full_like(at.H, torch.nan)
+    if moves: light = "red"
     if light != "red": v, by_noise = _variances(red, V, own, few, name == "multinomial")
     like = sol.objective.data.kind, precision_of(X)
     give = lambda T: give_back(T.to(like[1]), like[0])
