@@ -94,9 +94,10 @@ def stacked_starts(p: Problem, k: int) -> list[Solution]:
     return [Solution(*run) for run in runs]
 
 
-def free_at_once(size: int) -> None:
-    "Arrays like the data, of `size` numbers, go back to the system when freed; in a process of our own"
-    if size < 2**17: return                                   # `size` bytes: an eighth of an array
+def free_at_once(n: int, f: int) -> None:
+    "Arrays of n x f numbers (residuals are dense) go back to the system when freed; in a process of our own"
+    size = n * f                                              # in bytes: an eighth of an array
+    if size < 2**17: return
     try: ctypes.CDLL(None).mallopt(-3, min(size, 2**25))      # M_MMAP_THRESHOLD, fixed for this process
     except (AttributeError, OSError, TypeError): pass         # another system: nothing to set
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 import math
 import numpy as np
 import torch
@@ -15,11 +16,12 @@ from .core import check_number, rng_of
 from .drawing import draw_bound
 from .implicit import Solved, solution
 from .objective import Entrywise, Pair
+from .packed import top
 from .rival_minima import Flip, flips
 from .solve import solve_seeds
 
 # %% auto #0
-__all__ = ['SOFT', 'LARGEST', 'FLAT', 'gauss_newton', 'bending', 'Expansion', 'expand', 'springs', 'top',
+__all__ = ['SOFT', 'LARGEST', 'FLAT', 'gauss_newton', 'bending', 'Expansion', 'expand', 'springs',
            'constants', 'Ball', 'ball', 'balls', 'feature_bound', 'Certified', 'certify']
 
 # %% ../nbs/38_certificate.ipynb #dbc4406f
@@ -70,6 +72,8 @@ class Expansion:
     def theta(self) -> Tensor: return torch.cat([self.W.reshape(-1), self.H.reshape(-1)])
     @cached_property
     def zeros(self) -> Tensor: return ((self.theta == 0) & (self.slope > 0)).nonzero()[:, 0]
+    @cached_property
+    def sliced(self) -> Tensor: return self.basis.T @ self.A @ self.basis
     def pair(self, u: Tensor) -> Pair:
         "A vector of N numbers as (P, Q)"
         return u[:self.W.numel()].view_as(self.W), u[self.W.numel():].view_as(self.H)
@@ -105,10 +109,9 @@ def springs(
 ) -> tuple[Tensor, Tensor] | None:   # (spring of every zero, A' in the slice); or no such ball
     "Consistent springs for eq. (spring)"
     lam, rows = at.slope[at.zeros], at.basis[at.zeros]
-    A = at.basis.T @ at.A @ at.basis
     reach = x * x / lam
     for turn in range(40):
-        stiff = A + (rows.T * (lam / reach)) @ rows
+        stiff = at.sliced + (rows.T * (lam / reach)) @ rows
         L, failed = torch.linalg.cholesky_ex(stiff)
         if int(failed): return None
         free = torch.linalg.solve_triangular(L, rows.T, upper=False).square().sum(0)   # of A'^-1
@@ -122,32 +125,24 @@ def springs(
 # %% ../nbs/38_certificate.ipynb #fc7f1ef7
 SOFT = (1, 3, 8)   # how many of the softest directions are set apart
 
-
-def top(S: Tensor) -> float:
-    "Largest eigenvalue of a symmetric matrix, at least 0"
-    return max(float(torch.linalg.eigvalsh((S + S.T) / 2)[-1]), 0.)
-
 # %% ../nbs/38_certificate.ipynb #c6a7fa28
-def _along(at: Expansion, E: Tensor, j: int, M: Tensor) -> tuple[Tensor, Tensor]:
-    "Matrices of |B(v, .)|^2 and of T(v, ., .) for the direction v = E[:, j]"
+def _cubic(at: Expansion, E: Tensor, j: int, M: Tensor) -> Tensor:
+    "The matrix of T(v, ., .) for the direction v = E[:, j]"
     P, Q = at.pair(E[:, j])
     s = float(at.theta.norm() / E[:, j].norm())
     ahead, behind = (gauss_newton(at.W + t * P, at.H + t * Q, M) for t in (s, -s))
     cubic = (ahead - behind) / (2 * s) + bending(M * (P @ at.H + at.W @ Q), len(at.H))
-    return E.T @ gauss_newton(P, Q, M) @ E, E.T @ cubic @ E
+    return E.T @ cubic @ E
 
 # %% ../nbs/38_certificate.ipynb #60d220e0
-def _block_bounds(squares: tuple, cubics: tuple, rest: float, c: float) -> tuple[float, float]:
-    "(beta, gamma) with the first m directions set apart; `rest` bounds |B| beyond them"
-    m = len(squares)
-    S, a, z = sum(squares), slice(0, m), slice(m, None)
-    inner, outer = (top(S[p, p])**.5 for p in (a, z))
-    beta = np.linalg.eigvalsh([[inner, outer], [outer, rest]])[-1]
+def _gamma_bound(cubics: list, rest: float, c: float) -> float:
+    "gamma with the directions of `cubics` set apart; `rest` bounds |B| beyond them"
+    a, z = slice(0, len(cubics)), slice(len(cubics), None)
     t = [top(sum(C[p] @ C[p].T for C in cubics))**.5 for p in ((a, a), (a, z), (z, z))]
     angle = np.linspace(0, np.pi / 2, 2001)
     near, far = np.cos(angle), np.sin(angle)
     gamma = t[0] * near**3 + 3 * t[1] * near**2 * far + 3 * t[2] * near * far**2 + 3 * c * rest * far**3
-    return float(beta), float(gamma.max()) * (1 + 1e-5)
+    return float(gamma.max()) * (1 + 1e-5)
 
 # %% ../nbs/38_certificate.ipynb #161b0d82
 def constants(
@@ -156,16 +151,20 @@ def constants(
     stiffness: Tensor,   # its eigenvalues, ascending
     M: Tensor,           # weights of the inner products, (n, f)
     soft: tuple = SOFT,
+    third: bool = True,  # is gamma asked for?
 ) -> tuple[float, float, float]:   # upper bounds on c, beta, gamma
     "The constants of eq. (constants)"
     first = E.T @ gauss_newton(at.W, at.H, M) @ E
     root, c = float(M.max())**.5, top(first)**.5
     beta, gamma = root / float(stiffness[0]), 3 * c * root / float(stiffness[0])
-    pairs = [_along(at, E, j, M) for j in range(min(max(soft), len(stiffness)))]
-    for m in (m for m in soft if m < len(stiffness)):
-        squares, cubics = zip(*pairs[:m], strict=True)
-        found = _block_bounds(squares, cubics, root / float(stiffness[m]), top(first[m:, m:])**.5)
-        beta, gamma = min(beta, found[0]), min(gamma, found[1])
+    S, cubics = torch.zeros_like(first), []
+    for n, m in pairwise([0, *(m for m in soft if m < len(stiffness))]):
+        S += E.T @ sum(gauss_newton(*at.pair(E[:, j]), M) for j in range(n, m)) @ E
+        inner, outer, rest = top(S[:m, :m])**.5, top(S[m:, m:])**.5, root / float(stiffness[m])
+        beta = min(beta, float(np.linalg.eigvalsh([[inner, outer], [outer, rest]])[-1]))
+        if not third: continue
+        cubics += [_cubic(at, E, j, M) for j in range(n, m)]
+        gamma = min(gamma, _gamma_bound(cubics, rest, top(first[m:, m:])**.5))
     return c, beta, gamma
 
 # %% ../nbs/38_certificate.ipynb #748bbb97
@@ -239,7 +238,7 @@ def ball(
     E, rest = at.basis @ (V / values.sqrt()), at.slope.index_fill(0, at.zeros, 0.)
     eta = float((E.T @ rest).norm() + (E.T.abs() @ at.blur).norm())
     c, beta, gamma = constants(at, E, values, at.D, soft)
-    push = (c, beta) if torch.equal(at.Q**2, at.D) else constants(at, E, values, at.Q**2, soft)[:2]
+    push = (c, beta) if torch.equal(at.Q**2, at.D) else constants(at, E, values, at.Q**2, soft, False)[:2]
     binds, sigma = _softest(at, at.basis @ V[:, 0], held[0], float(values[0])), float(values[0])
     return Ball(x, sigma, c, beta, gamma, push, _fitted(at, E), eta, rounding, binds)
 

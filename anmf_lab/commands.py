@@ -151,7 +151,7 @@ def audit_run(args: argparse.Namespace) -> int:
         raise ValueError("say how many components: --rank 5, or --ranks 2:8.")
     words = [a for a in sys.argv[1:] if a] or ["audit", args.file]
     if not args.quiet: print("\n".join(table.said))
-    free_at_once(table.values.size)
+    free_at_once(*table.shape)
     found = audit(table, args.rank, ranks=None if args.ranks is None else ranks_of(args.ranks),
                   loss=loss_of_line(args.loss), noise=args.noise, weights=args.weights,
                   components=args.components, reference=args.reference, budget=args.budget,

@@ -148,7 +148,7 @@ def draw_images(p: Profiles, most: int = 24) -> Figure:
     widths = None if p.high is None else p.limits[1] - p.limits[0]
     layers = 1 if widths is None else 2
     lines = -(-k // columns)
-    fig = Figure(figsize=(1.05 * columns + .3, 1.25 * layers * lines), layout="constrained")
+    fig = Figure(figsize=(1.05 * columns + .3, (1.25 * layers + .1) * lines), layout="constrained")
     axes = fig.subplots(layers * lines, columns, squeeze=False)
     for ax in axes.flat: ax.set_axis_off()
     for j in range(k):
@@ -156,7 +156,7 @@ def draw_images(p: Profiles, most: int = 24) -> Figure:
         top = p.values[j].max() or 1.
         layer = axes[layers * line:, column]
         layer[0].imshow(p.values[j].reshape(p.image_shape), cmap="gray_r", vmin=0, vmax=top)
-        layer[0].set_title(p.titles[j], fontsize=7, color=INK)
+        layer[0].set_title(p.titles[j].replace(", ", "\n", 1), fontsize=7, color=INK)
         if widths is not None:
             layer[1].imshow(widths[j].reshape(p.image_shape), cmap="Oranges", vmin=0, vmax=top)
     return fig

@@ -261,6 +261,7 @@ class RankTable:
 # %% ../nbs/39_ranks.ipynb #c34235a3
 def _panels(table: RankTable):
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogFormatter
     rows = table.rows
     k, flat = [r.rank for r in rows], [r.rank for r in rows if r.null_directions]
     fig, axes = plt.subplots(2, 2, figsize=(7, 4.4), sharex=True, layout="constrained")
@@ -278,6 +279,8 @@ def _panels(table: RankTable):
         ax.set_xticks(k)
         if len(curves) > 1: ax.legend(frameon=False, fontsize=8)
     axes[0, 0].set_yscale("log")
+    axes[0, 0].yaxis.set_major_formatter(LogFormatter())   # 20, not 2 x 10^1
+    axes[0, 0].yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, .5)))
     for ax in axes[1]: ax.set_xlabel("rank")
     return fig
 

@@ -246,7 +246,7 @@ class Sketch:
         self.at, self.probes, self.rng = at, probes, np.random.default_rng(seed)
         _, self.Li, codes_ok = _whitened(A, at.free[0])
         Lc, self.Lc, comps_ok = _whitened(S0, at.free[1].T)
-        self.free = at.free[1].T.to(A.dtype)
+        self.free, self.room = at.free[1].T.to(A.dtype), torch.empty_like(at.R)   # new ones cost a product
         self.scales = A.new_zeros(f * k, 0)
         if at.scale_free:
             along = Lc.mT * at.H.T[:, None, :] * self.free[:, :, None]
@@ -254,8 +254,9 @@ class Sketch:
         size = min(2 * k * (k - 1) + 2, int(self.free.sum()) - 2)
         gram = LinearOperator((f * k, f * k), matvec=self._gram, dtype=np.float64)
         first = self.rng.standard_normal(f * k)
-        s2, V = eigsh(gram, k=size, which="LA", v0=first, tol=1e-5)
-        self.V = torch.from_numpy(V.copy()).to(A)
+        most = min(size + size // 5 + 20, f * k)   # vectors in memory: twice as many save no product
+        s2, V = eigsh(gram, k=size, which="LA", v0=first, ncv=most, tol=1e-5)
+        self.V = torch.from_numpy(np.ascontiguousarray(V)).to(A)
         self.curvature = 1 - float(s2[-1])
         self.regular = codes_ok and comps_ok and self.curvature > 0
         self.extra = torch.from_numpy(1 / (1 - s2).clip(1e-16) - 1).to(A)
@@ -275,9 +276,9 @@ class Sketch:
         at = self.at
         u = u - self.scales @ (self.scales.T @ u)
         B = (self.Lc.mT @ u.view(*at.H.T.shape, 1))[..., 0]
-        codes = (at.D * (at.W @ B.T)) @ at.H.T + at.R @ B
+        codes = torch.mm(at.W, B.T, out=self.room).mul_(at.D) @ at.H.T + at.R @ B
         U = (self.Li.mT @ (self.Li @ codes[..., None]))[..., 0]
-        comps = (at.D * (U @ at.H)).T @ at.W + at.R.T @ U
+        comps = torch.mm(U, at.H, out=self.room).mul_(at.D).T @ at.W + at.R.T @ U
         out = (self.Lc @ comps[..., None]).reshape(-1)
         return out - self.scales @ (self.scales.T @ out)
 

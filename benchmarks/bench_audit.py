@@ -48,7 +48,7 @@ def measure(case: str) -> dict:
     al.audit(np.random.default_rng(0).poisson(5., (12, 8)), 2)   # every step once: what stays in memory are libraries
     took.clear()
     before, cpu, wall = rss(), time.process_time(), time.monotonic()
-    free_at_once(table.values.size)      # as the command does, whose process is its own
+    free_at_once(*table.shape)      # as the command does, whose process is its own
     found = al.audit(table, ranks=RANKS[case])
     cpu, wall = time.process_time() - cpu, time.monotonic() - wall
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before

@@ -20,7 +20,7 @@ from anmf_lab.align import feature_error
 from anmf_lab.anmf import Game
 from anmf_lab.anmf_admm import admm_start, admm_step
 from anmf_lab.anmf_model import ANMF
-from anmf_lab.certificate import _block_bounds, _obstacle, feature_bound
+from anmf_lab.certificate import _gamma_bound, _obstacle, feature_bound
 from anmf_lab.core import Data, as_data
 from anmf_lab.determined import local_verdict, mixing_directions
 from anmf_lab.error_bars import cosine_law, measured_dispersion, uncertainty
@@ -286,11 +286,10 @@ def test_the_bound_of_a_cubic_form_holds_where_its_soft_part_is_large():
     T = sum(T.transpose(p) for p in permutations(range(3)))
     T[m:, m:, m:] = 0
     T[:m, :m, :m] *= 30
-    squares, cubics = [torch.eye(n).double()] * m, [torch.from_numpy(A) for A in T[:m]]
     v = gen.standard_normal((4000, n)) * [9, 9, 1, 1, 1]
     v /= np.linalg.norm(v, axis=1, keepdims=True)
     seen = abs(np.einsum("abc,ra,rb,rc->r", T, v, v, v)).max()
-    gamma = _block_bounds(squares, cubics, 0., 0.)[1]
+    gamma = _gamma_bound([torch.from_numpy(A) for A in T[:m]], 0., 0.)
     assert seen <= gamma <= 3 * seen
 
 

@@ -4,10 +4,11 @@ import pytest
 import torch
 from memory import Count
 from scipy.linalg import lapack
+from scipy.sparse.linalg import ArpackError
 
-from anmf_lab import reduced
+from anmf_lab import packed, reduced
 from anmf_lab.core import as_data
-from anmf_lab.packed import Half, Whole, diagonal_of, lean
+from anmf_lab.packed import Half, Whole, diagonal_of, lean, top
 from anmf_lab.polish import polish
 from anmf_lab.reduced import Reduced, at_zeros, code_variances, component_variances, entry_gradients, influence, localised
 
@@ -27,12 +28,31 @@ def test_only_one_number_is_lean():
     assert torch.equal(lean(T), T)
 
 
+@pytest.mark.parametrize("sign", (1, -1))
+@pytest.mark.parametrize("n", (1, 6, 49, 50, 80))
+def test_top_is_a_bound_and_a_close_one(n, sign):
+    S = sign * coupled(n).T @ coupled(n)
+    largest = max(float(torch.linalg.eigvalsh(S)[-1]), 0.)
+    assert largest <= top(S) * (1 + 1e-14) and top(S) <= largest * (1 + 2 * packed.SLACK)
+    assert top(torch.zeros(n, n, dtype=torch.float64)) == 0
+
+
+@pytest.mark.parametrize("failing", (False, True))
+def test_top_believes_no_guess(monkeypatch, failing):
+    S = coupled(60).T @ coupled(60)
+    def guess(*args, **kwargs):
+        if failing: raise ArpackError(-9)
+        return np.array([.99 * .9**2])
+    monkeypatch.setattr(packed, "eigsh", guess)
+    np.testing.assert_allclose(top(S), .9**2, rtol=1e-12)
+
+
 @pytest.mark.parametrize("n", SIZES)
 def test_the_diagonal_is_where_lapack_keeps_it(n):
     A = np.tril(np.full((n, n), 2.))
     np.fill_diagonal(A, np.arange(n))
-    packed, _ = lapack.dtrttf(A, uplo="L")
-    np.testing.assert_array_equal(packed[diagonal_of(n)], np.arange(n))
+    half, _ = lapack.dtrttf(A, uplo="L")
+    np.testing.assert_array_equal(half[diagonal_of(n)], np.arange(n))
 
 
 @pytest.mark.parametrize("n", SIZES)
