@@ -216,13 +216,16 @@ def together(
         for p in members: p.start()
         found: dict[int, Any] = {}
         errors: list[Exception] = []
+        dead: list[int] = []
         while len(found) + len(errors) < n_processes:
             try: me, answer, error = pickle.loads(out.get(timeout=.2))
             except Empty:
+                if dead:         # and no answer of its own under way
+                    errors.append(RuntimeError(f"process {dead[0]} died without a word."))
+                    break
                 dead = [i for i, p in enumerate(members) if p.exitcode not in (None, 0) and i not in found]
-                if dead: errors.append(RuntimeError(f"process {dead[0]} died without a word."))
-                if dead: break
                 continue
+            dead = []
             if error is None: found[me] = answer
             else: errors.append(error)
         for p in members:
