@@ -60,7 +60,7 @@ for (const e of document.images) {
 }
 for (const e of document.querySelectorAll(".katex-error")) bad.push("formula: " + at(e));
 for (const e of document.querySelectorAll(".math")) if (!e.querySelector(".katex")) bad.push("not rendered: " + at(e));
-for (const e of texts) if (/\]\(https?:|\[`/.test([...e.childNodes].map(n => n.nodeType === 3 ? n.data : "").join("")))
+for (const e of texts) if (/\]\(https?:|\[`|\$[^$]*\\[a-z]+[^$]*\$/.test([...e.childNodes].map(n => n.nodeType === 3 ? n.data : "").join("")))
   bad.push("raw Markdown: " + at(e));
 for (const e of document.querySelectorAll("a, button, input, summary"))
   if (seen(e) && (e.tabIndex < 0 || e.matches("a:not([href]):not([tabindex])"))) bad.push("out of the keyboard's reach: " + at(e));
