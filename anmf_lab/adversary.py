@@ -45,7 +45,7 @@ def robust_loss(
     Y: Tensor,  # reconstruction
     lam: float | Tensor,  # price of a perturbation, > 1
 ) -> Tensor:  # what the worst perturbation costs, entry by entry
-    "The inner maximum $\\phi_\\lambda$, eq. (phi)"
+    "The inner maximum, eq. (phi)"
     return torch.where(Y <= lam * X, check_lam(lam) / (lam - 1) * (X - Y)**2, Y**2 - lam * X**2)
 
 # %% ../nbs/20_adversary.ipynb #b34c5601
