@@ -24,7 +24,7 @@ from .reduced import entry_gradients, localised, sandwich
 
 # %% auto #0
 __all__ = ['NOISES', 'GREEN', 'AMBER', 'LARGE', 'FEW', 'unit_variance', 'binomial_size',
-           'measured_dispersion', 'light_of', 'cosine_law', 'Uncertainty', 'reduce', 'few_counts',
+           'measured_dispersion', 'light_of', 'cosine_law', 'Uncertainty', 'reduce', 'counts_for_a_code',
            'uncertainty']
 
 # %% ../nbs/35_uncertainty.ipynb #14f014fe
@@ -285,13 +285,13 @@ def reduce(at: Local, own: bool = True) -> Reduced | Sketch:
                      "every observation: fit with the loss of this noise, or use fewer features.")
 
 # %% ../nbs/35_uncertainty.ipynb #53f2ec3c
-FEW = 50   # counts for each code, below which the curvature is too noisy to be a variance
+FEW = 30   # counts for each code, below which the curvature is too noisy to be a variance
 
 
-def few_counts(at: Local, noise, phi: float) -> bool:
-    "Are these counts, and fewer than `FEW` (of scatter one) for each free code?"
-    return (isinstance(noise, str) and noise in ("poisson", "multinomial")
-            and float(at.X.sum()) < FEW * phi * int(at.free[0].sum()))
+def counts_for_a_code(at: Local, noise: str, phi: float) -> float: # inf: these are no counts
+    "How many counts, of the scatter of single ones, each free code has"
+    if noise not in ("poisson", "multinomial"): return math.inf
+    return float(at.X.sum()) / (phi * max(int(at.free[0].sum()), 1))
 
 
 def _variances(red: Reduced | Sketch, V: Tensor, own: float, few: bool, fixed: bool):
@@ -310,7 +310,7 @@ def _remarks(at: Local, noise: str, phi: float, light: str, few: bool) -> list[s
                      "holds the unit, and the variance must be proportional to the mean")
     if noise in ("poisson", "multinomial") and phi > 1.5:
         notes.append(f"the counts scatter {phi:.2g} times as much as counts do; the error bars include it")
-    if few: notes.append(f"fewer than {FEW} counts for each code: the error bars are somewhat too small")
+    if few: notes.append("fewer than 50 counts for each code: the error bars are somewhat too small")
     if light == "amber": notes.append("the curvature is small: check by refits (al.stability)")
     if light == "red": notes.append("not determined: al.bands says how far they may go")
     if not isinstance(at.loss, (Beta, NegativeBinomial)):
@@ -379,12 +379,12 @@ def uncertainty(
     light = light_of(curvature, red.regular)
     moves, more = as_good(sol, n_seeds) if light != "red" else (False, ())
     name = noise if isinstance(noise, str) else "weighted"
-    few, by_noise, v = few_counts(at, name, phi), None, torch.full_like(at.H, torch.nan)
+    each, by_noise, v = counts_for_a_code(at, name, phi), None, torch.full_like(at.H, torch.nan)
     if moves: light = "red"
-    if light != "red": v, by_noise = _variances(red, V, own, few, name == "multinomial")
+    if light != "red": v, by_noise = _variances(red, V, own, each < FEW, name == "multinomial")
     like = sol.objective.data.kind, precision_of(X)
     give = lambda T: give_back(T.to(like[1]), like[0])
-    notes += [*more, *_remarks(at, name, phi, "" if moves else light, few and not by_noise)]
+    notes += [*more, *_remarks(at, name, phi, "" if moves else light, each < 50 and not by_noise)]
     return Uncertainty(give(at.H / at.size[:, None]), give((phi * v).sqrt()), give(at.W * at.size),
                        phi, light, curvature, name, tuple(notes), names, sol.kkt,
                        red, V, own, by_noise, like, R, sol)
