@@ -302,7 +302,7 @@ def _variances(red: Reduced | Sketch, V: Tensor, own: float, few: bool, fixed: b
     return by_noise.components(), by_noise
 
 # %% ../nbs/35_uncertainty.ipynb #de11531b
-def _remarks(at: Local, noise: str, phi: float, light: str, few: bool) -> list[str]:
+def _remarks(at: Local, noise: str, phi: float, light: str, each: float) -> list[str]:
     "What a reader should know, in words"
     notes = []
     if noise in ("poisson", "multinomial") and bool((at.X != at.X.round()).any()):
@@ -310,7 +310,7 @@ def _remarks(at: Local, noise: str, phi: float, light: str, few: bool) -> list[s
                      "holds the unit, and the variance must be proportional to the mean")
     if noise in ("poisson", "multinomial") and phi > 1.5:
         notes.append(f"the counts scatter {phi:.2g} times as much as counts do; the error bars include it")
-    if few: notes.append("fewer than 50 counts for each code: the error bars are somewhat too small")
+    if each < 50: notes.append("fewer than 50 counts for each code: the error bars are somewhat too small")
     if light == "amber": notes.append("the curvature is small: check by refits (al.stability)")
     if light == "red": notes.append("not determined: al.bands says how far they may go")
     if not isinstance(at.loss, (Beta, NegativeBinomial)):
@@ -384,7 +384,7 @@ def uncertainty(
     if light != "red": v, by_noise = _variances(red, V, own, each < FEW, name == "multinomial")
     like = sol.objective.data.kind, precision_of(X)
     give = lambda T: give_back(T.to(like[1]), like[0])
-    notes += [*more, *_remarks(at, name, phi, "" if moves else light, each < 50 and not by_noise)]
+    notes += [*more, *_remarks(at, name, phi, "" if moves else light, math.inf if by_noise else each)]
     return Uncertainty(give(at.H / at.size[:, None]), give((phi * v).sqrt()), give(at.W * at.size),
                        phi, light, curvature, name, tuple(notes), names, sol.kkt,
                        red, V, own, by_noise, like, R, sol)

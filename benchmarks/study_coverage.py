@@ -3,6 +3,7 @@
     python benchmarks/study_coverage.py CASE [CASE ...] [--replicates 200] [--seed 0] [--seconds S] [--out results/trust]
     python benchmarks/study_coverage.py --list
     python benchmarks/study_coverage.py ways     other standard errors and intervals beside ours: text, genomes, planted
+    python benchmarks/study_coverage.py wide     the bars of whole components, on a text of many terms
 
 Two kinds of case. "fit": new noise around the mean of one fitted factorization, solved again from there;
 does the interval hold the generating value? "truth": fresh data from planted factors with zeros in both,
@@ -40,13 +41,25 @@ def planted(n, f, k, total, seed, zeros=.35):
     return W * total / W.sum(1, keepdims=True), H
 
 
-def text():
-    "BBC Sport, the 120 most frequent terms"
-    import scipy.sparse as sp
+def articles():
+    "BBC Sport, counts of terms"
     import os
-    X = sp.load_npz(Path(os.environ["ANMF_LAB_DATA"]) / "bbcsport_tf.npz").toarray().astype(float)
+
+    import scipy.sparse as sp
+    return sp.load_npz(Path(os.environ["ANMF_LAB_DATA"]) / "bbcsport_tf.npz").toarray().astype(float)
+
+
+def text():
+    "The 120 most frequent terms"
+    X = articles()
     X = X[:, np.sort(np.argsort(-X.sum(0))[:120])]
     return X[X.sum(1) > 0]
+
+
+def wide_text():
+    "The terms of at least 20 articles"
+    X = articles()
+    return X[:, (X > 0).sum(0) >= 20]
 
 
 def faces():
@@ -63,6 +76,7 @@ FITS = {   # data, rank, loss, noise
     "text_2": (text, 4, KL, "poisson"),     # the same fit, twice its counts
     "text_4": (text, 4, KL, "poisson"),
     "text_10": (text, 4, KL, "poisson"),
+    "wide": (wide_text, 5, KL, "poisson"),
 }
 TIMES = {"text_2": 2., "text_4": 4., "text_10": 10.}
 TRUTHS = {  # shape and rank, total of a sample, loss, noise, its dispersion
@@ -250,6 +264,28 @@ def ways_of(case, replicates, seed):
                 se_over_sd={n: round(float(np.median(np.sqrt(np.mean(v, 0)) / sd)), 3) for n, v in ratio.items()})
 
 
+def wide(replicates, seed):
+    "A text of many terms: coverage above two standard errors, and a component's whole bar over its whole error, by both kinds of bar"
+    W0, H0, loss, beta, noise, phi = generating("wide", seed)
+    strong, rng = H0 > 2 * at_value(W0, H0, noise, phi, beta)[0], np.random.default_rng(seed)
+    hits, bars, errors = {}, {}, []
+    for b in range(replicates):
+        Z = draw(rng, W0 @ H0, noise, phi)
+        W, H = solve(Z, len(H0), beta, [], near=(W0, H0)).state
+        order = match(W, H, torch.from_numpy(W0), torch.from_numpy(H0))
+        red = Reduced(localised(as_data(Z), W[:, order], H[order], beta))
+        error = (red.at.H / red.at.size[:, None]).numpy() - H0
+        errors.append(np.linalg.norm(error, axis=1))
+        for name, v in dict(curvature=component_variances(red), propagated=Propagated(red, red.at.Y).components()).items():
+            hits.setdefault(name, []).append((np.abs(error) <= 1.96 * v.sqrt().numpy())[strong].mean())
+            bars.setdefault(name, []).append(np.linalg.norm(v.sqrt(), axis=1))
+        print("wide", b + 1, {n: round(float(np.mean(h)), 4) for n, h in hits.items()}, flush=True)
+    rms = lambda rows: np.sqrt(np.mean(np.square(rows), 0))
+    return dict(kind="wide", shape=[len(W0), H0.shape[1]], rank=len(H0), replicates=replicates,
+                counts_for_a_code=round(float(W0.sum() / (W0 > 0).sum()), 1), coverage={n: round(float(np.mean(h)), 4) for n, h in hits.items()},
+                bar_over_error={n: [round(float(q), 2) for q in rms(b) / rms(errors)] for n, b in bars.items()})
+
+
 def light_study(problems, replicates, seed, seconds):
     "Many planted problems with few zeros, of every curvature: coverage by decade of the smallest eigenvalue"
     rng, began, rows, refused = np.random.default_rng(seed), time.time(), [], 0
@@ -296,6 +332,8 @@ def main(argv=None):
     for case in a.cases or [*FITS, *TRUTHS, "light", "ways"]:
         if case == "light":
             found = light_study(600, a.replicates, a.seed, a.seconds)
+        elif case == "wide":
+            found = wide(a.replicates, a.seed)
         elif case == "ways":
             found = dict(kind="ways") | {c: ways_of(c, a.replicates, a.seed) for c in ("genomes", "truth_500", "text", "text_2")}
         else:
