@@ -295,7 +295,7 @@ def counts_for_a_code(at: Local, noise: str, phi: float) -> float: # inf: these 
 
 
 def _variances(red: Reduced | Sketch, V: Tensor, own: float, few: bool, fixed: bool):
-    "Variances of the components for dispersion 1, (k, f), and what they come from, if not the curvature"
+    "Variances of the components for dispersion 1, and what they are made of, if not the curvature"
     if isinstance(red, Sketch): return own * red.variances(), None
     if own and not few: return own * component_variances(red), None
     by_noise = Propagated(red, V, fixed)
@@ -310,7 +310,8 @@ def _remarks(at: Local, noise: str, phi: float, light: str, each: float) -> list
                      "holds the unit, and the variance must be proportional to the mean")
     if noise in ("poisson", "multinomial") and phi > 1.5:
         notes.append(f"the counts scatter {phi:.2g} times as much as counts do; the error bars include it")
-    if each < 50: notes.append("fewer than 50 counts for each code: the error bars are somewhat too small")
+    if each < 50:
+        notes.append("fewer than 50 counts for each code: the error bars are somewhat too small")
     if light == "amber": notes.append("the curvature is small: check by refits (al.stability)")
     if light == "red": notes.append("not determined: al.bands says how far they may go")
     if not isinstance(at.loss, (Beta, NegativeBinomial)):
