@@ -5,6 +5,7 @@ split over processes, or read from a disk"""
 
 # %% ../nbs/57_distributed.ipynb #5d000004
 from __future__ import annotations
+import atexit
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -115,6 +116,12 @@ def connect() -> None:
         store = dist.PrefixStore(f"start {env.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
         how = dict(store=store, rank=me, world_size=size)
     dist.init_process_group("nccl" if gpu else "gloo", **how)
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    "Part before Python ends: its threads must not outlive it"
+    if dist.is_initialized(): dist.destroy_process_group()
 
 # %% ../nbs/57_distributed.ipynb #5d00000f
 @dataclass(frozen=True)

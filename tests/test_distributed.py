@@ -396,6 +396,25 @@ def test_a_job_goes_on_after_a_worker_died(tmp_path):
     assert len((tmp_path / "codes.csv").read_text().splitlines()) == 201
 
 
+ENDING = """
+import atexit
+import torch.distributed as dist
+atexit.register(lambda: print("connected:", dist.is_initialized()))      # runs after what is registered later
+import anmf_lab as al
+al.shard([[1., 2.]])
+print("connected:", dist.is_initialized())
+"""
+
+
+def test_what_shard_connected_parts_before_python_ends(tmp_path):
+    "A thread of gloo that outlives Python's own objects aborts a finished process, now and then"
+    meet = dist.TCPStore("localhost", 0, is_master=True)
+    env = {**os.environ, "RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": str(meet.port),
+           "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    said = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True, env=env, timeout=200)
+    assert said.stdout.split("\n")[:2] == ["connected: True", "connected: False"], said.stderr
+
+
 def _asked(me):
     "Messages of a model and of a function that need all rows"
     X = np.random.default_rng(me).random((8, 5)) + .1
