@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 import torch
+from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 
@@ -35,6 +36,13 @@ def unhidden(X, mask=None, weights=None):
     if not bad.any(): return X
     if isinstance(X, Tensor): return torch.where(torch.from_numpy(bad).to(X.device), torch.nan, X)
     return X.mask(bad) if hasattr(X, "mask") and hasattr(X, "columns") else np.where(bad, np.nan, V)
+
+
+def table(model, X, reset: bool):
+    "Input of a model, checked scikit-learn's way"
+    return validate_data(model, unmasked(X), reset=reset, dtype=[np.float64, np.float32],
+                         accept_sparse="csr" if model._allow_sparse else False,
+                         ensure_all_finite="allow-nan" if model._allow_missing else True)
 
 
 def check_mask(mask, X: Tensor, name: str) -> Tensor:

@@ -13,15 +13,16 @@ import torch
 from torch import Tensor
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import check_is_fitted, validate_data, _check_n_features
+from sklearn.utils.validation import check_is_fitted, _check_n_features
 from .core import Data, Shard, as_data, check_choice, check_number, give_back, numbers_only, rng_of
 from .core import takes_sparse, with_room
-from .masks import check_whole, unhidden, unmasked
+from .masks import check_whole, table, unhidden
 from .divergence import divergence
 from .drawn import Drawn
 from .solve import SOLVERS, factorize, too_few
 from .loop import INITS, Run, Status, ending, first_best, given_start, joined, start
 from .loop import CallbackSupportMixin, with_callbacks, _sk_callback
+from .online import _Online
 from .objective import Entrywise, Objective, check_loss, loss_of, penalty_weights
 from .polish import in_double, kkt_residual
 from .solvers import solve_codes
@@ -29,14 +30,6 @@ from .standard_errors import begin_stderr, stderr_of
 
 # %% auto #0
 __all__ = ['FactorModel', 'NMF']
-
-# %% ../nbs/15_nmf.ipynb #7bfa7dfa
-def _table(model, X, reset: bool):
-    "Input checked scikit-learn's way"
-    with numbers_only(X, "X"):
-        return validate_data(model, unmasked(X), reset=reset, dtype=[np.float64, np.float32],
-                             accept_sparse="csr" if model._allow_sparse else False,
-                             ensure_all_finite="allow-nan" if model._allow_missing else True)
 
 # %% ../nbs/15_nmf.ipynb #c75ff2ae
 class _Hooks:
@@ -94,7 +87,8 @@ class _Input(_Hooks):
         if isinstance(X, (Tensor, Shard)):
             if X.ndim == 2: _check_n_features(self, X, reset=reset)
             if reset and hasattr(self, "feature_names_in_"): del self.feature_names_in_
-        else: X = _table(self, unhidden(X, mask, weights), reset)
+        else:
+            with numbers_only(X, "X"): X = table(self, unhidden(X, mask, weights), reset)
         return self._data(X, mask, weights, whole_columns=reset)
 
     def _data(self, X, mask=None, weights=None, *, whole_columns: bool = True) -> Data:
@@ -294,7 +288,7 @@ class FactorModel(_Output, CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin
         return give_back(codes, data.kind)
 
 # %% ../nbs/15_nmf.ipynb #c2175661
-class NMF(FactorModel):
+class NMF(_Online, FactorModel):
     """
     Nonnegative matrix factorization: any β-divergence, missing entries, a certificate
 
@@ -309,8 +303,8 @@ class NMF(FactorModel):
     _allow_weights = _allow_split = _allow_stored = True
 
     def __init__(self, n_components=2, *, loss="frobenius", solver="auto", init=None, n_init=1,
-                 l1=0., l2=0., max_iter=2000, tol=1e-6, polish="auto", random_state=None,
-                 device="auto", verbose=False):
+                 l1=0., l2=0., max_iter=2000, tol=1e-6, polish="auto", forget=.9,
+                 random_state=None, device="auto", verbose=False):
         """
         Parameters
         ----------
@@ -335,6 +329,8 @@ class NMF(FactorModel):
         polish : "auto", bool or float, default="auto"
             "auto": updates and Newton steps in turn, as they pay, until `tol`.
             False: updates only. A number: updates, then Newton's method to this residual; True is 1e-9.
+        forget : float in (0, 1], default=0.9
+            What `partial_fit` multiplies the past with, at every batch.
         random_state : None, int, RandomState or Generator, default=None
             Seed of the starts. The same seed gives the same bits.
         device : {"auto", "cpu", "cuda"}, default="auto"
@@ -366,6 +362,7 @@ class NMF(FactorModel):
         self.n_components, self.loss, self.solver, self.init = n_components, loss, solver, init
         self.l1, self.l2, self.max_iter, self.tol, self.polish = l1, l2, max_iter, tol, polish
         self.n_init, self.random_state, self.device, self.verbose = n_init, random_state, device, verbose
+        self.forget = forget
 
     def _beta(self) -> float: return loss_of(self.loss).exponent
     def _misfit(self, data, W, H): return float(Entrywise(data, loss_of(self.loss)).value(W, H))
@@ -373,6 +370,7 @@ class NMF(FactorModel):
         super()._check_params(data)
         for name in ("l1", "l2"): check_number(getattr(self, name), name, low=0)
         check_choice(self.solver, "solver", SOLVERS)
+        check_number(self.forget, "forget", low=0, high=1, low_open=True)
         if not isinstance(self.polish, bool) and self.polish != "auto":
             check_number(self.polish, "polish", low=0, low_open=True)
         check_loss(data, self.loss, self.solver)

@@ -57,7 +57,7 @@ def test_check_estimator(model):
 def test_every_argument_is_stored_and_used():
     params = inspect.signature(NMF).parameters
     odd = dict(n_components=3, loss=1.5, solver="mu", init="random", n_init=2, l1=.01, l2=.02, max_iter=7, tol=0., polish=1e-2,
-               random_state=5, device="cpu", verbose=False)
+               forget=.5, random_state=5, device="cpu", verbose=False)
     assert set(odd) == set(params)
     m = NMF(**odd)
     assert m.get_params() == odd
