@@ -95,8 +95,8 @@ class _Online:
     def _learns_online(self: Any) -> bool:
         fit = loss_of(self.loss)
         if not isinstance(fit, Beta) or fit.beta == 0 or 1 <= fit.beta <= 2: return True
-        raise AttributeError(f"partial_fit cannot learn with loss={self.loss!r}, which is not convex: use "
-                             "1 <= beta <= 2, 'itakura-saito', or a Loss of your own.")
+        raise AttributeError(f"partial_fit cannot learn with loss={self.loss!r}, whose parabolas mislead: "
+                             "use 1 <= beta <= 2, 'itakura-saito', or a Loss of your own.")
 
     @available_if(_learns_online)
     def partial_fit(
@@ -108,7 +108,7 @@ class _Online:
         weights=None, # (b, f), how much an entry counts, >= 0
     ):                # the model, `n_iter_` batches old
         "Learn from one batch, the past multiplied by `forget`; f k² numbers are kept of it"
-        first, k = not hasattr(self, "components_"), self.n_components
+        first = not hasattr(self, "components_")
         data = self._read(X, mask, weights, reset=first)
         check_whole(data, "partial_fit")
         self._check_params(data)
@@ -120,7 +120,7 @@ class _Online:
         def learn(H, *past): return batch_update(data, self._codes(data, H), H, self.loss, *past)
         for _ in range(10 * first): H = learn(H)[0]
         H, self._past = learn(H, past, self.forget)
-        self.components_, self.n_components_ = give_back(H, data.kind), k
+        self.components_, self.n_components_ = give_back(H, data.kind), len(H)
         self.n_iter_ = (0 if past is None else self.n_iter_) + 1
         return self
 

@@ -185,11 +185,11 @@ def test_fit_begins_anew_and_a_batch_takes_back_what_fit_said():
 
 
 @pytest.mark.parametrize("loss", [.5, 3.])
-def test_a_loss_that_is_not_convex_has_no_partial_fit(loss):
+def test_a_loss_whose_parabolas_mislead_has_no_partial_fit(loss):
     model = al.NMF(2, loss=loss)
     assert not hasattr(model, "partial_fit")
     with pytest.raises(AttributeError) as e: model.partial_fit(drawn())
-    assert "convex" in str(e.value.__cause__ or e.value)
+    assert "1 <= beta <= 2" in str(e.value.__cause__ or e.value)
 
 
 @pytest.mark.parametrize("ask, words", [
