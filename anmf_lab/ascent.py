@@ -173,10 +173,11 @@ class Ascent:
         return self.step < 1e-3
 
     def run(self, steps: int) -> None:
-        "Up to `steps` steps with momentum"
+        "Up to `steps` steps with momentum; fewer where rivals take three times as many solves"
         c, t = self.climber, self.climber.threat
+        most = c.effort.n_solves + 3 * steps
         for _ in range(steps):
-            if self.over: return
+            if self.over or c.effort.n_solves > most: return
             self.velocity = c.momentum * self.velocity + t.steepest(c.gradient(self.at), self.at.Z)
             far = self.step * t.radius(c.eps) * t.steepest(self.velocity, self.at.Z)
             Z = c.regained(self.at, t.project(self.at.Z + far, c.eps))
@@ -245,7 +246,8 @@ def plan_for(
     seconds, least, most, work = STRENGTHS[strength]
     steps = round(seconds / (.01 + 4e-4 * size ** .5 + 2e-7 * size))
     steps = min(max(steps, least), most)
-    return Plan(steps, min(max(steps // 20, 3), 24), 2 if size < 1e5 else 1, work)
+    starts = min(max(steps // 20, 3 if steps < 80 else 5), 24)
+    return Plan(steps, starts, 2 if size < 1e5 else 1, work)
 
 # %% ../nbs/43_ascent.ipynb #fa0d671f
 def _noise(X: Tensor, rng) -> Tensor: return torch.from_numpy(rng.standard_normal(X.shape)).to(X)
@@ -383,6 +385,7 @@ def halving(
         for j, a in enumerate(alive):
             a.ascent.climber.done = i / max(rounds - 1, 1)
             for part in range(2 if last else 1):
+                if a.ascent.over: a = next((b for b in kept if not b.ascent.over), a)
                 a.ascent.run(max(share // (2 if last else len(alive)), 3))
                 if i or plan.probes > 1: a.ascent.probe(plan.probes, rng("probe", i, j, part))
                 else: a.ascent.note()

@@ -330,6 +330,7 @@ class Verdict:
     rival_error: float              # what that one says; nan
     eps_to_flip: float              # budget that would put it ahead, to first order; inf
     secured: float                  # smallest value among the solutions within the required lead
+    nearly: float = 0.              # the same within a hundredth of the objective
     n_lost: int = 0                 # random starts that ran away and have no say
 
     def share(self, part: float = .9) -> float:
@@ -392,8 +393,8 @@ def judge(
         g = lead_slope(obj, best.factors, found[i].factors)
         rate = float(g.norm() if threat.norm == "l2" else g.abs().sum()) * threat.unit
         margin, flip = gap / scale, gap / rate if rate > 0 else math.inf
-    most = best.loss + max(lead * scale, slack)
-    near = [v for v, s in zip(values, found, strict=True) if s.loss <= most]
-    of_fresh = np.array([feature_error(*s.factors, *reference) for s in fresh])
-    return Verdict(Z, fresh, of_fresh, best, fe, values[0], margin, rival, flip, min(near),
-                   n_seeds - len(fresh))
+    def least(gap: float) -> float:
+        return min(v for v, s in zip(values, found, strict=True) if s.loss <= best.loss + gap)
+    seen = np.array([feature_error(*s.factors, *reference) for s in fresh])
+    sure = least(gap := max(lead * scale, slack)), least(max(gap, .01 * scale))
+    return Verdict(Z, fresh, seen, best, fe, values[0], margin, rival, flip, *sure, n_seeds - len(fresh))

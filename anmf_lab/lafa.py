@@ -65,6 +65,10 @@ class Study:
         "A verdict on attacked data, from starts of their own"
         return judge(self.problem, self.threat, self.goal, self.reference, Z, self.how.n_seeds,
                      self.rng(eps, *key), known=tuple(known), lead=self.how.margin, slack=self.slack(eps))
+    def belief(self, v: Verdict) -> float:
+        "What a verdict is worth: less where few seeds see the damage or another solution is close"
+        worth = .85 * v.secured + .15 * v.nearly
+        return min(worth, v.best_of(10)) if self.how.goal == "features" else worth
     def slack(self, eps: float) -> float:
         "A smaller lead over another solution is none"
         return slack_of(self.problem, self.threat, self.reference, eps, self.rng(eps, "slack"))
@@ -139,7 +143,7 @@ def _starts(study: Study, c: Climber, plan: Plan, before: Point | None) -> Start
     others = [s.factors for s in distinct(study.clean, .05)
               if feature_error(*s.factors, *study.reference) > .05]
     plain = isinstance(obj, Entrywise) and obj.beta in (0, 1) and obj.scale_free and obj.data.mask is None
-    cheap = c.threat.X.numel() * study.problem.k < 1e5 and plan.starts > 6
+    cheap = c.threat.X.numel() * study.problem.k < 1e5 and plan.starts > 4
     def rng(*key): return study.rng(c.eps, *key)
     return Starts(c, rng, others, cond.direction if cond else None, study.local.directions,
                   before, published=plain and cheap, work=plan.work)
@@ -161,7 +165,7 @@ def attack(
     candidates = halving(starts, plan, starts.rng)
     spent, first = time.process_time() - began, candidates[0]
     if ask: return [(math.inf, Found(first.point, first.value, first.kind, spent, c.effort))]
-    same = [a for a in candidates if a.kind not in APART][:1]
+    same = [a for a in candidates[3:] if a.kind not in APART][:1]
     found = chosen(study, eps, candidates[:3], plan, began)
     found += [(a.value, Found(a.point, a.value, a.kind, found[0][1].seconds, c.effort, [])) for a in same]
     return sorted(found, key=lambda f: -f[0])
@@ -175,16 +179,16 @@ def chosen(
     began: float,                  # the clock of the processor when the ascents began
 ) -> list[tuple[float, Found]]:
     "What fresh solutions confirm of each candidate; one that they contradict climbs again"
-    found = list[tuple[float, Found]]()
+    found, climbed = list[tuple[float, Found]](), candidates[0].ascent.climber.effort.n_solves
     for i, a in enumerate(candidates):
         for again in range(1 if i else 3):
             c, p = a.ascent.climber, a.point
             v = study.judge(p.Z, eps, "select", i, again, known=c.rivals)
-            sure = min(v.secured, v.best_of(10)) if study.how.goal == "features" else v.secured
-            found.append((sure, Found(p, p.value, a.kind, 0., c.effort, c.rivals)))
-            if v.secured >= .9 * p.value or again == 2: break
+            found.append((study.belief(v), Found(p, p.value, a.kind, 0., c.effort, c.rivals)))
+            enough = v.secured >= .9 * p.value or c.effort.n_solves > 1.5 * climbed
+            if enough or again == 2: break
             a.ascent.recover(v.best.factors, max(plan.steps // 5, 4))
-        if max(f[0] for f in found) >= .9 * max(b.value for b in candidates): break
+        if max(f[0] for f in found) >= .97 * max(b.value for b in candidates): break
     spent = time.process_time() - began
     return [(sure, replace(f, seconds=spent)) for sure, f in found]
 
