@@ -90,7 +90,7 @@ def left_out(
 ) -> dict:                    # {method: why it is not run}
     "Methods that need too much memory: ADMM carries about ten dense n x f matrices"
     n, f = shape
-    if n * f <= 150_000_000: return {}
+    if n * f <= 50_000_000: return {}
     why = f"dense only: ten matrices of {n} x {f} take {8e-8 * n * f:.0f} GB"
     return dict.fromkeys(("ANMF", "ANMF, exact U", "ANMF, gamma = 0"), why)
 
