@@ -41,7 +41,7 @@ def test_record_is_complete_and_consistent(name):
 
 def test_every_data_set_that_is_there_has_its_records():
     images = [f"{name}_{damage}" for name in ("orl", "yale", "coil20", "usps", "mnist150") for damage in {kind for kind, _ in TABLES.values()}]
-    assert set(RECORDS) == {*images, *(f"{name}_clean" for name in ("bbcsport", "bbcnews", "webkb", "tdt2"))}
+    assert set(RECORDS) == {*images, *(f"{name}_clean" for name in ("bbcsport", "bbcnews", "webkb", "reuters10", "tdt2"))}
 
 
 def test_accuracy_bars():
