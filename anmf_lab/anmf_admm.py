@@ -10,15 +10,16 @@ import math
 from typing import NamedTuple
 import torch
 from torch import Tensor
-from .anmf import Game, Target, _priced, _solve_spd, game_residual, game_slope
+from .anmf import Game, Target, _on_sphere, _priced, _solve_spd, _tangential
+from .anmf import game_residual, game_slope, set_scale
 from .core import Data, check_choice, check_number
 from .loop import Run, iterate
 from .polish import pcg
 
 # %% auto #0
-__all__ = ['State', 'constraints', 'lagrangian', 'product_step', 'fit_step', 'copies_step', 'free_codes',
-           'prox_codes', 'components_step', 'codes_step', 'multipliers_step', 'admm_step', 'admm_start',
-           'Residuals', 'kkt_15', 'solve_admm']
+__all__ = ['State', 'constraints', 'lagrangian', 'product_step', 'fit_step', 'nearest', 'copies_step',
+           'free_codes', 'prox_codes', 'components_step', 'codes_step', 'multipliers_step', 'admm_step',
+           'admm_start', 'Residuals', 'kkt_15', 'solve_admm']
 
 # %% ../nbs/26_anmf_admm.ipynb #1e1bb8b0
 class State(NamedTuple):
@@ -84,9 +85,21 @@ def fit_step(X: Tensor, s: State, game: Game) -> Tensor:
     return total.div_(2 * game.own + s.rho)
 
 # %% ../nbs/26_anmf_admm.ipynb #f63e5d2e
-def copies_step(s: State) -> tuple[Tensor, Tensor]:
+def nearest(V: Tensor, dim: int = 0, radius: float = 0.) -> Tensor:
+    "The nearest nonnegative point; with a `radius`, of those with columns (dim 0) or rows (dim 1) that long"
+    positive = V.clamp_min(0)
+    if not radius: return positive
+    first = torch.zeros_like(V).scatter_(dim, V.argmax(dim, keepdim=True), 1.)
+    none = (positive == 0).all(dim, keepdim=True)
+    return _on_sphere(torch.where(none, first, positive), dim, radius)
+
+def copies_step(
+    s: State,             # where we are
+    scale: str = "free",  # "components": the rows of B have norm 1
+) -> tuple[Tensor, Tensor]:
     "B and B_adv that minimise the Lagrangian under B, B_adv >= 0, (k, f) each"
-    return (s.H + s.M2 / s.rho).clamp_min(0), (s.H_adv + s.M1 / s.rho).clamp_min(0)
+    B = nearest(s.H + s.M2 / s.rho, 1, float(scale == "components"))
+    return B, nearest(s.H_adv + s.M1 / s.rho)
 
 # %% ../nbs/26_anmf_admm.ipynb #a1fcaf0d
 def _codes_problem(Z: Tensor, s: State, game: Game) -> tuple[Tensor, Tensor, Tensor]:
@@ -177,13 +190,16 @@ def admm_step(
     inner: int = 5,         # projected gradient steps of "prox"
     ramp: float = 1.,       # factor on the penalty after each iteration
     cap: float = 10.,       # largest penalty
+    scale: str = "free",    # what is kept: "codes" (with "split"), "components", or nothing
 ) -> State:                 # one full cycle later
     "Algorithm 1 of the paper, corrected but for `u_step`"
     s = s._replace(P=product_step(X, Z, s, game), Q=fit_step(X, s, game))
-    B, B_adv = copies_step(s)
+    B, B_adv = copies_step(s, scale)
     U = prox_codes(Z, s, game, inner) if u_step == "prox" else free_codes(Z, s, game)
     s = s._replace(B=B, B_adv=B_adv, U=U.clamp_min(0) if u_step == "clip" else U)
-    if s.M6 is not None: s = s._replace(S=(s.W + s.M6 / s.rho).clamp_min(0))
+    if s.M6 is not None:
+        length = math.sqrt(len(X) / len(s.H)) if scale == "codes" else 0.
+        s = s._replace(S=nearest(s.W + s.M6 / s.rho, 0, length))
     H, H_adv = components_step(Z, s, game)
     s = s._replace(H=H, H_adv=H_adv)
     s = multipliers_step(s._replace(W=codes_step(s)))
@@ -198,11 +214,13 @@ def admm_start(
     rho: float = 1.,        # first penalty
     split: bool = False,    # carry the extra copy of `u_step="split"`
     scaled: bool = True,    # give the codes the scale that fits X best
+    scale: str = "free",    # then move it where it is kept
 ) -> State:                 # multipliers zero, all copies consistent
     "First state of ADMM from a pair of factors"
     WH = W @ H
     sq = float((WH * WH).sum())
     if scaled and sq > 0: W, WH = (c := float((WH * X).sum()) / sq) * W, c * WH
+    W, H = set_scale(W, H, scale)
     z, zk, zn = torch.zeros_like(X), torch.zeros_like(H), torch.zeros_like(W)
     copy = (W, zn) if split else (None, None)
     return State(W, H, H, WH, WH, W, H, H, zk, zk, z, z, zn, rho, *copy)
@@ -219,25 +237,37 @@ def kkt_15(
     Z: Tensor,    # target, (n, f)
     s: State,     # where
     game: Game,   # prices, with `gamma`
+    scale: str = "free",   # what is kept
 ) -> Residuals:   # zero exactly at the KKT points of (15)
     "Certificate for the split problem"
     g, lam, D = game.gamma or 0., game.lam, s.P - Z
     Phi = s.U.T @ D + lam * (s.H_adv - s.H)
     gU = 2 * g * (D @ Phi.T) - s.M5
     gW = s.M3 @ s.H_adv.T + s.M4 @ s.H.T + s.M5
+    pull = _tangential(s.B, s.M2, 1) if scale == "components" else s.M2
     r = {"P": 2 * game.alpha * (s.P - X) + 2 * g * s.U @ Phi - s.M3,
          "Q": 2 * game.own * (s.Q - X) - s.M4,
          "U": gU if s.S is not None else s.U - (s.U - gU).clamp_min(0),
          "W": gW if s.M6 is None else gW + s.M6,
          "H": s.M2 + s.W.T @ s.M4 - 2 * g * lam * Phi,
          "H_adv": s.M1 + s.W.T @ s.M3 + 2 * g * lam * Phi,
-         "B": s.B - (s.B + s.M2).clamp_min(0), "B_adv": s.B_adv - (s.B_adv + s.M1).clamp_min(0)}
-    if s.S is not None and s.M6 is not None: r["S"] = s.S - (s.S + s.M6).clamp_min(0)
+         "B": s.B - (s.B + pull).clamp_min(0), "B_adv": s.B_adv - (s.B_adv + s.M1).clamp_min(0)}
+    if s.S is not None and s.M6 is not None:
+        pull = _tangential(s.S, s.M6, 0) if scale == "codes" else s.M6
+        r["S"] = s.S - (s.S + pull).clamp_min(0)
     blocks = {name: float(v.norm()) for name, v in r.items()}
     primal = math.hypot(*(float(c.norm()) for c in constraints(s)))
     return Residuals(primal, math.hypot(*blocks.values()), blocks)
 
 # %% ../nbs/26_anmf_admm.ipynb #9fe401e3
+def _check_ways(u_step: str, scale: str) -> None:
+    "A `ValueError` that names what there is"
+    check_choice(u_step, "u_step", ("prox", "split", "clip"))
+    check_choice(scale, "scale", ("codes", "components", "free"))
+    if scale == "codes" and u_step != "split":
+        raise ValueError("scale='codes' keeps the length of a copy that only u_step='split' has: "
+                         "pass that, or scale='components'.")
+
 def solve_admm(
     data: Data,                       # the problem, dense and complete
     target: Target,                   # what the attacker wants
@@ -251,6 +281,7 @@ def solve_admm(
     cap: float = 10.,                 # and its limit
     inner: int = 5,                   # projected gradient steps of "prox"
     scaled: bool = True,              # scale the start to the data
+    scale: str = "free",              # what is kept: "codes" (with "split"), "components", or nothing
     max_iter: int = 500,              # most iterations
     tol: float = 1e-4,                # residual that ends the run; 0: none does
     every: int = 10,                  # iterations between checks
@@ -258,7 +289,7 @@ def solve_admm(
     progress: bool = False,           # show a progress bar
 ) -> Run:                             # its state is a `State`
     "Minimise (9) with H_adv >= 0 by ADMM from one start"
-    check_choice(u_step, "u_step", ("prox", "split", "clip"))
+    _check_ways(u_step, scale)
     if data.is_sparse or data.mask is not None:
         raise ValueError("ADMM carries five dense n x f matrices and fits every entry: "
                          "for sparse or incomplete X use solver='bilevel'.")
@@ -266,12 +297,13 @@ def solve_admm(
     for name, value in (("rho", rho), ("cap", cap)): check_number(value, name, low=0, low_open=True)
     check_number(ramp, "ramp", low=1)
     X, Z = data.X, target.Z
-    def step(s): return admm_step(X, Z, s, game, u_step=u_step, inner=inner, ramp=ramp, cap=cap)
+    def step(s):
+        return admm_step(X, Z, s, game, u_step=u_step, inner=inner, ramp=ramp, cap=cap, scale=scale)
     def measure(s):
         U, B, A = s.factors
         here = game_slope(data, target, U, B, game, A)
         primal = kkt_15(X, Z, s, game).primal / max(float(s.P.norm()), float(s.Q.norm()), 1e-300)
-        return here.loss, max(primal, game_residual(data, target, U, B, game, A, s=here))
-    start = admm_start(X, W, H, rho=rho, split=u_step == "split", scaled=scaled)
+        return here.loss, max(primal, game_residual(data, target, U, B, game, A, scale=scale, s=here))
+    start = admm_start(X, W, H, rho=rho, split=u_step == "split", scaled=scaled, scale=scale)
     return iterate(step, start, measure, max_iter=max_iter, tol=tol, every=every,
                    callback=callback, progress=progress, desc="ANMF (ADMM)")

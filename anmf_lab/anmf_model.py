@@ -212,7 +212,7 @@ class ANMF(FactorModel):
             What is kept at a fixed scale.
             "codes": their columns have norm sqrt(n / k). "components": they have norm 1.
             "free": nothing, as in the paper.
-            None: "codes", or "free" under solver="admm", which cannot fix a scale.
+            None: "codes", or under solver="admm" "free", as in the paper: nothing to converge to.
         u_step : {"split", "prox", "clip"}, default="split"
             ADMM's update of the nonnegative codes: two exact ones, and the printed one.
         features : {"learner", "attacked", "refit"}, default="learner"
@@ -290,9 +290,9 @@ class ANMF(FactorModel):
         check_choice(self.features, "features", FEATURES)
         check_choice(self.u_step, "u_step", ("split", "prox", "clip"))
         check_choice(self.scale, "scale", (None, *SCALES))
-        if self.solver == "admm" and self.scale not in (None, "free"):
-            raise ValueError(f"scale={self.scale!r} needs solver='bilevel': ADMM cannot keep a "
-                             "scale fixed. Use scale='free'.")
+        if self.solver == "admm" and self.scale == "codes" and self.u_step != "split":
+            raise ValueError("scale='codes' under ADMM needs u_step='split', whose second copy of the "
+                             "codes keeps their length. Or use scale='components' or 'free'.")
         check_alone(data, self.solver, self.features)
         check_game(data, *self._setting(data))
 
@@ -346,7 +346,7 @@ class ANMF(FactorModel):
     def _solve(self, data: Data, W: Tensor, H: Tensor, watch) -> Run:
         game, scale = self._setting(data)
         how: dict = dict(tol=self.tol, progress=self.verbose)
-        solve, unit = partial(admm_factors, u_step=self.u_step, **how), data.level or 1.
+        solve, unit = partial(admm_factors, u_step=self.u_step, scale=scale, **how), data.level or 1.
         if self.solver == "bilevel":
             solve, unit = partial(solve_bilevel, scale=scale, **how), unit_of(data)
         return solve_on(solve, data, self.target_, W, H, game, max_iter=self.max_iter, scale=scale,

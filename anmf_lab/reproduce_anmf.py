@@ -27,7 +27,7 @@ from .plans import Job, command_of, folder_of, paper_parser, run_paper
 from .records import Flag, Record, read_record, rounded, small_png
 
 # %% auto #0
-__all__ = ['COLUMNS', 'TABLES', 'CLAIMED', 'FILLS', 'claimed', 'missing', 'doubts', 'table_job',
+__all__ = ['COLUMNS', 'TABLES', 'CLAIMED', 'OTHER_DATA', 'FILLS', 'claimed', 'missing', 'doubts', 'table_job',
            'rectangle_scores', 'rectangles_job', 'turned', 'both_sets', 'distances', 'map_of', 'convergence',
            'curve', 'figures_job', 'add_parser', 'asked_tables', 'jobs', 'as_table', 'cli_run']
 
@@ -76,12 +76,17 @@ def missing(
     return {s: methods for s, methods in lacks.items() if methods}
 
 # %% ../nbs/52_reproduce_anmf.ipynb #e8e48c41
+OTHER_DATA = {   # data set -> in what it is not the paper's
+    "mnist150": "the paper's 150 images are not known; ours are the first 15 of each class",
+    "reuters10": "the paper's selection is not known (its Table 1 repeats the size of USPS); "
+                 "ours are the ten largest classes",
+}
+
+
 def doubts(name: str, seeds: int) -> tuple[Flag, ...]:
     "Why not to rely on a record"
     why = []
-    if name == "mnist150":
-        why.append(Flag("other_data", "the paper's 150 images are not known; "
-                                      "ours are the first 15 of each class"))
+    if name in OTHER_DATA: why.append(Flag("other_data", OTHER_DATA[name]))
     if seeds < 5: why.append(Flag("few_seeds", f"{seeds} seed{'s' if seeds > 1 else ''} only"))
     return tuple(why)
 

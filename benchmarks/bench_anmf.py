@@ -1,6 +1,6 @@
 """ANMF: iteration speed, bilevel against ADMM at equal CPU time, cost of a gradient, memory on text.
 
-    python benchmarks/bench_anmf.py [--out benchmarks/anmf.json] [--only iteration,equal_cpu,gradient,text] [--quick]
+    python benchmarks/bench_anmf.py [--out benchmarks/anmf.json] [--only iteration,equal_cpu,gradient,text,fixed_scale] [--quick]
 
 One thread, CPU time, the contestants of a comparison interleaved, medians. The sections that need ORL, COIL-20 or TDT2
 (folder in ANMF_LAB_DATA) are left out, with a note in the record, where those are absent.
@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from refs import anmf_printed  # noqa: E402
 
-from anmf_lab.anmf import PAPER, Game, Target, game_slope, slope_by_residuals, solve_bilevel  # noqa: E402
+from anmf_lab.anmf import PAPER, Game, Target, game_slope, price_unit, slope_by_residuals, solve_bilevel  # noqa: E402
 from anmf_lab.anmf_admm import admm_start, admm_step, solve_admm  # noqa: E402
 from anmf_lab.core import as_data  # noqa: E402
 from anmf_lab.data import fingerprint, load_dataset  # noqa: E402
@@ -157,10 +157,36 @@ def text(quick):
     return out
 
 
+def fixed_scale(quick):
+    "Exactly planted 40 x 25 data of rank 4, Z = X + .5, price 1 and gamma .1 in their unit: residual and objective, ADMM and L-BFGS-B from one start"
+    out = []
+    most, tol = (300, 1e-2) if quick else (20_000, 1e-4)
+    ways = {"free": dict(ramp=1.), "codes": {}, "components": dict(rho=3., ramp=1.)}
+    for scale, how in ways.items():
+        for seed in range(2 if quick else 5):
+            rng = np.random.default_rng(seed)
+            data = as_data(rng.random((40, 4)) @ rng.random((4, 25)))
+            first = [torch.from_numpy(rng.random(s)) for s in ((40, 4), (4, 25))]
+            unit, target = price_unit(data, 4, scale), Target(data, .5)
+            game = Game(alpha=.6, own=.1, lam=.1, gamma=.1) if scale == "free" else Game(alpha=.6, own=.1, lam=unit, gamma=.1 / unit)
+            row = dict(scale=scale, seed=seed, game=dict(alpha=game.alpha, beta=game.own, lam=game.lam, gamma=game.gamma), admm=how, result={})
+            solvers = {"ADMM": lambda: solve_admm(data, target, *first, game, scale=scale, tol=tol, max_iter=most, every=20, **how),
+                       "bilevel": lambda: solve_bilevel(data, target, *first, game, scale=scale, tol=tol, max_iter=most, every=20)}
+            for name, solve in solvers.items():
+                t = time.process_time()
+                run = solve()
+                W = run.state.factors[0] if name == "ADMM" else run.state[0]
+                row["result"][name] = dict(objective=float(f"{run.loss:.6g}"), residual=float(f"{run.residuals[-1]:.2g}"), iterations=run.n_iter,
+                                           status=str(run.status), norm_of_codes=round(float(W.norm()), 4), cpu_s=round(time.process_time() - t, 3))
+            print(scale, seed, row["result"], flush=True)
+            out.append(row)
+    return out
+
+
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "anmf.json")
-    ap.add_argument("--only", default="iteration,equal_cpu,gradient,text")
+    ap.add_argument("--only", default="iteration,equal_cpu,gradient,text,fixed_scale")
     ap.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
     ap.add_argument("--text-child", action="store_true", help=argparse.SUPPRESS)
     a = ap.parse_args()

@@ -489,11 +489,32 @@ def test_bad_parameters(param, value, message):
     with pytest.raises(ValueError, match=message): ANMF(**{param: value}).fit(np.random.default_rng(0).random((9, 7)))
 
 
+@pytest.mark.parametrize("scale, u_step", [("codes", "split"), ("components", "split"), ("components", "prox")])
+def test_admm_keeps_a_scale_and_ends_at_a_solution(scale, u_step):
+    rng = np.random.default_rng(0)
+    data = as_data(rng.random((30, 3)) @ rng.random((3, 20)))
+    first = [torch.from_numpy(rng.random(s)) for s in ((30, 3), (3, 20))]
+    unit, target = price_unit(data, 3, scale), Target(data, .5)
+    game = Game(.6, .1, unit, .1 / unit)
+    how = dict(rho=3., ramp=1.) if scale == "components" else {}
+    run = solve_admm(data, target, *first, game, scale=scale, u_step=u_step, tol=1e-5, max_iter=30_000, **how)
+    W, H, H_adv = run.state.factors
+    assert run.status == "converged" and min(float(A.min()) for A in (W, H, H_adv)) >= 0
+    lengths, want = (W.norm(dim=0), 10**.5) if scale == "codes" else (H.norm(dim=1), 1.)
+    assert_allclose(lengths, want, rtol=1e-12)
+    assert game_residual(data, target, W, H, game, H_adv, scale=scale) <= 1e-5
+    r = kkt_15(data.X, target.Z, run.state, game, scale)          # two certificates, and neither is that of a free scale
+    free = kkt_15(data.X, target.Z, run.state, game)
+    assert r.primal < 1e-3 and r.dual < 1e-2 < 1 < free.dual
+    on = solve_bilevel(data, target, W, H, game, H_adv=H_adv, scale=scale, tol=1e-7, max_iter=3000)
+    assert on.loss == pytest.approx(run.loss, rel=1e-4)            # from there the other solver goes nowhere
+
+
 def test_bad_data():
     X = np.random.default_rng(0).random((9, 7))
     for bad, message in ((np.ones((9, 7)), "X is constant"), (-X, "Negative values"), (np.full((9, 7), np.inf), "infinity")):
         with pytest.raises(ValueError, match=message): ANMF().fit(bad)
-    with pytest.raises(ValueError, match="cannot keep a scale fixed"): ANMF(solver="admm", scale="components").fit(X)
+    with pytest.raises(ValueError, match="needs u_step='split'"): ANMF(solver="admm", scale="codes", u_step="clip").fit(X)
     with pytest.raises(ValueError, match="NaN"): ANMF(solver="admm").fit(np.where(X < .2, np.nan, X))
     with pytest.raises(TypeError, match="dense"): ANMF(solver="admm").fit(sparse.csr_array(X))
 
@@ -612,13 +633,14 @@ def test_bounds_by_brute_formula():
 @pytest.mark.parametrize("how, price", [
     (dict(), 0), (dict(scale="components"), 0), (dict(scale="components", gamma=.3), 2), (dict(gamma=.1), 0),
     (dict(scale="free", lam=.2), 1), (dict(scale="free", lam=.2, gamma=.1), 1), (dict(solver="admm", lam=.2, gamma=.1), 1),
+    (dict(solver="admm", scale="codes", gamma=.1), 0), (dict(solver="admm", scale="components", gamma=.1), 2),
     (dict(target="noise"), 0), (dict(features="refit"), 0), (dict(features="attacked"), 0),
 ])
 @pytest.mark.parametrize("dtype, units", [(np.float64, (1e-30, 1e-7, 1e30)), (np.float32, (4.**-30, 4.**-12, 4.**30))])
 def test_any_unit(how, price, dtype, units):
     X = (planted()[0].X.numpy()).astype(dtype)
     def fit(c):
-        relative = how.get("scale") != "free" and how.get("solver") != "admm"
+        relative = how.get("scale", "free" if how.get("solver") == "admm" else "codes") != "free"
         here = {**how, **({"lam": how["lam"] * c} if "lam" in how and not relative else {})}
         if "gamma" in how: here["gamma"] = how["gamma"] / c**price
         return ANMF(3, strength=1., random_state=0, max_iter=40, tol=0, **here).fit(X * dtype(c))

@@ -124,3 +124,19 @@ def test_authors_data_without_adversary():
     got = hidden_rmse(d.data, mask, paper_fit(d.data, mask, half_normal(50, 100, 5, seed=1), None, outer=3, inner=999))
     assert abs(got - ra.claimed_at((.9,))["NMF"][0][0]) <= .07
     assert tuned(d.data, d.masks["synthetic"][2] > 0, 5, steps=800, grid=(0., .01))[0] <= .06
+
+
+def test_the_study_of_false_zeros_is_complete_and_says_what_the_page_says():
+    r = json.loads((ROOT/"benchmarks"/"false_zeros.json").read_text(encoding="utf-8"))
+    cells = {(row["data"], row["share"]): [] for row in r["rows"]}
+    for row in r["rows"]: cells[row["data"], row["share"]].append(row)
+    assert set(cells) == {(d, s) for d in ("planted", "sparse", "faces") for s in r["shares"]}
+    for rows in cells.values():
+        assert sorted(row["seed"] for row in rows) == list(range(len(rows))) and len(rows) >= 5
+        for row in rows:
+            assert row["picked"] == min(row["predicted"], key=row["predicted"].get)
+            assert row["errors"]["AT, chosen"] == row["errors"][row["picked"]]
+    losses = ("Huber", "Cauchy", "correntropy", "L2,1", "capped")
+    def mean(method, *cell): return np.mean([row["errors"][method] for row in cells[cell]])
+    for data in ("planted", "faces"):          # half lost: every robust loss has broken down, AT-NMF has not
+        assert all(mean("AT, chosen", data, .5) < .5 * mean(m, data, .5) for m in losses)
