@@ -7,8 +7,9 @@ Dense 5000 x 2000 data in float32 and float64 at ranks 10 and 50, and 10,000 x 2
 rank 50: CPU seconds of one update under both losses, and of one product with the Hessian. In the same run, round by
 round, the yardsticks: a product of two 1500 x 1500 matrices (the peak), the products with the data of the same shapes as
 in the update, alone, and a copy of 160 MB. Medians over rounds, one thread. `flops` and `bytes` are counted from the formulas
-(`COUNT`), the bytes as the least that must come from memory: the data, once for each pass. The record is
-results/scale/peak.json, and the page nbs/benchmarks.ipynb draws it.
+(`COUNT`): of dense data the least that must come from memory, the data once for each pass (the product: with the arrays that it
+keeps); of sparse data, for each stored entry and pass, its value, its column, and the k numbers of a factor that belong
+to it, which a cache may save. The record is results/scale/peak.json, and the page nbs/benchmarks.ipynb draws it.
 """
 import os
 
@@ -31,9 +32,9 @@ FOLDER = ROOT / "results" / "scale"
 COUNT = {   # flops and passes over the data of one update, for s entries (n f, or those stored)
     "squared": (lambda s, n, f, k: 4 * s * k + 6 * (n + f) * k**2, 2),          # two products; Gram matrices, two sweeps
     "kl": (lambda s, n, f, k: 8 * s * k + 3 * s, 2),                            # twice: reconstruct, divide, multiply
-    "product": (lambda s, n, f, k: 16 * s * k, 3),                              # dY of rank 2k; two products with dY, two with R
+    "product": (lambda s, n, f, k: 12 * s * k, 8),     # dY of rank 2k, two products with dY, two with R; dY, D and R, in memory
     "sparse squared": (lambda s, n, f, k: 4 * s * k + 4 * (n + f) * k**2, 2),   # one sweep
-    "sparse kl": (lambda s, n, f, k: 8 * s * k + 3 * s, 4),
+    "sparse kl": (lambda s, n, f, k: 8 * s * k + 3 * s, 4),                     # each stored entry fetches k numbers a pass
 }
 
 
@@ -122,7 +123,7 @@ def main():
         peak, copy = own["peak"][1] / t["peak"], own["copy"][1] / t["copy"]
         for name in runs:
             count, passes = COUNT[name]
-            size = np.dtype(kind).itemsize + (8 if make is sparse else 0)       # a stored entry has its column
+            size = np.dtype(kind).itemsize * (1 + (k if make is sparse else 0)) + (8 if make is sparse else 0)
             flops, least = count(s, n, f, k), passes * s * size
             alike = t["with the data"] + (2 * t["reconstruct"] if name == "kl" else 0)
             rows.append(dict(what=name, dtype=kind, n=n, f=f, k=k, entries=s, seconds=t[name], flops=flops, bytes=least,
