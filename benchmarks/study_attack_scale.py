@@ -2,12 +2,14 @@
 """What an attack on many rows costs, and where its time goes.
 
     python benchmarks/study_attack_scale.py [--rows 1000 2000] [--strength quick] [--seeds 2] [--eps 0.01] [--limit 1200]
+    python benchmarks/study_attack_scale.py --updates 200 1000 3000 [--rows 1000]
 
 MNIST test images, the first `--rows` of them, Kullback-Leibler, rank 10, without controls (`n_noise=0`, `n_usual=0`). Each
 attack runs in a process of its own, on one thread; CPU seconds by stage and by what was computed (each second is
 counted once), and the peak resident set. An attack that spent `--limit` CPU seconds is ended, and its record says where
 they went until then. One row is added to results/scale/attack.json for each; a row of the same
-question is replaced. Linux only.
+question is replaced. With `--updates`, one solution of the clean data instead, the unit of which an attack needs many: from a
+random start, so many updates, then Newton's method to 1e-8 (`solutions`). Linux only.
 """
 import os
 
@@ -22,6 +24,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
@@ -101,17 +105,45 @@ def attack(args):
         NMF(10, loss="kullback-leibler", random_state=0), X))
 
 
+def solution(n_rows, first):
+    "One solution of the clean data after `first` updates"
+    import torch
+
+    from anmf_lab.core import as_data
+    from anmf_lab.data import load_dataset
+    from anmf_lab.loop import start
+    from anmf_lab.objective import Entrywise
+    from anmf_lab.polish import polish
+    from anmf_lab.solve import first_order
+    torch.set_num_threads(1)
+    obj = Entrywise(as_data(load_dataset("mnist", preprocess="unit").data[:n_rows]), 1.)
+    W, H = start(obj.data, 10, rng=np.random.RandomState(0), n_init=1)
+    begin = time.process_time()
+    run = first_order(obj, W[0], H[0], max_iter=first, tol=1e-8)
+    half = time.process_time()
+    end = polish(obj, *run.state[:2], tol=1e-8, max_iter=200)
+    return dict(rows=n_rows, updates=first, seconds_updates=half - begin, seconds_newton=time.process_time() - half, residual_between=run.residuals[-1],
+                steps=end.n_iter, products=end.n_hvp, residual=end.residuals[-1], status=str(end.status), loss=end.loss)
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--rows", type=int, nargs="+", default=[1000, 2000])
     p.add_argument("--strength", default="quick")
     p.add_argument("--seeds", type=int, default=2)
     p.add_argument("--eps", type=float, default=.01)
+    p.add_argument("--updates", type=int, nargs="+", help="one solution instead")
     p.add_argument("--limit", type=float, default=1200.)
     p.add_argument("--one", action="store_true", help="used by itself")
     args = p.parse_args()
     if args.one: return attack(args)
     from anmf_lab.records import plain, versions, write_whole
+    if args.updates:
+        found = [solution(args.rows[0], first) for first in args.updates]
+        for row in found: print(row, flush=True)
+        record = json.loads(RECORD.read_text())
+        record |= dict(solutions=found, solutions_command="python benchmarks/study_attack_scale.py " + " ".join(sys.argv[1:]))
+        return write_whole(RECORD, (json.dumps(plain(record), indent=1) + "\n").encode())
     for n in args.rows:
         command = [sys.executable, __file__, "--one", "--rows", str(n), "--strength", args.strength, "--seeds", str(args.seeds),
                    "--eps", str(args.eps), "--limit", str(args.limit)]
