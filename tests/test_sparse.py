@@ -11,6 +11,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from anmf_lab.core import as_data
+from anmf_lab.data import load_dataset
 from anmf_lab.objective import Entrywise
 from anmf_lab.solve import factorize, updates
 
@@ -57,6 +58,49 @@ def test_no_dense_array():
     notices = grown.pop("dense")
     assert len(grown) == 5 and max(grown.values()) < .35e9, grown
     assert notices > .4e9            # a quarter of a dense array is seen
+
+
+TEXT = """
+import torch
+from anmf_lab.core import as_data
+from anmf_lab.data import load_dataset
+from anmf_lab.objective import Entrywise
+from anmf_lab.polish import measure
+from anmf_lab.solve import factorize
+from anmf_lab.solvers import solve_codes
+torch.set_num_threads(1)
+def peak():
+    with open("/proc/self/status") as f:
+        return next(int(line.split()[1]) * 1024 for line in f if line.startswith("VmHWM"))
+data = as_data(load_dataset("tdt2").data.astype(float))
+obj, before = Entrywise(data, 1.), peak()
+def say(name): print(name, peak() - before, sep=": ", flush=True)
+W, H = factorize(obj, 30, rng=0, max_iter=3, tol=0, polish_tol=None).state
+measure(obj, W, H)
+say("updates")
+hess = obj.hessian(W, H)
+hess(W, H)
+say("product with the Hessian")
+torch.ones(data.n * data.f // 5, dtype=data.dtype)
+say("a fifth of a dense array")
+hess.blocks()
+solve_codes(as_data(load_dataset("tdt2").data[:100].astype(float)), H, 1.)
+say("blocks and codes")
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory is read from /proc")
+def test_text_of_36771_terms_at_rank_30_makes_no_dense_array():
+    "Kullback-Leibler on TDT2, where a dense array is 2.8 GB"
+    try: n, f = load_dataset("tdt2").data.shape
+    except FileNotFoundError: pytest.skip("TDT2 is not here: set ANMF_LAB_DATA")
+    dense = 8 * n * f
+    out = subprocess.run([sys.executable, "-c", TEXT], text=True, capture_output=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert out.returncode == 0, out.stderr
+    grown = {name: int(size) for name, size in (line.split(": ") for line in out.stdout.splitlines())}
+    assert grown["updates"] < .1 * dense and grown["product with the Hessian"] < .15 * dense
+    assert grown["a fifth of a dense array"] > .19 * dense         # is noticed
+    assert grown["blocks and codes"] < .6 * dense                  # k² numbers for each term
 
 
 @pytest.mark.parametrize("sweeps", [1, 2])
