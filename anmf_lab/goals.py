@@ -305,7 +305,7 @@ def lead_slope(
 
 # %% ../nbs/42_goals.ipynb #af9cd7eb
 def _lead_of_entries(obj: Entrywise, YA: Tensor, YB: Tensor) -> Tensor:
-    "The same, entry by entry; a zero of the data is taken from the right, where x log x has a slope"
+    "The same, entry by entry; at a zero of the data the slope is taken from the right"
     b = obj.beta
     if b == 1: return (YA / YB).log()
     if b is not None: return (power(YA, b - 1) - power(YB, b - 1)) / (b - 1)
@@ -330,7 +330,7 @@ class Verdict:
     rival_error: float              # what that one says; nan
     eps_to_flip: float              # budget that would put it ahead, to first order; inf
     secured: float                  # smallest value among the solutions within the required lead
-    nearly: tuple = (0., 0.)        # the same within a thousandth, and a hundredth, of the objective
+    nearly: list | tuple = ()       # the same within .001, and .01, of the objective
     n_lost: int = 0                 # random starts that ran away and have no say
 
     def share(self, part: float = .9) -> float:
@@ -338,7 +338,7 @@ class Verdict:
         if not len(self.errors): return 0.
         return float((self.errors >= part * self.feature_error - 1e-6).mean())
     def best_of(self, n: int = 10) -> float:
-        "Expected feature error at the lowest of `n` fresh solutions, drawn from those that were made"
+        "Expected feature error at the lowest of `n` solutions, drawn from the fresh ones"
         return float(-np.diff(np.linspace(1, 0, len(self.errors) + 1) ** n) @ self.errors)
 
 # %% ../nbs/42_goals.ipynb #23fe5b9d
@@ -397,4 +397,4 @@ def judge(
         return min(v for v, s in zip(values, found, strict=True) if s.loss <= best.loss + gap)
     seen = np.array([feature_error(*s.factors, *reference) for s in fresh])
     sure, *near = (least(max(lead * scale, slack, r * scale)) for r in (0., .001, .01))
-    return Verdict(Z, fresh, seen, best, fe, values[0], margin, rival, flip, sure, (*near,), n_seeds - len(fresh))
+    return Verdict(Z, fresh, seen, best, fe, values[0], margin, rival, flip, sure, near, n_seeds - len(fresh))
