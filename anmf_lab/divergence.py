@@ -104,6 +104,16 @@ def _with_values(X: Tensor, v: Tensor) -> Tensor:
     ptr, col = X.crow_indices(), X.col_indices()
     return torch.sparse_csr_tensor(ptr, col, v, X.shape, check_invariants=False)
 
+# %% ../nbs/10_divergence.ipynb #72216165
+def _some_rows(X: Tensor, rows: Tensor) -> Tensor:
+    "Rows of a CSR tensor, by their numbers, as another"
+    ptr = X.crow_indices()
+    count = (ptr[1:] - ptr[:-1])[rows]
+    new = torch.cat([count.new_zeros(1), count.cumsum(0)])
+    at = torch.arange(int(new[-1]), device=ptr.device) + torch.repeat_interleave(ptr[rows] - new[:-1], count)
+    return torch.sparse_csr_tensor(new, X.col_indices()[at], X.values()[at], (len(rows), X.shape[1]),
+                                   check_invariants=False)
+
 # %% ../nbs/10_divergence.ipynb #a8f28e46
 def row_slices(
     data: Data,        # dense

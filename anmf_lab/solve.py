@@ -48,6 +48,8 @@ def updates(
         if name == "hals": state = hals_step(data, state, sweeps=sweeps, **how)
         else: state = mu_step(data, state, beta, least=least, **how)
         return state if obj.scale_free else best_scale(*state, obj.l1, obj.l2, off, data.row_total)
+    if name == "hals" and obj.scale_free:
+        step.times = lambda state, n: hals_step(data, state, sweeps=sweeps, times=n)   # type: ignore
     return step
 
 # %% ../nbs/14_solve.ipynb #730c3708
@@ -65,8 +67,9 @@ def best_of(
 # %% ../nbs/14_solve.ipynb #d8ebd568
 def _prune(obj: Objective, W: Tensor, H: Tensor) -> Pair:
     "Entries that multiplicative updates only kept above their bound, as zeros, if that is free"
-    scale = math.sqrt(obj.data.level / H.shape[0])
-    w, h = (torch.where(T <= 1e-7 * scale, torch.zeros_like(T), T) for T in (W, H))
+    least = 1e-7 * math.sqrt(obj.data.level / H.shape[0])
+    w, h = (torch.where(T <= least, 0., T) for T in (W, H))
+    if obj.data.split is None and torch.equal(w, W) and torch.equal(h, H): return W, H
     before, after = float(obj.value(W, H)), float(obj.value(w, h))
     return (w, h) if after <= before * (1 + 1e-6) and not obj.lost(w, h) else (W, H)
 
@@ -131,17 +134,17 @@ def descend(
 def _check_start(obj: Objective, W: Tensor, H: Tensor) -> None:
     "An objective that is not a finite number at the start, or has no gradient there, is an error"
     W, H = best_of(obj, W, H) if isinstance(obj, Entrywise) else (W, H)
-    name = type(obj).__name__
-    value = obj.value(W, H)
+    name, value = type(obj).__name__, obj.value(W, H)
     if not bool(torch.isfinite(value)):
         raise ValueError(f"the objective {name} is {float(value)} at the start: it must be finite for "
                          "positive factors. Check the data's scale and the loss.")
-    try: ok = all(bool(torch.isfinite(g).all()) for g in obj.grad(W, H))
+    try: slopes = obj.grad(W, H)
     except RuntimeError as e:
         raise ValueError(f"the objective {name} has no gradient: value(W, H) must be written in torch "
                          f"({e}).") from None
-    if not ok: raise ValueError(f"the gradient of the objective {name} is not finite at the start.")
-    flat = not obj.data.split and not any(bool(g.any()) for g in obj.grad(W, H))
+    if not all(bool(torch.isfinite(g).all()) for g in slopes):
+        raise ValueError(f"the gradient of the objective {name} is not finite at the start.")
+    flat = not obj.data.split and not any(bool(g.any()) for g in slopes)
     if flat and float(obj.value(1.1 * W, H)) != float(value):
         raise ValueError(f"the objective {name} changes but its gradient is 0: value(W, H) must be "
                          "written in torch, without float() or numpy.")
@@ -174,7 +177,6 @@ def first_order(
 
 # %% ../nbs/14_solve.ipynb #796e1181
 ENDED = (Status.interrupted, Status.nonfinite, Status.stopped)
-
 
 def settled(obj: Objective, W: Tensor, H: Tensor) -> Pair:
     "Factors as Newton's method wants them: zeros that are zero, the best scale"
@@ -214,7 +216,6 @@ def too_few(data: Data, k: int) -> str | None:
 
 # %% ../nbs/14_solve.ipynb #96d41175
 STEPS = 40        # Newton steps between two looks at what they gained
-
 
 def _after(callback: Callable | None, n: int) -> Callable | None:
     "The same callback, told of `n` iterations more"
