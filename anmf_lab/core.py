@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 import math
 import numbers
 from typing import Any
@@ -344,17 +344,17 @@ def in_double(data: Data) -> Data:   # itself, if it is float64 already
     return replace(data, X=data.X.double(), mask=mask, Xt=Xt)
 
 # %% ../nbs/00_core.ipynb #5e1d2b02
+_TWO_BY_TWO = cache(lambda: Data(_csr(np.ones((2, 2)))))   # made once
 def takes_sparse(
     check,      # a function of `Data` that raises a ValueError where parameters and data do not go together
 ) -> bool:
     "Are sparse data welcome with these parameters?"
-    try: check(Data(_csr(np.ones((2, 2)))))
+    try: check(_TWO_BY_TWO())
     except (TypeError, ValueError): return False
     return True
 
 # %% ../nbs/00_core.ipynb #2045de67
 ROOM = {torch.float32: 1e12, torch.float64: 1e120}   # beyond it, or its inverse, squares get lost
-
 
 def with_room(
     data: Data,          # the problem

@@ -20,7 +20,6 @@ __all__ = ['LOSSES', 'beta_of', 'floor_of', 'entries', 'power', 'slope', 'curvat
 # %% ../nbs/10_divergence.ipynb #60ddf034
 LOSSES = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
 
-
 def beta_of(
     loss,      # "frobenius", "kullback-leibler", "itakura-saito", or the number β itself
 ) -> float:    # β
@@ -181,6 +180,8 @@ def divergence(
         if W.ndim == 2: return _sparse_divergence(data, W, H, beta)
         pairs = zip(W, H, strict=True)
         return torch.stack([_sparse_divergence(data, w, h, beta) for w, h in pairs])
+    if beta == 2 and data.mask is None and data.X.numel() <= 2**17 and not data.is_stored:
+        return data.total((data.X - W @ H).square().sum((-2, -1)) / 2)
     blocks = list(row_slices(data, W.shape[:-2].numel()))
     losses = W.new_empty(len(blocks), *W.shape[:-2])
     for j, i in enumerate(blocks): losses[j] = _block_loss(data, i, W[..., i, :] @ H, beta)
@@ -202,7 +203,6 @@ def _with_rows(whole: Tensor | None, i: slice, T: Tensor, n: int) -> Tensor:
     if whole is None: whole = T.new_empty(*T.shape[:-2], n, T.shape[-1])
     whole[..., i, :] = T
     return whole
-
 
 def _dense_pass(data: Data, W: Tensor, H: Tensor, beta: float, codes=True, comps=True, loss=False):
     "One pass over dense data: (N, P) of the codes, (N, P) of the components, the divergence"

@@ -10,7 +10,7 @@ import math
 import numpy as np
 import torch
 from torch import Tensor
-from .align import balance
+from .align import evened
 from .core import Data, in_double
 from .divergence import Hessian, floor_of, power
 from .loop import Run, Status
@@ -336,7 +336,7 @@ class _Newton:
 
     def read(self) -> tuple[Pair, float]:
         "(gradient, KKT residual), after balancing where the scale is free"
-        if self.obj.scale_free: self.W, self.H = balance(self.W, self.H, self.obj.data.row_total)
+        if self.obj.scale_free: self.W, self.H = evened(self.W, self.H, self.obj.data.row_total)
         pW, pH = self.obj.parts(self.W, self.H)
         return (pW[1] - pW[0], pH[1] - pH[0]), _residual(self.obj, pW, pH, self.W, self.H)
 

@@ -27,7 +27,6 @@ __all__ = ['SOLVERS', 'ENDED', 'STEPS', 'updates', 'best_of', 'descend', 'first_
 # %% ../nbs/14_solve.ipynb #d63039de
 SOLVERS = ("auto", "hals", "mu", "mue")
 
-
 def updates(
     obj: Entrywise,         # a β-divergence with penalties
     k: int,                 # number of components
@@ -67,8 +66,7 @@ def best_of(
 # %% ../nbs/14_solve.ipynb #d8ebd568
 def _prune(obj: Objective, W: Tensor, H: Tensor) -> Pair:
     "Entries that multiplicative updates only kept above their bound, as zeros, if that is free"
-    least = 1e-7 * math.sqrt(obj.data.level / H.shape[0])
-    w, h = (torch.where(T <= least, 0., T) for T in (W, H))
+    w, h = (torch.where(T <= 1e-7 * math.sqrt(obj.data.level / H.shape[0]), 0., T) for T in (W, H))
     if obj.data.split is None and torch.equal(w, W) and torch.equal(h, H): return W, H
     before, after = float(obj.value(W, H)), float(obj.value(w, h))
     return (w, h) if after <= before * (1 + 1e-6) and not obj.lost(w, h) else (W, H)
@@ -159,6 +157,7 @@ def first_order(
     sweeps: int | None = None,   # HALS sweeps per product with the data, see `updates`
     max_iter: int = 200,    # most updates
     tol: float = 1e-4,      # KKT residual to stop at
+    every: int = 10,        # updates between checks
     callback: Callable | None = None,   # `callback(n_iter, state, loss)`; a true answer stops
     progress: bool = False, # show a progress bar
     desc: str = "",         # its label
@@ -167,8 +166,8 @@ def first_order(
     if isinstance(obj, Entrywise) and obj.beta is not None:
         step = updates(obj, H.shape[-2], solver, sweeps)
         return iterate(step, (W, H), lambda s: measure(obj, *best_of(obj, s[0], s[1])), max_iter=max_iter,
-                       tol=tol, callback=callback, progress=progress, desc=desc)
-    how = dict(max_iter=max_iter, tol=tol, callback=callback)
+                       tol=tol, every=every, callback=callback, progress=progress, desc=desc)
+    how = dict(max_iter=max_iter, tol=tol, every=every, callback=callback)
     if W.ndim == 2: return descend(obj, W, H, **how)   # type: ignore[arg-type]
     runs = [descend(obj, w, h, **how) for w, h in zip(W, H, strict=True)]   # type: ignore[arg-type]
     best = runs[first_best([r.loss for r in runs], H.dtype)]
@@ -246,14 +245,14 @@ def in_turn(
     **how,                  # solver, sweeps, progress: as in `first_order`
 ) -> Run:
     "First-order updates and Newton steps in turn, by what they cost and gain, until it is solved"
-    wait, run = 100 if getattr(obj, "beta", None) == 2 else 30, None
+    wait, every, run = *((100, 20) if getattr(obj, "beta", None) == 2 else (30, 10)), None
     while True:
         n = 0 if run is None else run.n_iter
-        new = first_order(obj, W, H, max_iter=min(wait, max_iter - n), tol=tol,
+        new = first_order(obj, W, H, max_iter=min(wait, max_iter - n), tol=tol, every=every,
                           callback=_after(callback, n), **how)
         run = new if run is None else joined(run, new)
         if run.status is not Status.max_iter or run.n_iter >= max_iter: break
-        if updates_left(new, tol) > 200:
+        if updates_left(new, tol, every) > 200:
             run, again = _newton_rounds(obj, run, max_iter, tol, callback)
             if not again: break
         W, H, wait = *run.state[:2], 2 * wait
