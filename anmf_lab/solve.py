@@ -18,7 +18,7 @@ from .core import Data, check_choice, check_number, rng_of
 from .loop import Run, Status, first_best, given_start, iterate, joined, start
 from .objective import Entrywise, Objective, Pair
 from .polish import measure, polish
-from .solvers import hals_step, mu_step, mue_step
+from .solvers import are_few, hals_step, mu_step, mue_step
 
 # %% auto #0
 __all__ = ['SOLVERS', 'ENDED', 'STEPS', 'updates', 'best_of', 'descend', 'first_order', 'settled',
@@ -213,14 +213,13 @@ def too_few(data: Data, k: int) -> str | None:
             f"{data.n_observed / free:.2f} for each: what is predicted in the holes may be anything. "
             "Lower n_components, or add a penalty.")
 
-# %% ../nbs/14_solve.ipynb #96d41175
+# %% ../nbs/14_solve.ipynb #c6fc00ea
 STEPS = 40        # Newton steps between two looks at what they gained
 
 def _after(callback: Callable | None, n: int) -> Callable | None:
     "The same callback, told of `n` iterations more"
     return None if callback is None else lambda i, state, loss: callback(n + i, state, loss)
 
-# %% ../nbs/14_solve.ipynb #c6fc00ea
 def _newton_rounds(obj: Objective, run: Run, max_iter: int, tol: float,
                    callback: Callable | None) -> tuple[Run, bool]:
     "Newton steps after `run` as long as they pay, and whether to go on with updates"
@@ -245,7 +244,8 @@ def in_turn(
     **how,                  # solver, sweeps, progress: as in `first_order`
 ) -> Run:
     "First-order updates and Newton steps in turn, by what they cost and gain, until it is solved"
-    wait, every, run = *((100, 20) if getattr(obj, "beta", None) == 2 else (30, 10)), None
+    wait, run = 100 if getattr(obj, "beta", None) == 2 else 30, None
+    every = 20 if wait == 100 and are_few(obj.data, W) else 10      # a check costs as much as ten updates
     while True:
         n = 0 if run is None else run.n_iter
         new = first_order(obj, W, H, max_iter=min(wait, max_iter - n), tol=tol, every=every,
