@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 # %% auto #0
-__all__ = ['balance', 'best_scale', 'stack', 'match', 'align', 'feature_error', 'degauge',
+__all__ = ['evened', 'balance', 'best_scale', 'stack', 'match', 'align', 'feature_error', 'degauge',
            'feature_error_grad']
 
 # %% ../nbs/02_align.ipynb #e0fe5c69
@@ -67,6 +67,15 @@ def _scales(
     return (b / a).masked_fill(dead, 0.).to(W.dtype), (a / b).masked_fill(dead, 0.).to(W.dtype)
 
 # %% ../nbs/02_align.ipynb #afa97cbe
+def evened(
+    W: Tensor, # codes, (n, k)
+    H: Tensor, # components, (k, f)
+    total: Callable | None = None, # as in `balance`
+) -> tuple[Tensor, Tensor]: # (W, H)
+    "What `balance` computes, of tensors that need no check"
+    s, r = _scales(W, H, total)
+    return W * s, H * r[:, None]
+
 def balance(
     W, # codes, (n, k)
     H, # components, (k, f)
@@ -74,8 +83,7 @@ def balance(
 ) -> tuple: # (W, H) with equal norms in each component and the same product
     "Split the magnitude of each component evenly between its two halves, eq. (1)"
     W, H, kind = _tensors(W=W, H=H)
-    s, r = _scales(W, H, total)
-    return _give(kind, W * s, H * r[:, None])
+    return _give(kind, *evened(W, H, total))
 
 # %% ../nbs/02_align.ipynb #ae7ddb52
 def best_scale(

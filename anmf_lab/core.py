@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 import math
 import numbers
 from typing import Any
@@ -139,7 +139,8 @@ class Data:
         return float(self.total((v * v).sum(dtype=torch.float64)))
     def own_mm(self, B: Tensor) -> Tensor:
         "`mm` before the sum over processes"
-        if B.ndim == 2: return self.XM @ B
+        if B.ndim == 2 and (self.is_sparse or self.is_stored): return self.XM @ B
+        if B.ndim == 2: return (B.mT.contiguous() @ self.XM.mT).mT        # in long rows
         r, _, k = B.shape
         XB = self.XM @ B.movedim(0, 1).reshape(self.f, r * k)
         return XB.reshape(self.n, r, k).movedim(1, 0)
@@ -343,18 +344,17 @@ def in_double(data: Data) -> Data:   # itself, if it is float64 already
     return replace(data, X=data.X.double(), mask=mask, Xt=Xt)
 
 # %% ../nbs/00_core.ipynb #5e1d2b02
+_TWO_BY_TWO = cache(lambda: Data(_csr(np.ones((2, 2)))))   # made once
 def takes_sparse(
     check,      # a function of `Data` that raises a ValueError where parameters and data do not go together
 ) -> bool:
     "Are sparse data welcome with these parameters?"
-    try: check(as_data(sp.csr_array(np.ones((2, 2)))))
+    try: check(_TWO_BY_TWO())
     except (TypeError, ValueError): return False
     return True
 
 # %% ../nbs/00_core.ipynb #2045de67
-# Squares of larger data get lost, and those of smaller data than its inverse
-ROOM = {torch.float32: 1e12, torch.float64: 1e120}
-
+ROOM = {torch.float32: 1e12, torch.float64: 1e120}   # beyond it, or its inverse, squares get lost
 
 def with_room(
     data: Data,          # the problem

@@ -77,10 +77,12 @@ def iterate(
     loss, res = _read(measure, state)
     losses, ress, n, kept = [loss], [res], 0, (state, 0)
     status = Status.converged if _done([loss], res, tol) else Status.max_iter
+    times = getattr(step, "times", None)
     bar = tqdm(total=max_iter, desc=desc, disable=not progress, leave=False)
     try:
         while n < max_iter and status is Status.max_iter:
-            state, n = step(state), n + 1
+            m = 1 if times is None else min(every - n % every, max_iter - n)
+            state, n = step(state) if times is None else times(state, m), n + m
             if n % every and n < max_iter: continue
             loss, res = _read(measure, state)
             bar.update(n - bar.n)

@@ -10,11 +10,12 @@ import math
 import numpy as np
 import torch
 from torch import Tensor
-from .align import balance
+from .align import evened
 from .core import Data, in_double
 from .divergence import Hessian, floor_of, power
 from .loop import Run, Status
 from .objective import Entrywise, Objective, Pair
+from .solvers import hals_codes
 
 # %% auto #0
 __all__ = ['DIRECT', 'problem_of', 'kkt_entries', 'kkt_residual', 'measure', 'dot', 'axpy', 'free_set',
@@ -37,7 +38,6 @@ def _size(T: Tensor, dim: int, data: Data | None = None) -> Tensor:
     "Root mean square of each component"
     mean = T.square().mean(dim, keepdim=True)
     return mean.sqrt() if data is None else data.total(mean * (data.n / data.whole[0]), axis=0).sqrt()
-
 
 def kkt_entries(
     N: Tensor,       # negative part of the gradient in T
@@ -94,7 +94,6 @@ def dot(
     a, b = ((s * t).sum() for s, t in zip(u, v, strict=True))
     return float(a + b if data is None else data.total(a + data.once(b), axis=0))
 
-# %% ../nbs/13_polish.ipynb #324ce717
 def axpy(a: float, u: Pair, v: Pair) -> Pair:
     "`a * u + v` for pairs"
     return v[0].add(u[0], alpha=a), v[1].add(u[1], alpha=a)
@@ -152,7 +151,6 @@ class CGInfo:
     alphas: list = field(default_factory=list)   # coefficients of the Lanczos process beneath:
     betas: list = field(default_factory=list)    # its tridiagonal matrix has the Ritz values
 
-# %% ../nbs/13_polish.ipynb #184fd3d7
 def pcg(
     op: Callable[[Pair], Pair],    # symmetric operator
     b: Pair,                       # right-hand side
@@ -186,7 +184,6 @@ class Polished(Run):
     "A `Run` of Newton steps"
     n_hvp: int = 0       # products with the Hessian: the cost
 
-# %% ../nbs/13_polish.ipynb #abbcae0e
 def _safe_value(obj: Objective, W: Tensor, H: Tensor, barrier: bool) -> float:
     "The objective, infinite beyond the barrier"
     return math.inf if barrier and obj.lost(W, H) else float(obj.value(W, H))
@@ -215,6 +212,13 @@ def newton_direction(
     return (torch.where(free[0], p[0], -W), torch.where(free[1], p[1], -H)), info
 
 # %% ../nbs/13_polish.ipynb #1855d3ac
+def _refitted(obj: Objective, W: Tensor, H: Tensor) -> Pair:
+    "Squared error: the longer factor after three sweeps for the other, which straighten a curved valley"
+    if type(obj) is not Entrywise or obj.beta != 2 or obj.data.mask is not None: return W, H
+    how = dict(l1=obj.l1, l2=obj.l2, sweeps=3)
+    if obj.data.n > obj.data.f: return hals_codes(obj.data, W, H, **how), H   # type: ignore[arg-type]
+    return W, hals_codes(obj.data.T, H.mT, W.mT, **how).mT   # type: ignore[arg-type]
+
 def projected_search(
     obj: Objective,         # what is minimised
     W: Tensor,              # codes
@@ -228,9 +232,9 @@ def projected_search(
     s, blur = 1., obj.rounding(f)         # smaller falls drown: there the slopes decide
     for _ in range(30):
         W2, H2 = (W + s * p[0]).clamp(min=0), (H + s * p[1]).clamp(min=0)
-        f2, d = _safe_value(obj, W2, H2, barrier), (W2 - W, H2 - H)
-        wanted = 1e-4 * dot(g, d, obj.data)
-        if f2 <= f + wanted: return W2, H2, f2, s
+        d, (W3, H3) = (W2 - W, H2 - H), _refitted(obj, W2, H2)
+        f2, wanted = _safe_value(obj, W3, H3, barrier), 1e-4 * dot(g, d, obj.data)
+        if f2 <= f + wanted: return W3, H3, f2, s
         if -blur < wanted < 0 and f2 <= f + blur:
             if (dot(g, d, obj.data) + dot(obj.grad(W2, H2), d, obj.data)) / 2 <= wanted: return W2, H2, f2, s
         s /= 2
@@ -238,7 +242,6 @@ def projected_search(
 
 # %% ../nbs/13_polish.ipynb #35f63e31
 DIRECT = 8e6   # multiplications of one elimination, up to which it is cheaper than conjugate gradients
-
 
 def _is_small(hess) -> bool:
     if type(hess) is not Hessian or hess.data.is_sparse or hess.data.split: return False
@@ -268,7 +271,6 @@ def _eliminated(hess: Hessian, free: Pair, blocks: Tensor) -> tuple[Tensor, Tens
     Y.addcmul_(K[..., None], R.T.contiguous()[:, None, None])
     return Y.view(-1, k * n).mul_(free[0].T.reshape(-1)), K
 
-# %% ../nbs/13_polish.ipynb #24982039
 def _positive(S: Tensor, curve: Tensor, damping: float) -> tuple[Tensor, float]:
     "Cholesky factor of S + damping * diag(curve), the damping raised until there is one"
     for _ in range(40):
@@ -334,7 +336,7 @@ class _Newton:
 
     def read(self) -> tuple[Pair, float]:
         "(gradient, KKT residual), after balancing where the scale is free"
-        if self.obj.scale_free: self.W, self.H = balance(self.W, self.H, self.obj.data.row_total)
+        if self.obj.scale_free: self.W, self.H = evened(self.W, self.H, self.obj.data.row_total)
         pW, pH = self.obj.parts(self.W, self.H)
         return (pW[1] - pW[0], pH[1] - pH[0]), _residual(self.obj, pW, pH, self.W, self.H)
 

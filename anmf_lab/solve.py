@@ -18,7 +18,7 @@ from .core import Data, check_choice, check_number, rng_of
 from .loop import Run, Status, first_best, given_start, iterate, joined, start
 from .objective import Entrywise, Objective, Pair
 from .polish import measure, polish
-from .solvers import hals_step, mu_step, mue_step
+from .solvers import are_few, hals_step, mu_step, mue_step
 
 # %% auto #0
 __all__ = ['SOLVERS', 'ENDED', 'STEPS', 'updates', 'best_of', 'descend', 'first_order', 'settled',
@@ -26,7 +26,6 @@ __all__ = ['SOLVERS', 'ENDED', 'STEPS', 'updates', 'best_of', 'descend', 'first_
 
 # %% ../nbs/14_solve.ipynb #d63039de
 SOLVERS = ("auto", "hals", "mu", "mue")
-
 
 def updates(
     obj: Entrywise,         # a β-divergence with penalties
@@ -48,6 +47,8 @@ def updates(
         if name == "hals": state = hals_step(data, state, sweeps=sweeps, **how)
         else: state = mu_step(data, state, beta, least=least, **how)
         return state if obj.scale_free else best_scale(*state, obj.l1, obj.l2, off, data.row_total)
+    if name == "hals" and obj.scale_free:
+        step.times = lambda state, n: hals_step(data, state, sweeps=sweeps, times=n)   # type: ignore
     return step
 
 # %% ../nbs/14_solve.ipynb #730c3708
@@ -65,8 +66,8 @@ def best_of(
 # %% ../nbs/14_solve.ipynb #d8ebd568
 def _prune(obj: Objective, W: Tensor, H: Tensor) -> Pair:
     "Entries that multiplicative updates only kept above their bound, as zeros, if that is free"
-    scale = math.sqrt(obj.data.level / H.shape[0])
-    w, h = (torch.where(T <= 1e-7 * scale, torch.zeros_like(T), T) for T in (W, H))
+    w, h = (torch.where(T <= 1e-7 * math.sqrt(obj.data.level / H.shape[0]), 0., T) for T in (W, H))
+    if obj.data.split is None and torch.equal(w, W) and torch.equal(h, H): return W, H
     before, after = float(obj.value(W, H)), float(obj.value(w, h))
     return (w, h) if after <= before * (1 + 1e-6) and not obj.lost(w, h) else (W, H)
 
@@ -131,17 +132,17 @@ def descend(
 def _check_start(obj: Objective, W: Tensor, H: Tensor) -> None:
     "An objective that is not a finite number at the start, or has no gradient there, is an error"
     W, H = best_of(obj, W, H) if isinstance(obj, Entrywise) else (W, H)
-    name = type(obj).__name__
-    value = obj.value(W, H)
+    name, value = type(obj).__name__, obj.value(W, H)
     if not bool(torch.isfinite(value)):
         raise ValueError(f"the objective {name} is {float(value)} at the start: it must be finite for "
                          "positive factors. Check the data's scale and the loss.")
-    try: ok = all(bool(torch.isfinite(g).all()) for g in obj.grad(W, H))
+    try: slopes = obj.grad(W, H)
     except RuntimeError as e:
         raise ValueError(f"the objective {name} has no gradient: value(W, H) must be written in torch "
                          f"({e}).") from None
-    if not ok: raise ValueError(f"the gradient of the objective {name} is not finite at the start.")
-    flat = not obj.data.split and not any(bool(g.any()) for g in obj.grad(W, H))
+    if not all(bool(torch.isfinite(g).all()) for g in slopes):
+        raise ValueError(f"the gradient of the objective {name} is not finite at the start.")
+    flat = not obj.data.split and not any(bool(g.any()) for g in slopes)
     if flat and float(obj.value(1.1 * W, H)) != float(value):
         raise ValueError(f"the objective {name} changes but its gradient is 0: value(W, H) must be "
                          "written in torch, without float() or numpy.")
@@ -156,6 +157,7 @@ def first_order(
     sweeps: int | None = None,   # HALS sweeps per product with the data, see `updates`
     max_iter: int = 200,    # most updates
     tol: float = 1e-4,      # KKT residual to stop at
+    every: int = 10,        # updates between checks
     callback: Callable | None = None,   # `callback(n_iter, state, loss)`; a true answer stops
     progress: bool = False, # show a progress bar
     desc: str = "",         # its label
@@ -164,8 +166,8 @@ def first_order(
     if isinstance(obj, Entrywise) and obj.beta is not None:
         step = updates(obj, H.shape[-2], solver, sweeps)
         return iterate(step, (W, H), lambda s: measure(obj, *best_of(obj, s[0], s[1])), max_iter=max_iter,
-                       tol=tol, callback=callback, progress=progress, desc=desc)
-    how = dict(max_iter=max_iter, tol=tol, callback=callback)
+                       tol=tol, every=every, callback=callback, progress=progress, desc=desc)
+    how = dict(max_iter=max_iter, tol=tol, every=every, callback=callback)
     if W.ndim == 2: return descend(obj, W, H, **how)   # type: ignore[arg-type]
     runs = [descend(obj, w, h, **how) for w, h in zip(W, H, strict=True)]   # type: ignore[arg-type]
     best = runs[first_best([r.loss for r in runs], H.dtype)]
@@ -174,7 +176,6 @@ def first_order(
 
 # %% ../nbs/14_solve.ipynb #796e1181
 ENDED = (Status.interrupted, Status.nonfinite, Status.stopped)
-
 
 def settled(obj: Objective, W: Tensor, H: Tensor) -> Pair:
     "Factors as Newton's method wants them: zeros that are zero, the best scale"
@@ -212,15 +213,13 @@ def too_few(data: Data, k: int) -> str | None:
             f"{data.n_observed / free:.2f} for each: what is predicted in the holes may be anything. "
             "Lower n_components, or add a penalty.")
 
-# %% ../nbs/14_solve.ipynb #96d41175
+# %% ../nbs/14_solve.ipynb #c6fc00ea
 STEPS = 40        # Newton steps between two looks at what they gained
-
 
 def _after(callback: Callable | None, n: int) -> Callable | None:
     "The same callback, told of `n` iterations more"
     return None if callback is None else lambda i, state, loss: callback(n + i, state, loss)
 
-# %% ../nbs/14_solve.ipynb #c6fc00ea
 def _newton_rounds(obj: Objective, run: Run, max_iter: int, tol: float,
                    callback: Callable | None) -> tuple[Run, bool]:
     "Newton steps after `run` as long as they pay, and whether to go on with updates"
@@ -246,13 +245,14 @@ def in_turn(
 ) -> Run:
     "First-order updates and Newton steps in turn, by what they cost and gain, until it is solved"
     wait, run = 100 if getattr(obj, "beta", None) == 2 else 30, None
+    every = 20 if wait == 100 and are_few(obj.data, W) else 10      # a check costs as much as ten updates
     while True:
         n = 0 if run is None else run.n_iter
-        new = first_order(obj, W, H, max_iter=min(wait, max_iter - n), tol=tol,
+        new = first_order(obj, W, H, max_iter=min(wait, max_iter - n), tol=tol, every=every,
                           callback=_after(callback, n), **how)
         run = new if run is None else joined(run, new)
         if run.status is not Status.max_iter or run.n_iter >= max_iter: break
-        if updates_left(new, tol) > 200:
+        if updates_left(new, tol, every) > 200:
             run, again = _newton_rounds(obj, run, max_iter, tol, callback)
             if not again: break
         W, H, wait = *run.state[:2], 2 * wait

@@ -9,8 +9,9 @@ import math
 import torch
 from torch import Tensor
 from .core import Data
-from .divergence import floor_of, own_product, parts, power, _row_blocks, _with_values
+from .divergence import floor_of, own_product, parts, power, _row_blocks, _some_rows, _with_values
 from .objective import Beta, Loss, loss_of
+from .sweeps import are_few, sweep_both, sweep_codes
 from .loop import INITS, start
 
 # %% auto #0
@@ -91,6 +92,7 @@ def hals_codes(
 ) -> Tensor:                # updated codes
     "HALS update of the codes, eq. (hals), with or without holes"
     holes = data.mask is not None
+    if are_few(data, W): return sweep_codes(data.X, W, H, l1, l2, sweeps)
     N = data.own_mm(H.mT) if holes else own_product(data, H)
     G = masked_grams(data.mask, H) if holes else H @ H.mT   # type: ignore[arg-type]
     N, G = data.total(N, G, axis=1)
@@ -108,11 +110,15 @@ def hals_step(
     l1: float = 0.,         # weight of the sum of both factors in the loss
     l2: float = 0.,         # weight of half their squares
     sweeps: int = 1,        # sweeps per product with the data
+    times: int = 1,         # how often
 ) -> tuple:                 # (W, H)
-    "One HALS update of the codes, then of the components"
+    "HALS updates of the codes, then of the components"
     W, H = state
-    W = hals_codes(data, W, H, l1=l1, l2=l2, sweeps=sweeps)
-    return W, hals_codes(data.T, H.mT, W.mT, l1=l1, l2=l2, sweeps=sweeps).mT
+    if are_few(data, W) and are_few(data, H.mT): return sweep_both(data.X, W, H, l1, l2, sweeps, times)
+    for _ in range(times):
+        W = hals_codes(data, W, H, l1=l1, l2=l2, sweeps=sweeps)
+        H = hals_codes(data.T, H.mT, W.mT, l1=l1, l2=l2, sweeps=sweeps).mT
+    return W, H
 
 # %% ../nbs/12_solvers.ipynb #02fc2131
 def mu_exponent(
@@ -246,24 +252,13 @@ class _Rows:
 class _GramRows(_Rows):
     "The same for least squares without holes: one Gram matrix for all"
     def __init__(self, B, G, l1, l2):
-        self.B, self.G = B, G
-        self.fit, self.l1, self.l2 = Beta(2.), l1, l2
+        self.B, self.G, self.fit, self.l1, self.l2 = B, G, Beta(2.), l1, l2
     def take(self, rows): return _GramRows(self.B[rows], self.G, self.l1, self.l2)
     def loss(self, w): return ((w @ self.G / 2 - self.B) * w).sum(1) + self._penalty(w)
     def parts(self, w): return self.B, w @ self.G + self.l1 + self.l2 * w
     def hess(self, w):
         ridge = self.l2 * torch.eye(len(self.G), dtype=w.dtype, device=w.device)
         return (self.G + ridge).expand(len(w), -1, -1)
-
-# %% ../nbs/12_solvers.ipynb #72216165
-def _some_rows(X: Tensor, rows: Tensor) -> Tensor:
-    "Rows of a CSR tensor, by their numbers, as another"
-    ptr = X.crow_indices()
-    count = (ptr[1:] - ptr[:-1])[rows]
-    new = torch.cat([count.new_zeros(1), count.cumsum(0)])
-    at = torch.arange(int(new[-1]), device=ptr.device) + torch.repeat_interleave(ptr[rows] - new[:-1], count)
-    return torch.sparse_csr_tensor(new, X.col_indices()[at], X.values()[at], (len(rows), X.shape[1]),
-                                   check_invariants=False)
 
 # %% ../nbs/12_solvers.ipynb #b5fc0c4b
 class _StoredRows(_Rows):
@@ -321,8 +316,7 @@ def _multiply(rows: _Rows, w: Tensor, f: Tensor) -> tuple[Tensor, Tensor, Tensor
     for _ in range(10):
         N, P = rows.parts(new)
         new = new * power(N / P.clamp(min=floor_of(w.dtype)), rows.fit.damping)
-    f_new = rows.loss(new)
-    ok = f_new < f
+    ok = (f_new := rows.loss(new)) < f
     return torch.where(ok[:, None], new, w), torch.where(ok, f_new, f), ok
 
 # %% ../nbs/12_solvers.ipynb #e8aa555b
@@ -385,6 +379,7 @@ def solve_codes(
     if loss == Beta(2.) and data.mask is None:
         B, G = data.total(data.own_mm(H.T).double(), H64 @ H64.T, axis=1)
         start = (B / (G.sum(1) + l1 + l2 + floor_of(G.dtype))).clamp(min=0)
+        if are_few(data, start): start = sweep_codes(data.X.double(), start, H64, l1, l2, sweeps=30)
         some = zip(*(T.split(max(1, 2**18 // k**2)) for T in (B, start)), strict=True)
         done = [_solve_rows(_GramRows(b, G, l1, l2), w, max_iter, tol) for b, w in some]
         return torch.cat(done).to(data.dtype)

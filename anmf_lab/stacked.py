@@ -117,10 +117,9 @@ def first_order(
         H = G * N / P.clamp(min=floor_of(H.dtype))
     return W, H
 
-# %% ../nbs/31_stacked.ipynb #8f58bb71
+# %% ../nbs/31_stacked.ipynb #c7145c2e
 def _column(s: Tensor) -> Tensor: return s[:, None, None]
 
-# %% ../nbs/31_stacked.ipynb #c7145c2e
 @dataclass(frozen=True, eq=False)
 class Interior:
     "A positive point of every problem with its multipliers, eq. (path)"
@@ -143,14 +142,13 @@ class Interior:
         a = (self.W * self.zW / self.cW).mean((-2, -1), keepdim=True)
         return (a + (self.H * self.zH / self.cH).mean((-2, -1), keepdim=True)) / 2
 
-# %% ../nbs/31_stacked.ipynb #43afad13
+# %% ../nbs/31_stacked.ipynb #5c14420a
 def _unit(T: Tensor, dim: int) -> Tensor:
     "Size of a component's entries, at least a hundredth of the size of all entries"
     square = T.square()
     least = 1e-4 * square.mean((-2, -1), keepdim=True)
     return torch.maximum(square.mean(dim, keepdim=True), least).sqrt()
 
-# %% ../nbs/31_stacked.ipynb #5c14420a
 def inside(
     stack: Stack,           # the problems
     W: Tensor,              # codes, (r, n, k)
@@ -174,25 +172,29 @@ def rounded(stack: Stack, at: Interior, parts: tuple | None = None) -> Pair:
     H = torch.where(at.H / _unit(at.H, -1) < at.zH / Pt, 0., at.H)
     return W, H
 
-# %% ../nbs/31_stacked.ipynb #97132958
+# %% ../nbs/31_stacked.ipynb #a80fb510
 def _outer(T: Tensor) -> Tensor:
     "(r, k, m) to (r, m, k*k): the products of the k entries of every column"
     r, k, m = T.shape
     return (T[:, :, None] * T[:, None]).reshape(r, k * k, m).mT
 
-# %% ../nbs/31_stacked.ipynb #a80fb510
 def _inverse_roots(C: Tensor) -> Tensor:
     "K with K'K = C^-1, for a stack of small positive matrices"
-    L = torch.linalg.cholesky_ex(C).L
-    one = torch.eye(C.shape[-1], dtype=C.dtype, device=C.device).expand_as(L)
-    return torch.linalg.solve_triangular(L, one, upper=False)
+    C = C.movedim((-2, -1), (0, 1)).contiguous()      # entry by entry: a call for all matrices
+    L, K = torch.zeros_like(C), torch.zeros_like(C)
+    for j in range(len(C)):
+        column = C[j:, j] - (L[j:, :j] * L[j, :j]).sum(1)
+        K[j, j] = column[0].rsqrt()
+        L[j:, j] = column * K[j, j]
+        K[j, :j] = (L[j, :j, None] * K[:j, :j]).sum(0) * -K[j, j]
+    return K.movedim((0, 1), (-2, -1))
 
 # %% ../nbs/31_stacked.ipynb #e0be7c45
 def _eliminated(W: Tensor, H: Tensor, D: Tensor, R: Tensor, K: Tensor, rough: Tensor | None) -> Tensor:
     "The sum in eq. (schur), (r, kn, kn), as many problems at a time as a cache holds; float32 where `rough`"
     (r, n, k), f = W.shape, H.shape[-1]
-    out, roots = W.new_empty(r, k * n, k * n), K.permute(0, 3, 2, 1).contiguous()   # (r, k, k, f)
-    step = max(1, 2**18 // (f * k * k * n))
+    out, roots = W.new_zeros(r, k * n, k * n), K.permute(0, 3, 2, 1).contiguous()   # (r, k, k, f)
+    step, third = max(1, 2**18 // (f * k * k * n)), -(-k * n // 3)
     rooms = [W.new_empty(min(step, r), k, n, k, f, dtype=t) for t in (W.dtype, torch.float32)]
     for i in (slice(a, a + step) for a in range(0, r, step)):
         room = rooms[rough is not None and bool(rough[i].all())]
@@ -200,7 +202,8 @@ def _eliminated(W: Tensor, H: Tensor, D: Tensor, R: Tensor, K: Tensor, rough: Te
         KW = torch.einsum("rbac,rib->riac", root, w) * d[:, :, None]
         Z = torch.mul(KW[:, None], h[:, :, None, None], out=room[:len(KW)])
         Z = Z.addcmul_(root[:, :, None], slope[:, None, :, None]).view(-1, k * n, k * f)
-        out[i] = Z @ Z.mT
+        for a in range(0, k * n, third):       # the lower triangle, which is all that a factorization reads
+            out[i, a:a + third, :a + third] = Z[:, a:a + third] @ Z[:, :a + third].mT
     return out
 
 # %% ../nbs/31_stacked.ipynb #df77e55e
@@ -249,18 +252,16 @@ class Newton:
         p = torch.cholesky_solve(b.reshape(len(b), -1, 1), self.L).reshape(b.shape).mT
         return p, self._columns(rH - self.W.mT @ (self.D * (p @ self.H)) - p.mT @ self.R)
 
-# %% ../nbs/31_stacked.ipynb #e21a283e
+# %% ../nbs/31_stacked.ipynb #642ec4f5
 def _longest(T: Tensor, d: Tensor) -> Tensor:
     "Per problem: the longest step, at most 1, that leaves T a two-hundredth of itself"
     return (-.995 * T / d).masked_fill(d >= 0, math.inf).amin((-2, -1)).clamp(max=1.)
 
-# %% ../nbs/31_stacked.ipynb #84ba2d57
 def _barrier_value(stack: Stack, at: Interior, mu: Tensor, W: Tensor, H: Tensor) -> Tensor:
     "The objective with its barrier, whose gradient is g of eq. (newton)"
     logs = (at.cW * W.log()).sum((-2, -1)) + (at.cH * H.log()).sum((-2, -1))
     return stack.value(W, H) - mu[:, 0, 0] * logs
 
-# %% ../nbs/31_stacked.ipynb #642ec4f5
 def _search(stack: Stack, at: Interior, mu: Tensor, g: Pair, p: Pair, s: Tensor) -> Tensor:
     "Per problem: the first of s, s/2, s/4 ... that meets Armijo's condition"
     f = _barrier_value(stack, at, mu, at.W, at.H)
@@ -317,7 +318,7 @@ class Solved:
     residuals: Tensor     # (r,) KKT residuals
     tol: float            # what was asked for
     n_iter: Tensor        # (r,) interior steps
-    history: Tensor       # (steps + 1, r) residuals; NaN after a problem was done
+    history: Tensor       # (steps + 1, r) residuals; inf: not near yet, NaN: done
 
     @property
     def solved(self) -> Tensor:
@@ -326,7 +327,6 @@ class Solved:
 
 # %% ../nbs/31_stacked.ipynb #763069fb
 LARGEST = 1500    # unknowns of the reduced system, eq. (schur)
-
 
 def _check(stack: Stack, W: Tensor, H: Tensor) -> None:
     "Shapes, β and size"
@@ -344,14 +344,13 @@ def _check(stack: Stack, W: Tensor, H: Tensor) -> None:
     empty = (stack.X.sum((-2, -1)) <= 0).nonzero()
     if len(empty): raise ValueError(f"stack.X[{int(empty[0])}] is zero: there is nothing to factorize.")
 
-# %% ../nbs/31_stacked.ipynb #e8eafda9
+# %% ../nbs/31_stacked.ipynb #4d10ed08
 def _alone(stack: Stack, i: int, W: Tensor, H: Tensor, tol: float) -> Pair:
     "One problem by `polish`"
     X, M = stack.X[i % len(stack.X)], stack.weights
     data = Data(X, None if M is None else M[i % len(M)])
     return polish(data, W, H, stack.beta, l1=stack.l1, l2=stack.l2, tol=tol).state
 
-# %% ../nbs/31_stacked.ipynb #4d10ed08
 def _through(stack: Stack, W: Tensor, H: Tensor, mu: float, tol: float, max_iter: int):
     "(W, H), steps taken and residuals at every step of all problems"
     at, live = inside(stack, W, H, mu), torch.arange(len(W), device=W.device)
@@ -359,8 +358,11 @@ def _through(stack: Stack, W: Tensor, H: Tensor, mu: float, tol: float, max_iter
     steps, history = torch.zeros(len(W), dtype=torch.long), []
     for t in range(max_iter + 1):
         parts = stack.parts(at.W, at.H)
-        w, h = W[live], H[live] = rounded(stack, at, parts)
-        now = torch.where(stack.value(w, h).isfinite(), residuals(stack, w, h), math.inf)
+        now = torch.full_like(at.last, math.inf)
+        near = (at.gap[:, 0, 0] <= 100 * tol).nonzero().flatten() if t < max_iter else torch.arange(len(live))
+        own, some = stack.take(near), tuple((N[near], P[near]) for N, P in parts)
+        w, h = W[live[near]], H[live[near]] = rounded(own, at.take(near), some)
+        now[near] = torch.where(own.value(w, h).isfinite(), residuals(own, w, h), math.inf)
         history.append(torch.full((len(W),), math.nan, dtype=W.dtype))
         history[-1][live], steps[live] = now, t
         go = ~(now <= tol) & at.gap[:, 0, 0].isfinite()

@@ -12,7 +12,7 @@ its objective over the best of *its own basin*: what Newton's method reaches fro
 `--before`, a checkout of an older version is measured in the same run, fit by fit in turn.
 `solved`: CPU seconds from a common start to a KKT residual of 1e-6, ours and scikit-learn's coordinate descent or
 multiplicative updates, in chunks without a stopping test; the peer gets eight times our time, at least 5 and at
-most `--limit` CPU seconds.
+most `--limit` CPU seconds. What takes less than two seconds is done eight times, and the median of the last seven counts.
 `sparse`: CPU seconds per iteration on text (737 x 4613, 85,576 counts), to 1.001 or 1.02 of the best objective, and of
 a whole fit of 200 iterations.
 `scaling`: CPU seconds of one update, and of one product with the Hessian, as n, f, k or the number of stored entries grow.
@@ -200,6 +200,8 @@ def solved(args):
             limit = args.limit
             for who in ("anmf-lab", "scikit-learn"):
                 answer, W, H = worker(who=who, name=name, loss=loss, seed=0, limit=limit)
+                again = [worker(who=who, name=name, loss=loss, seed=0, limit=limit)[0]["cpu"] for _ in range(7) if answer["cpu"] < 2]
+                if again: answer["cpu"] = float(np.median(again))        # short ones: the median of seven, warm
                 if who == "anmf-lab": limit = min(args.limit, max(5., 8 * answer["cpu"]))
                 f, r = judged_shortly(X, W, H, loss)
                 row[who] = dict(cpu=answer["cpu"], status=answer["status"], objective=f, residual=r)
