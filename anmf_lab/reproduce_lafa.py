@@ -153,7 +153,7 @@ def plan(
     s = SETTINGS[name]
     budgets = list(s.eps[norm] if eps is None else eps)
     if method == "adjoint":
-        how = {"tikhonov": "auto"} | how
+        how = {"strength": "standard"} | how
     if method in ("paper", "bp"):
         n_iter = s.n_iter if method == "paper" else s.bp_iter or s.n_iter
         how = dict(n_iter=n_iter, terms=s.terms) | how
