@@ -216,7 +216,7 @@ def _refitted(obj: Objective, W: Tensor, H: Tensor) -> Pair:
     "Squared error: the longer factor after three sweeps for the other, which straighten a curved valley"
     if type(obj) is not Entrywise or obj.beta != 2 or obj.data.mask is not None: return W, H
     how = dict(l1=obj.l1, l2=obj.l2, sweeps=3)
-    if obj.data.n > obj.data.f: return hals_codes(obj.data, W, H, **how), H   # type: ignore[arg-type]
+    if obj.data.whole[0] > obj.data.f: return hals_codes(obj.data, W, H, **how), H   # type: ignore[arg-type]
     return W, hals_codes(obj.data.T, H.mT, W.mT, **how).mT   # type: ignore[arg-type]
 
 def projected_search(

@@ -24,7 +24,7 @@ def are_few(
     W: Tensor,   # a factor, (n, k)
 ) -> bool:       # use compiled sweeps?
     "Is a sweep over the rows of `W` less work than the calls that it would take?"
-    plain = W.ndim == 2 and data.mask is None and data.split is None and not data.is_sparse
+    plain = W.ndim == 2 and data.mask is None and data.is_whole and not data.is_sparse
     if not plain or W.numel() * W.shape[1] > FEW or W.device.type != "cpu": return False
     return not (_compiled is None or W.requires_grad or data.X.requires_grad)
 

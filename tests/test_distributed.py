@@ -27,9 +27,9 @@ pytestmark = pytest.mark.skipif(
 CUTS = {2: [slice(0, 70), slice(70, 200)], 3: [slice(0, 70), slice(70, 150), slice(150, 200)]}
 
 
-def problem(seed=0, n=200, f=40, k=4):
+def problem(seed=0, n=200, f=40, k=4, shape=1.):
     rng = np.random.default_rng(seed)
-    X = rng.gamma(1, size=(n, k)) @ rng.gamma(1, size=(k, f)) + .1 * rng.gamma(1, size=(n, f))
+    X = rng.gamma(shape, size=(n, k)) @ rng.gamma(shape, size=(k, f)) + .1 * rng.gamma(1, size=(n, f))
     return X, rng.uniform(size=(n, k)), rng.uniform(size=(k, f)), rng
 
 
@@ -61,12 +61,12 @@ def test_nmf_updates_are_those_of_one_process(kind, loss, n_processes):
     if kind == "sparse": X = sp.csr_array(np.where(X > 3, X, 0))
     if kind == "penalties": more = dict(l1=.1, l2=.05)
     make = lambda: al.NMF(4, loss=loss, init="custom", polish=False, max_iter=40, tol=0, **more)
-    assert difference(make, X, n_processes, W, H, **given) < 1e-10
+    assert difference(make, X, n_processes, W, H, **given) < 1e-9      # of rounding: one process has compiled sweeps
 
 
 @pytest.mark.parametrize("loss", ["frobenius", "kullback-leibler"])
 def test_newton_ends_where_one_process_ends(loss):
-    X, W, H, _ = problem()
+    X, W, H, _ = problem(shape=.2)      # few large entries: one solution. With shape 1 a continuum has the same loss
     assert difference(lambda: al.NMF(4, loss=loss, init="custom", tol=1e-8), X, 2, W, H) < 1e-5
 
 
