@@ -181,7 +181,7 @@ def chosen(
 ) -> list[tuple[float, Found]]:
     "What fresh solutions confirm of each candidate; one that they contradict climbs again"
     found, climbed = list[tuple[float, Found]](), candidates[0].ascent.climber.effort.n_solves
-    part = 1. if plan.steps > 100 else .5   # of the seeds, where a solve is dear
+    part = 1. if plan.probes > 1 else .5   # of the seeds, where a solve is dear
     for i, a in enumerate(candidates):
         for again in range(1 if i else 2):
             c, p = a.ascent.climber, a.point
