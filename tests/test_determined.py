@@ -330,6 +330,6 @@ def test_a_zero_that_is_pressed_lightly_is_pressed():
     X = np.asarray(al.load_dataset("wtsi").data, float)
     X = X / X.max()
     obj = Objective(as_data(X), 2.)
-    best = solve_seeds(obj, 4, 3, rng=0, tol=1e-9)[0]
+    best = solve_seeds(obj, 4, 3, rng=0, tol=1e-11)[0]   # a residual near the multipliers would leave it undecided
     s = sides(obj, best.W, best.H)
     assert not any(bool(T.any()) for T in s.up) and local_verdict(obj, best.W, best.H).verdict == "determined"
