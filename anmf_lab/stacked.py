@@ -180,14 +180,9 @@ def _outer(T: Tensor) -> Tensor:
 
 def _inverse_roots(C: Tensor) -> Tensor:
     "K with K'K = C^-1, for a stack of small positive matrices"
-    C = C.movedim((-2, -1), (0, 1)).contiguous()      # entry by entry: a call for all matrices
-    L, K = torch.zeros_like(C), torch.zeros_like(C)
-    for j in range(len(C)):
-        column = C[j:, j] - (L[j:, :j] * L[j, :j]).sum(1)
-        K[j, j] = column[0].rsqrt()
-        L[j:, j] = column * K[j, j]
-        K[j, :j] = (L[j, :j, None] * K[:j, :j]).sum(0) * -K[j, j]
-    return K.movedim((0, 1), (-2, -1))
+    L = torch.linalg.cholesky_ex(C).L
+    one = torch.eye(C.shape[-1], dtype=C.dtype, device=C.device).expand_as(L)
+    return torch.linalg.solve_triangular(L, one, upper=False)
 
 # %% ../nbs/31_stacked.ipynb #e0be7c45
 def _eliminated(W: Tensor, H: Tensor, D: Tensor, R: Tensor, K: Tensor, rough: Tensor | None) -> Tensor:
