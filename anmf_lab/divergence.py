@@ -316,13 +316,13 @@ class Hessian:
             AX, WW, WA = data.total(data.T.own_mm(A), W.T @ W, W.T @ A, axis=0)
             return hW, WW @ B + (WA + WA.T) @ H - AX.T
         if data.is_sparse: return self._sparse(A, B)
-        DY = torch.mm(torch.cat([A, W], 1), torch.cat([H, B]), out=self._room).mul_(self.D)
-        return torch.addmm(DY @ H.T, self.R, B.T), data.total(torch.addmm(W.T @ DY, A.T, self.R), axis=0)
+        DY = torch.mm(torch.cat([A, W], 1), torch.cat([H, B]), out=self._room[:, :data.f]).mul_(self.D)
+        return (torch.cat([H, B], 1) @ self._room.T).T, data.total(torch.addmm(W.T @ DY, A.T, self.R), axis=0)
 
     @cached_property
     def _room(self) -> Tensor:
-        "Where every product of dense data writes its dY: a new array costs as much as a product"
-        return torch.empty_like(self.D)
+        "(D * dY, R) of dense data, the first written by every product: a new array costs as much as one"
+        return torch.cat([self.D, self.R], 1)
 
     def _sparse(self, A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
         "The same for sparse data and β = 1, at the nonzeros: elsewhere curvature 0, slope 1"
@@ -381,9 +381,9 @@ def hessian(
                              "Pass X.toarray(), or use a first-order solver without polish.")
         x, y = data.X.values(), _at_nonzeros(data, W, H).clamp(min=floor_of(W.dtype))
         return Hessian(data, W, H, x / y / y, x / y, l2)
-    Y = W @ H
-    D = newton_curvature(data.X, Y, beta, data.level)
-    R = slope(data.X, Y, beta)
+    Y = (W @ H).clamp(min=floor_of(W.dtype))
+    if beta == 1: D, R = (Q := data.X / Y) / Y, 1 - Q      # powers would cost more than a product
+    else: D, R = newton_curvature(data.X, Y, beta, data.level), slope(data.X, Y, beta)
     if data.mask is not None: D, R = data.mask * D, data.mask * R
     return Hessian(data, W, H, D, R, l2)
 

@@ -5,22 +5,23 @@
 # %% ../nbs/13_polish.ipynb #c738dbed
 from __future__ import annotations
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 import math
 import numpy as np
 import torch
 from torch import Tensor
 from .align import evened
 from .core import Data, in_double
-from .divergence import Hessian, floor_of, power
+from .divergence import floor_of, power
+from .elimination import direct_direction, is_small
 from .loop import Run, Status
 from .objective import Entrywise, Objective, Pair
 from .solvers import hals_codes
 
 # %% auto #0
-__all__ = ['DIRECT', 'problem_of', 'kkt_entries', 'kkt_residual', 'measure', 'dot', 'axpy', 'free_set',
-           'BlockJacobi', 'CGInfo', 'pcg', 'Polished', 'newton_direction', 'projected_search',
-           'direct_direction', 'polish']
+__all__ = ['TRIES', 'KEPT', 'problem_of', 'kkt_entries', 'kkt_residual', 'measure', 'dot', 'axpy', 'free_set',
+           'BlockJacobi', 'CGInfo', 'pcg', 'Polished', 'Damped', 'newton_direction', 'projected_search',
+           'polish']
 
 # %% ../nbs/13_polish.ipynb #a4c4fccd
 def problem_of(
@@ -189,6 +190,26 @@ def _safe_value(obj: Objective, W: Tensor, H: Tensor, barrier: bool) -> float:
     return math.inf if barrier and obj.lost(W, H) else float(obj.value(W, H))
 
 # %% ../nbs/13_polish.ipynb #3956466c
+class Damped:
+    "A Hessian and a share of its own diagonal: the matrix of Levenberg and Marquardt"
+    def __init__(self, hess, damping: float = 0.):
+        self.hess, self.damping, self.plain = hess, damping, hess.blocks()
+        self.curves = [B.diagonal(dim1=-2, dim2=-1).abs() for B in self.plain]
+
+    def __call__(self, A: Tensor, B: Tensor) -> Pair:
+        hW, hH = self.hess(A, B)
+        if not self.damping: return hW, hH
+        a, b = (self.damping * c for c in self.curves)
+        return torch.addcmul(hW, a, A), torch.addcmul(hH, b.mT, B)
+
+    def blocks(self) -> Pair:
+        "As of a `Hessian`, with the damping"
+        a, b = (B + torch.diag_embed(self.damping * c) for B, c in zip(self.plain, self.curves, strict=True))
+        return a, b
+
+TRIES = 20     # of a damping that grows by 4
+KEPT = 10      # products, after which the direction so far is kept
+
 def newton_direction(
     obj: Objective,         # what is minimised
     W: Tensor,              # codes
@@ -196,20 +217,26 @@ def newton_direction(
     g: Pair,                # gradient
     residual: float,        # KKT residual, sets the precision
     *,
-    gauss_newton: bool = False,  # a convex matrix in the place of the Hessian
+    hess=None,              # the Hessian there, if it is at hand
+    damping: float = 0.,    # share of its diagonal that is added to it, raised where it must be
     cg_max: int = 300,      # most products with the Hessian
-) -> tuple[Pair, CGInfo]:   # the direction, and what CG did
+) -> tuple[Pair, CGInfo, float]:   # the direction, what CG did in all, and the damping that it took
     "Newton's step: free entries move, held entries go to zero"
     free = free_set(W, H, g, min(1e-3, residual), obj.allowed(W, H), obj.data)
-    hess = obj.hessian(W, H)
-    if gauss_newton: hess = hess.convex()
-    def op(v):
-        a, b = hess(*v)
-        return a * free[0], b * free[1]
-    pre, b = BlockJacobi(hess, free), (-g[0] * free[0], -g[1] * free[1])
-    p, info = pcg(op, b, pre, tol=min(.1, math.sqrt(residual)), max_iter=cg_max, data=obj.data)
-    if info.negative_curvature and not info.alphas: p = pre(b)
-    return (torch.where(free[0], p[0], -W), torch.where(free[1], p[1], -H)), info
+    op, b, n = Damped(hess or obj.hessian(W, H), damping), (-g[0] * free[0], -g[1] * free[1]), 0
+    def on_free(v):
+        h = op(*v)
+        return h[0] * free[0], h[1] * free[1]
+    for _ in range(TRIES):
+        pre = BlockJacobi(op, free)
+        p, info = pcg(on_free, b, pre, tol=min(.1, math.sqrt(residual)), max_iter=cg_max, data=obj.data)
+        n += info.n_iter
+        if not info.negative_curvature: break
+        op.damping = max(4 * op.damping, 1e-3)
+        if info.n_iter > KEPT: break
+    else: p = pre(b)
+    p = torch.where(free[0], p[0], -W), torch.where(free[1], p[1], -H)
+    return p, replace(info, n_iter=n), op.damping
 
 # %% ../nbs/13_polish.ipynb #1855d3ac
 def _refitted(obj: Objective, W: Tensor, H: Tensor) -> Pair:
@@ -240,75 +267,6 @@ def projected_search(
         s /= 2
     return None
 
-# %% ../nbs/13_polish.ipynb #35f63e31
-DIRECT = 8e6   # multiplications of one elimination, up to which it is cheaper than conjugate gradients
-
-def _is_small(hess) -> bool:
-    if type(hess) is not Hessian or hess.data.is_sparse or hess.data.split: return False
-    (n, k), f = hess.W.shape, hess.H.shape[1]
-    return max(n, f) * k * (k * min(n, f)) ** 2 <= DIRECT
-
-# %% ../nbs/13_polish.ipynb #28e4c15f
-def _struck(blocks: Tensor, free: Tensor, more: Tensor) -> Tensor:
-    "Blocks (m, k, k) on the free entries (m, k), with `more` on their diagonal and ones for the held"
-    out = blocks * (free[:, :, None] & free[:, None])
-    out.diagonal(dim1=1, dim2=2).add_(torch.where(free, more, 1.))
-    return out
-
-# %% ../nbs/13_polish.ipynb #94744c41
-def _eliminated(hess: Hessian, free: Pair, blocks: Tensor) -> tuple[Tensor, Tensor]:
-    "Rows K B for all columns of H, where K'K = C^-1: (f k, k n), and K, of the elimination"
-    W, H, F = hess.W, hess.H, free[1].T
-    n, k = W.shape
-    R = W @ H - hess.data.X if hess.D is None else hess.R
-    L, bad = torch.linalg.cholesky_ex(_struck(blocks, F, 1e-10 * blocks.diagonal(dim1=1, dim2=2)))
-    if bad.any(): L *= math.nan              # not a valley: no elimination
-    one = torch.eye(k, dtype=W.dtype, device=W.device).expand_as(L)
-    K = (torch.linalg.solve_triangular(L, one, upper=False) * F[:, None]).contiguous()   # (f, k, k)
-    KW = (K.view(-1, k) @ W.T).view(-1, k, 1, n)
-    if hess.D is not None: KW *= hess.D.T[:, None, None]
-    Y = KW * H.T[:, None, :, None]                                           # (f, k, k, n): long rows
-    Y.addcmul_(K[..., None], R.T.contiguous()[:, None, None])
-    return Y.view(-1, k * n).mul_(free[0].T.reshape(-1)), K
-
-def _positive(S: Tensor, curve: Tensor, damping: float) -> tuple[Tensor, float]:
-    "Cholesky factor of S + damping * diag(curve), the damping raised until there is one"
-    for _ in range(40):
-        L, info = torch.linalg.cholesky_ex(S + torch.diag((1e-10 + damping) * curve))
-        if not int(info): break
-        damping = max(5 * damping, 1e-3)
-    return (L * math.nan if int(info) else L), damping
-
-# %% ../nbs/13_polish.ipynb #16faecea
-def direct_direction(
-    hess: Hessian,       # of a small problem
-    g: Pair,             # gradient
-    free: Pair,          # from `free_set`
-    damping: float = 0., # share of the codes' curvature that is added to it
-    hold: bool = True,   # the scale is free: hold it
-) -> tuple[Pair, float]: # (p, q) on the free entries, and the damping that it took
-    "Newton's direction by elimination of one factor"
-    if hess.W.shape[0] > hess.H.shape[1]:
-        D, R = (T if T is None else T.T for T in (hess.D, hess.R))
-        turned = Hessian(hess.data.T, hess.H.T, hess.W.T, D, R, hess.l2)   # type: ignore[arg-type]
-        (q, p), damping = direct_direction(turned, (g[1].T, g[0].T), (free[1].T, free[0].T), damping, hold)
-        return (p.T, q.T), damping
-    n, k = hess.W.shape
-    blocks, other = hess.blocks()
-    Y, K = _eliminated(hess, free, other)
-    y = (K @ g[1].T[..., None]).reshape(-1)
-    S, curve = -(Y.T @ Y), blocks.diagonal(dim1=1, dim2=2)
-    b = torch.addmv((-g[0] * free[0]).T.reshape(-1), Y.T, y)
-    S.view(k, n, k, n).diagonal(dim1=1, dim2=3).add_(_struck(blocks, free[0], 0 * curve).movedim(0, -1))
-    if hold:
-        t = hess.W * free[0] / hess.W.norm(dim=0).clamp(min=floor_of(g[0].dtype)) * curve.mean(0).sqrt()
-        scale = torch.diag_embed(t, dim1=0, dim2=2).reshape(k * n, k)
-        S.addmm_(scale, scale.T)
-    L, damping = _positive(S, torch.where(free[0], curve, 1.).T.reshape(-1), damping)
-    codes = torch.cholesky_solve(b[:, None], L)[:, 0]
-    comps = K.mT @ -torch.addmv(y, Y, codes).view(-1, k, 1)
-    return (codes.view(k, n).T, comps[:, :, 0].T), damping
-
 # %% ../nbs/13_polish.ipynb #7de8481b
 def _fallback(obj: Objective, W: Tensor, H: Tensor, f: float,
               barrier: bool) -> tuple[Tensor, Tensor, float, float] | None:
@@ -331,8 +289,9 @@ class _Newton:
     f: float                    # objective
     barrier: bool               # the start lies on the right side of it, and so must every step
     n_hvp: int = 0
-    convex_steps: int = 0       # steps that still take the convex matrix
-    damping: float = .1         # of the direct direction
+    damping: float = .1         # of elimination
+    share: float = 0.           # the damping of conjugate gradients
+    raised: bool = False        # was it raised in the last step?
 
     def read(self) -> tuple[Pair, float]:
         "(gradient, KKT residual), after balancing where the scale is free"
@@ -340,31 +299,31 @@ class _Newton:
         pW, pH = self.obj.parts(self.W, self.H)
         return (pW[1] - pW[0], pH[1] - pH[0]), _residual(self.obj, pW, pH, self.W, self.H)
 
-    def direction(self, g: Pair, residual: float, early: bool) -> Pair:
+    def direction(self, g: Pair, residual: float) -> Pair:
         "Newton's direction: by elimination where that is cheaper, else by conjugate gradients"
         obj, W, H = self.obj, self.W, self.H
         hess = obj.hessian(W, H)
-        if _is_small(hess):
+        if is_small(hess):
             free = free_set(W, H, g, min(1e-4, residual), obj.allowed(W, H))
             p, damping = direct_direction(hess, g, free, min(self.damping, 10 * residual), obj.scale_free)
             if math.isfinite(dot(p, p)):
                 self.n_hvp, self.damping = self.n_hvp + 1, damping
                 return torch.where(free[0], p[0], -W), torch.where(free[1], p[1], -H)
-        p, info = newton_direction(obj, W, H, g, residual, gauss_newton=self.convex_steps > 0)
-        self.n_hvp += info.n_iter
-        again = info.negative_curvature and early
-        self.convex_steps = 3 if again else max(self.convex_steps - 1, 0)
+        before = self.share
+        p, info, self.share = newton_direction(obj, W, H, g, residual, hess=hess, damping=before)
+        self.n_hvp, self.raised = self.n_hvp + info.n_iter, self.share > before
         return p
 
-    def step(self, g: Pair, residual: float, early: bool) -> bool:
+    def step(self, g: Pair, residual: float) -> bool:
         "One Newton step, or updates where it does not descend; False if nothing does"
-        p = self.direction(g, residual, early)
+        p = self.direction(g, residual)
         new = projected_search(self.obj, self.W, self.H, self.f, g, p, self.barrier)
         new = new or _fallback(self.obj, self.W, self.H, self.f, self.barrier)
         if new is None: return False
         self.W, self.H, self.f, s = new
         if s >= .5: self.damping = self.damping / 5 if self.damping > 1e-7 else 0.
         elif s < .1: self.damping = max(4 * self.damping, 1e-4)
+        if s >= .5 and not self.raised: self.share = self.share / 5 if self.share > 1e-7 else 0.
         return True
 
 # %% ../nbs/13_polish.ipynb #044fa8d1
@@ -393,7 +352,7 @@ def polish(
             residuals.append(residual)
             if residual <= tol: status = Status.converged
             elif it and callback is not None and callback(it, (at.W, at.H), at.f): status = Status.stopped
-            elif it < max_iter and not at.step(g, residual, early=it < 10): status = Status.stalled
+            elif it < max_iter and not at.step(g, residual): status = Status.stalled
             if status is not Status.max_iter: break
     except KeyboardInterrupt: status = Status.interrupted
     return Polished((at.W.to(dtype), at.H.to(dtype)), np.array(losses), max(len(losses) - 1, 0),

@@ -31,24 +31,24 @@ def updates(
     obj: Entrywise,         # a β-divergence with penalties
     k: int,                 # number of components
     solver: str = "auto",   # one of `SOLVERS`
-    sweeps: int | None = None,   # HALS sweeps per product with the data; None: 2 where they are cheap
+    sweeps: int | tuple | None = None,   # HALS sweeps per product (of codes, of components); None: if cheap
 ) -> Callable:              # state -> state
     "The first-order update of both factors that suits the objective"
     data, beta, how = obj.data, obj.beta, dict(l1=obj.l1, l2=obj.l2)
     assert beta is not None
     off = 1e-10 * data.level * math.sqrt(math.prod(data.whole))
     least = 1e-8 * math.sqrt(data.level / k)
-    stored = data.total(torch.tensor(data.values.numel(), device=data.device))
-    sweeps = sweeps or (2 if 6 * k <= int(stored) / max(data.whole) else 1)
+    thin = ((3, 1) if data.whole[0] < data.f else (1, 3)) if data.is_sparse else None
+    often = sweeps or thin or (2 if 6 * k <= min(data.whole) else 1)
     name = "hals" if beta == 2 else "mue" if 1 <= beta < 2 else "mu"
     if solver != "auto": name = check_choice(solver, "solver", SOLVERS)
     if name == "mue": return lambda state: mue_step(data, state, beta, least=least, **how)
     def step(state):
-        if name == "hals": state = hals_step(data, state, sweeps=sweeps, **how)
+        if name == "hals": state = hals_step(data, state, sweeps=often, **how)
         else: state = mu_step(data, state, beta, least=least, **how)
         return state if obj.scale_free else best_scale(*state, obj.l1, obj.l2, off, data.row_total)
     if name == "hals" and obj.scale_free:
-        step.times = lambda state, n: hals_step(data, state, sweeps=sweeps, times=n)   # type: ignore
+        step.times = lambda state, n: hals_step(data, state, sweeps=often, times=n)   # type: ignore
     return step
 
 # %% ../nbs/14_solve.ipynb #730c3708

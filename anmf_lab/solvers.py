@@ -8,7 +8,7 @@ from typing import NamedTuple
 import math
 import torch
 from torch import Tensor
-from .core import Data
+from .core import Data, in_double
 from .divergence import floor_of, own_product, parts, power, _row_blocks, _some_rows, _with_values
 from .objective import Beta, Loss, loss_of
 from .sweeps import are_few, sweep_both, sweep_codes
@@ -92,7 +92,7 @@ def hals_codes(
 ) -> Tensor:                # updated codes
     "HALS update of the codes, eq. (hals), with or without holes"
     holes = data.mask is not None
-    if are_few(data, W): return sweep_codes(data.X, W, H, l1, l2, sweeps)
+    if are_few(data, W): return sweep_codes(data, W, H, l1, l2, sweeps)
     N = data.own_mm(H.mT) if holes else own_product(data, H)
     G = masked_grams(data.mask, H) if holes else H @ H.mT   # type: ignore[arg-type]
     N, G = data.total(N, G, axis=1)
@@ -109,15 +109,15 @@ def hals_step(
     *,
     l1: float = 0.,         # weight of the sum of both factors in the loss
     l2: float = 0.,         # weight of half their squares
-    sweeps: int = 1,        # sweeps per product with the data
+    sweeps: int | tuple[int, int] = 1,   # sweeps per product with the data; a pair: of codes, of components
     times: int = 1,         # how often
 ) -> tuple:                 # (W, H)
     "HALS updates of the codes, then of the components"
-    W, H = state
-    if are_few(data, W) and are_few(data, H.mT): return sweep_both(data.X, W, H, l1, l2, sweeps, times)
+    (W, H), (a, b) = state, (sweeps, sweeps) if isinstance(sweeps, int) else sweeps
+    if are_few(data, W) and are_few(data, H.mT): return sweep_both(data, W, H, l1, l2, (a, b), times)
     for _ in range(times):
-        W = hals_codes(data, W, H, l1=l1, l2=l2, sweeps=sweeps)
-        H = hals_codes(data.T, H.mT, W.mT, l1=l1, l2=l2, sweeps=sweeps).mT
+        W = hals_codes(data, W, H, l1=l1, l2=l2, sweeps=a)
+        H = hals_codes(data.T, H.mT, W.mT, l1=l1, l2=l2, sweeps=b).mT
     return W, H
 
 # %% ../nbs/12_solvers.ipynb #02fc2131
@@ -379,7 +379,7 @@ def solve_codes(
     if loss == Beta(2.) and data.mask is None:
         B, G = data.total(data.own_mm(H.T).double(), H64 @ H64.T, axis=1)
         start = (B / (G.sum(1) + l1 + l2 + floor_of(G.dtype))).clamp(min=0)
-        if are_few(data, start): start = sweep_codes(data.X.double(), start, H64, l1, l2, sweeps=30)
+        if are_few(data, start): start = sweep_codes(in_double(data), start, H64, l1, l2, sweeps=30)
         some = zip(*(T.split(max(1, 2**18 // k**2)) for T in (B, start)), strict=True)
         done = [_solve_rows(_GramRows(b, G, l1, l2), w, max_iter, tol) for b, w in some]
         return torch.cat(done).to(data.dtype)

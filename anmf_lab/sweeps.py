@@ -24,21 +24,27 @@ def are_few(
     W: Tensor,   # a factor, (n, k)
 ) -> bool:       # use compiled sweeps?
     "Is a sweep over the rows of `W` less work than the calls that it would take?"
-    plain = W.ndim == 2 and data.mask is None and data.is_whole and not data.is_sparse
+    plain = W.ndim == 2 and data.mask is None and data.is_whole
     if not plain or W.numel() * W.shape[1] > FEW or W.device.type != "cpu": return False
     return not (_compiled is None or W.requires_grad or data.X.requires_grad)
 
 # %% ../nbs/11a_sweeps.ipynb #11a00007
-def _sweep(x: np.ndarray, w: np.ndarray, ht: np.ndarray, l1: float, l2: float, sweeps: int) -> None:
+def _product(data: Data, ht: np.ndarray) -> np.ndarray:
+    "`X @ ht`"
+    if data.is_sparse: return (data.X @ torch.from_numpy(ht)).numpy()
+    return data.X.detach().numpy() @ ht
+
+
+def _sweep(N: np.ndarray, w: np.ndarray, ht: np.ndarray, l1: float, l2: float, sweeps: int) -> None:
     "Sweeps of eq. (sweep) over the rows of `w`, in place; a component of zeros is left as it is"
-    N, G, order = x @ ht, ht.T @ ht, np.arange(w.shape[1])
+    G, order = ht.T @ ht, np.arange(w.shape[1])
     if l1: N -= l1
     if l2: G[order, order] += l2
     for _ in range(sweeps): _compiled(w, G, N, order)
 
 
 def sweep_codes(
-    X: Tensor,          # data, (n, f), dense; `X.T` for the components
+    data: Data,         # the problem; `data.T` for the components
     W: Tensor,          # codes, (n, k)
     H: Tensor,          # components, (k, f)
     l1: float = 0.,     # weight of the sum of the codes in the loss
@@ -46,23 +52,23 @@ def sweep_codes(
     sweeps: int = 1,    # how often to go over all entries
 ) -> Tensor:            # updated codes, contiguous
     "Codes after sweeps in compiled code"
-    w = W.detach().numpy().copy()
-    _sweep(X.detach().numpy(), w, H.detach().numpy().T, l1, l2, sweeps)
+    w, ht = W.detach().numpy().copy(), H.detach().numpy().T
+    _sweep(_product(data, ht), w, ht, l1, l2, sweeps)
     return torch.from_numpy(w)
 
 
 def sweep_both(
-    X: Tensor,          # data, (n, f), dense
+    data: Data,         # the problem
     W: Tensor,          # codes, (n, k)
     H: Tensor,          # components, (k, f)
     l1: float = 0.,     # weight of the sum of both factors in the loss
     l2: float = 0.,     # weight of half their squares
-    sweeps: int = 1,    # sweeps per product with the data
+    sweeps: tuple[int, int] = (1, 1),   # sweeps per product with the data, of the codes and of the components
     times: int = 1,     # how often to update both
 ) -> tuple:             # (W, H)
     "Codes, then components, again and again"
-    x, w, ht = X.detach().numpy(), W.detach().numpy().copy(), H.detach().numpy().T.copy()
+    w, ht = W.detach().numpy().copy(), H.detach().numpy().T.copy()
     for _ in range(times):
-        _sweep(x, w, ht, l1, l2, sweeps)
-        _sweep(x.T, ht, w, l1, l2, sweeps)
+        _sweep(_product(data, ht), w, ht, l1, l2, sweeps[0])
+        _sweep(_product(data.T, w), ht, w, l1, l2, sweeps[1])
     return torch.from_numpy(w), torch.from_numpy(ht).T

@@ -125,8 +125,11 @@ def test_pandas_names_and_output():
 @pytest.mark.parametrize("loss", LOSSES)
 def test_sparse_is_dense(kind, loss):
     X = counts() * (np.random.default_rng(0).random((40, 30)) < .4)
-    a = NMF(6, loss=loss, init="random", random_state=0, tol=0, max_iter=40).fit(kind(X))   # one sweep of HALS in both
-    b = NMF(6, loss=loss, init="random", random_state=0, tol=0, max_iter=40).fit(X)
+    how, start_ = dict(init="random", random_state=0, tol=0, max_iter=40), {}
+    if loss == "frobenius":       # the sweeps of sparse data differ: both are solved, from one place
+        first = NMF(6, loss=loss, **how).fit(X)
+        how, start_ = dict(init="custom", tol=1e-9, max_iter=2000), dict(W=first.transform(X), H=first.components_)
+    a, b = (NMF(6, loss=loss, **how).fit(Y, **start_) for Y in (kind(X), X))
     assert_allclose(a.components_, b.components_, rtol=1e-6, atol=1e-9)
     assert_allclose(a.transform(kind(X)), b.transform(X), rtol=1e-5, atol=1e-7)
     assert_allclose(a.reconstruction_err_, b.reconstruction_err_, rtol=1e-6)
@@ -330,7 +333,7 @@ def test_updates_and_newton_steps_take_turns():
 
 
 def test_small_and_large_problems_take_the_same_newton_direction(monkeypatch):
-    import anmf_lab.polish as module
+    import anmf_lab.elimination as module
     for loss, masked in ((2., False), (1., False), (1.5, True)):
         X = counts() + .5
         data = as_data(np.where(np.random.default_rng(1).random(X.shape) < .8, X, np.nan) if masked else X)

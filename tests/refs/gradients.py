@@ -121,7 +121,7 @@ def prepare(case, seed=None):
         run = al.factorize(al.Objective(X, **case.kwargs, **given), 2, rng=0, polish_tol=1e-12)
         factors = dict(zip("WH", run.state, strict=True)) | case.kwargs
     else: model = model.fit(X, **given)
-    sol = solution(model, X, **given, **factors)
+    sol = solution(model, X, tol=1e-11, **given, **factors)
     W, H = (T.numpy().copy() for T in sol.factors)
     rng = np.random.default_rng(1)
     reference = tuple(T * rng.uniform(.9, 1.1, T.shape) for T in (W, H))
