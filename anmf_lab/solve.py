@@ -38,7 +38,7 @@ def updates(
     assert beta is not None
     off = 1e-10 * data.level * math.sqrt(math.prod(data.whole))
     least = 1e-8 * math.sqrt(data.level / k)
-    thin = ((3, 1) if data.whole[0] < data.f else (1, 3)) if data.is_sparse else None
+    thin = ((2, 1) if data.whole[0] < data.f else (1, 2)) if data.is_sparse else None
     often = sweeps or thin or (2 if 6 * k <= min(data.whole) else 1)
     name = "hals" if beta == 2 else "mue" if 1 <= beta < 2 else "mu"
     if solver != "auto": name = check_choice(solver, "solver", SOLVERS)
