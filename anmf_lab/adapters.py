@@ -27,10 +27,6 @@ class PenalisedHessian:
         hW, hH = self.fit(A, B)
         return hW + self.l2[0] * A, hH + self.l2[1] * B
 
-    def convex(self) -> PenalisedHessian:
-        "The same without the curvature that may be negative"
-        return replace(self, fit=self.fit.convex())
-
     def blocks(self) -> Pair:
         "Diagonal blocks, (n, k, k) and (f, k, k)"
         bW, bH = self.fit.blocks()

@@ -5,7 +5,7 @@ matrices holds every gradient"""
 
 # %% ../nbs/10_divergence.ipynb #d43841dc
 from __future__ import annotations
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 import numbers
 import torch
@@ -302,11 +302,6 @@ class Hessian:
         "The product (h_W, h_H) for the direction (A, B)"
         hW, hH = self._fit(A, B)
         return (hW + self.l2 * A, hH + self.l2 * B) if self.l2 else (hW, hH)
-
-    def convex(self) -> Hessian:
-        "The same without the slope, and with no curvature below 0"
-        if self.D is None: return self
-        return replace(self, D=self.D.clamp(min=0), R=torch.zeros_like(self.R))
 
     def _fit(self, A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
         "The product without the penalty"

@@ -230,31 +230,19 @@ class AutoHessian:
     objective: Objective
     W: Tensor             # codes, (n, k)
     H: Tensor             # components, (k, f)
-    only_blocks: bool = False   # the convex stand-in instead
 
     def __call__(self, A: Tensor, B: Tensor) -> Pair:
-        "The product with the direction (A, B)"
-        if self.only_blocks:
-            bW, bH = self.blocks()
-            return torch.einsum("nij,nj->ni", bW, A), torch.einsum("fij,jf->if", bH, B)
-        return self._product(A, B)
-
-    def _product(self, A: Tensor, B: Tensor) -> Pair:
         "Gradient of the slope along (A, B), which is the product since a Hessian is symmetric"
         def slope(W, H):
             gW, gH = self.objective.grad(W, H)
             return (gW * A).sum() + (gH * B).sum()
         return torch.func.grad(slope, argnums=(0, 1))(self.W, self.H)
 
-    def convex(self) -> AutoHessian:
-        "The block-diagonal stand-in, which is positive"
-        return replace(self, only_blocks=True)
-
     def blocks(self) -> Pair:
         "Least-squares blocks (n, k, k), (f, k, k), scaled to the curvature along each factor"
         W, H = self.W, self.H
         HH, WW = H @ H.T, W.T @ W
-        along = self._product(W, 0 * H)[0], self._product(0 * W, H)[1]
+        along = self(W, 0 * H)[0], self(0 * W, H)[1]
         base = ((WW * HH).sum()).clamp(min=floor_of(W.dtype))
         a, b = ((T * h).sum().abs() / base for T, h in zip((W, H), along, strict=True))
         k = len(H)

@@ -7,7 +7,7 @@ step lowers them all"""
 from __future__ import annotations
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 import torch
 from torch import Tensor
 from .core import Data
@@ -234,10 +234,6 @@ class SampleHessian:
         hW, hH = self.plain(A, B)
         C = self.bend * R * (R * (A @ H + W @ B)).sum(1, keepdim=True)
         return hW + C @ H.T, hH + W.T @ C
-
-    def convex(self) -> SampleHessian:
-        "Weighted least squares alone, without the slope"
-        return replace(self, plain=self.plain.convex(), bend=0 * self.bend)
 
     def blocks(self) -> Pair:
         "Diagonal blocks, (n, k, k) and (f, k, k)"

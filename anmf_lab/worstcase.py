@@ -169,10 +169,6 @@ class CoupledHessian:
         C = r * (r * (A @ H + W @ B)).sum(DIMS[self.group], keepdim=True)
         return hW - C @ H.T, hH - self.plain.data.total(W.T @ C, axis=0)
 
-    def convex(self) -> CoupledHessian:
-        "The same without the slope: positive, since the game is convex in the reconstruction"
-        return replace(self, plain=self.plain.convex())
-
     def blocks(self) -> Pair:
         "Diagonal blocks, (n, k, k) and (f, k, k)"
         W, H, r = self.plain.W, self.plain.H, self.r
