@@ -68,7 +68,7 @@ class Study:
                      self.rng(eps, *key), known=tuple(known), lead=self.how.margin, slack=self.slack(eps))
     def belief(self, v: Verdict) -> float:
         "What a verdict is worth: less where few seeds see the damage or another solution is close"
-        worth = .6 * v.secured + .25 * v.nearly[0] + .15 * v.nearly[1]
+        worth = .5 * v.secured + .25 * v.nearly[0] + .25 * v.nearly[1]
         return min(worth, v.best_of(10)) if self.how.goal == "features" else worth
     def slack(self, eps: float) -> float:
         "A smaller lead over another solution is none"
