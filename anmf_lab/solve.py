@@ -36,10 +36,10 @@ def updates(
     "The first-order update of both factors that suits the objective"
     data, beta, how = obj.data, obj.beta, dict(l1=obj.l1, l2=obj.l2)
     assert beta is not None
-    off = 1e-10 * data.level * math.sqrt(math.prod(data.whole))
-    least = 1e-8 * math.sqrt(data.level / k)
-    thin = ((2, 1) if data.whole[0] < data.f else (1, 2)) if data.is_sparse else None
-    often = sweeps or thin or (2 if 6 * k <= min(data.whole) else 1)
+    stored, (n, f) = int(data.total(torch.tensor(data.values.numel(), device=data.device))), data.whole
+    off, least = 1e-10 * data.level * math.sqrt(n * f), 1e-8 * math.sqrt(data.level / k)
+    often: int | tuple = sweeps or (2 if 6 * k <= stored / max(n, f) else 1)
+    if not sweeps and stored < n * f / 10: often = (2, 1) if n < f else (1, 2)
     name = "hals" if beta == 2 else "mue" if 1 <= beta < 2 else "mu"
     if solver != "auto": name = check_choice(solver, "solver", SOLVERS)
     if name == "mue": return lambda state: mue_step(data, state, beta, least=least, **how)
