@@ -33,7 +33,7 @@ from pathlib import Path
 import numpy as np
 
 LOSSES = {"frobenius": 2., "kullback-leibler": 1.}
-RECORD = Path(__file__).with_name("nmf.json")
+RECORD = Path(__file__).with_name("solved.json")
 
 
 def stored(name, scale=1.):
