@@ -189,7 +189,7 @@ def _safe_value(obj: Objective, W: Tensor, H: Tensor, barrier: bool) -> float:
     "The objective, infinite beyond the barrier"
     return math.inf if barrier and obj.lost(W, H) else float(obj.value(W, H))
 
-# %% ../nbs/13_polish.ipynb #3956466c
+# %% ../nbs/13_polish.ipynb #13d00001
 class Damped:
     "A Hessian and a share of its own diagonal: the matrix of Levenberg and Marquardt"
     def __init__(self, hess, damping: float = 0.):
@@ -197,6 +197,7 @@ class Damped:
         self.curves = [B.diagonal(dim1=-2, dim2=-1).abs() for B in self.plain]
 
     def __call__(self, A: Tensor, B: Tensor) -> Pair:
+        "The product with the direction (A, B)"
         hW, hH = self.hess(A, B)
         if not self.damping: return hW, hH
         a, b = (self.damping * c for c in self.curves)
@@ -204,9 +205,10 @@ class Damped:
 
     def blocks(self) -> Pair:
         "As of a `Hessian`, with the damping"
-        a, b = (B + torch.diag_embed(self.damping * c) for B, c in zip(self.plain, self.curves, strict=True))
-        return a, b
+        more = [torch.diag_embed(self.damping * c) for c in self.curves]
+        return self.plain[0] + more[0], self.plain[1] + more[1]
 
+# %% ../nbs/13_polish.ipynb #3956466c
 TRIES = 20     # of a damping that grows by 4
 KEPT = 10      # products, after which the direction so far is kept
 
@@ -220,10 +222,11 @@ def newton_direction(
     hess=None,              # the Hessian there, if it is at hand
     damping: float = 0.,    # share of its diagonal that is added to it, raised where it must be
     cg_max: int = 300,      # most products with the Hessian
-) -> tuple[Pair, CGInfo, float]:   # the direction, what CG did in all, and the damping that it took
+) -> tuple[Pair, CGInfo, float]:   # the direction, what CG did in all, the damping to go on with
     "Newton's step: free entries move, held entries go to zero"
     free = free_set(W, H, g, min(1e-3, residual), obj.allowed(W, H), obj.data)
-    op, b, n = Damped(hess or obj.hessian(W, H), damping), (-g[0] * free[0], -g[1] * free[1]), 0
+    op, n = Damped(hess or obj.hessian(W, H), damping), 0
+    b = -g[0] * free[0], -g[1] * free[1]
     def on_free(v):
         h = op(*v)
         return h[0] * free[0], h[1] * free[1]

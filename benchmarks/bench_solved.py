@@ -1,5 +1,5 @@
 # ruff: noqa: E402
-"""How good are the defaults, and how long does a solved factorization take? Extends benchmarks/nmf.json.
+"""How good are the defaults, and how long does a solved factorization take? The record is benchmarks/solved.json.
 
     python benchmarks/bench_solved.py defaults [--before CHECKOUT] [--seeds 12] [--sets genomes faces ...]
     python benchmarks/bench_solved.py solved [--limit 60] [--problems genomes faces20 ...]
@@ -13,8 +13,8 @@ its objective over the best of *its own basin*: what Newton's method reaches fro
 `solved`: CPU seconds from a common start to a KKT residual of 1e-6, ours and scikit-learn's coordinate descent or
 multiplicative updates, in chunks without a stopping test; the peer gets eight times our time, at least 5 and at
 most `--limit` CPU seconds. What takes less than two seconds is done eight times, and the median of the last seven counts.
-`sparse`: CPU seconds per iteration on text (737 x 4613, 85,576 counts), to 1.001 or 1.02 of the best objective, and of
-a whole fit of 200 iterations.
+`sparse`: CPU seconds per iteration on text (737 x 4613, 85,576 counts), to 1.001 or 1.02 of the better end of the two (median
+of seven starts, 300 iterations), and of a whole fit of 200 iterations.
 `scaling`: CPU seconds of one update, and of one product with the Hessian, as n, f, k or the number of stored entries grow.
 `small`: 100 starts of the genomes, and 100 resamples of them at ranks 4, 5 and 6, each solved, as one stack.
 One thread; every process is started before the clock runs, and the clock is CPU time.
