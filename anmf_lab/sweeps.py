@@ -31,7 +31,7 @@ def are_few(
 # %% ../nbs/11a_sweeps.ipynb #11a00007
 def _product(data: Data, ht: np.ndarray) -> np.ndarray:
     "`X @ ht`"
-    if data.is_sparse: return (data.X @ torch.from_numpy(ht)).numpy()
+    if data.is_sparse: return data.own_mm(torch.from_numpy(ht)).numpy()
     return data.X.detach().numpy() @ ht
 
 
