@@ -19,8 +19,8 @@ from .threat import Threat
 from .unrolled import published_pgd
 
 # %% auto #0
-__all__ = ['STRENGTHS', 'APART', 'Point', 'Effort', 'Climber', 'slack_of', 'Ascent', 'Plan', 'plan_for',
-           'Starts', 'Candidate', 'halving']
+__all__ = ['GAIN', 'STRENGTHS', 'APART', 'Point', 'Effort', 'Climber', 'slack_of', 'Ascent', 'Plan',
+           'plan_for', 'Starts', 'Candidate', 'halving']
 
 # %% ../nbs/43_ascent.ipynb #2c90aa91
 @dataclass
@@ -51,6 +51,9 @@ class Effort:
     n_nan: int = 0           # gradients that were not finite; zero was taken
 
 # %% ../nbs/43_ascent.ipynb #4b9d5918
+GAIN = 1e-6   # where a solution takes seconds, warm solves stop at steps that win less of the objective
+
+
 @dataclass
 class Climber:
     "One ascent on one branch of solutions, kept ahead of its rivals"
@@ -72,11 +75,14 @@ class Climber:
 
     def needed(self, loss: float) -> float:
         "Lead that an objective must have"
-        return max(self.lead * abs(loss), self.slack)
+        return max(max(self.lead, 10 * GAIN * self.problem.is_dear) * abs(loss), self.slack)
+    def follow(self, Z: Tensor, W: Tensor, H: Tensor) -> Solution:
+        "The solution at `Z` that (W, H) leads to"
+        self.effort.n_solves += 1
+        return self.problem.warm(Z, W, H, tol=self.solve_tol, gain=GAIN * self.problem.is_dear)
     def settle(self, Z: Tensor, W: Tensor, H: Tensor) -> Point:
         "Solve at `Z` from (W, H), and the value of the goal there"
-        self.effort.n_solves += 1
-        return self.settled(Z, self.problem.warm(Z, W, H, tol=self.solve_tol))
+        return self.settled(Z, self.follow(Z, W, H))
     def settled(self, Z: Tensor, s: Solution) -> Point:
         "A solution as a point"
         return Point(Z, s.W, s.H, s.loss, value_of(self.goal, s.W, s.H, self.reference)[0])
@@ -88,7 +94,8 @@ class Climber:
         for t in (0., first * (last / first) ** self.done, .1):
             adj = Adjoint(self.problem.at(p.Z), p.W, p.H, tikhonov=t)
             _, gW, gH = value_of(self.goal, adj.W, adj.H, self.reference)
-            slope, cert = adj.vjp(gW, gH, tol=self.adjoint_tol)
+            most = 200 if self.problem.is_dear else 2000
+            slope, cert = adj.vjp(gW, gH, tol=self.adjoint_tol, max_iter=most)
             if cert.solved and cert.ritz > 0 and bool(slope.isfinite().all()): break
         self.effort.n_regularised += t > 0
         self.effort.n_unsolved += not cert.solved
@@ -100,13 +107,12 @@ class Climber:
         self.effort.n_nan += not bool(slope.isfinite().all())
         return slope.nan_to_num(0., 0., 0.)
 
-    def keep_ahead(self, p: Point, tries: int = 3) -> tuple[Point, bool]:
+    def keep_ahead(self, p: Point) -> tuple[Point, bool]:
         "`p`, moved if needed so that no rival is lower; whether that worked"
         if is_nothing(*p.factors): return p, False
         if not self.rivals: return p, True
-        for i in range(tries + 1):
-            found = [self.problem.warm(p.Z, W, H, tol=self.solve_tol) for W, H in self.rivals]
-            self.effort.n_solves += len(found)
+        for i in range(4):
+            found = [self.follow(p.Z, *pair) for pair in self.rivals]
             found = [s for s in found if not is_nothing(*s.factors)]
             self.rivals = [s.factors for s in found]
             other = [s for s in found if feature_error(*s.factors, *p.factors) > SAME]
@@ -115,7 +121,7 @@ class Climber:
             lead = low.loss - p.loss - self.needed(p.loss)
             p.ahead = lead, lead_slope(self.problem.at(p.Z), p.factors, low.factors)
             if lead >= 0: return p, True
-            if i == tries: break
+            if i == (1 if self.problem.is_dear else 3): break
             moved = self.settle(self.regained(p, p.Z), p.W, p.H)
             if feature_error(*moved.factors, *low.factors) < SAME: break   # fell to the rival
             p = moved

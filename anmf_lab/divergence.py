@@ -331,8 +331,7 @@ class Hessian:
 
     def blocks(self) -> tuple[Tensor, Tensor]:
         "Diagonal blocks, (n, k, k) for the rows of W and (f, k, k) for the columns of H"
-        k = len(self.H)
-        bW, bH = self._fit_blocks(k)
+        bW, bH = self._fit_blocks(k := len(self.H))
         ridge = self.l2 * torch.eye(k, dtype=bW.dtype, device=bW.device)
         return (bW + ridge, bH + ridge) if self.l2 else (bW, bH)
 
@@ -342,10 +341,16 @@ class Hessian:
             HH, WW = self.H @ self.H.T, self.data.total(self.W.T @ self.W, axis=0)
             return HH.expand(self.data.n, k, k), WW.expand(self.data.f, k, k)
         D = _with_values(self.data.X, self.D) if self.data.is_sparse else self.D
-        HH = (self.H[:, None] * self.H[None]).reshape(k * k, -1)
-        WW = (self.W[:, :, None] * self.W[:, None]).reshape(-1, k * k)
         Dt = D.t().to_sparse_csr() if self.data.is_sparse else D.T
-        return (D @ HH.T).reshape(-1, k, k), self.data.total(Dt @ WW, axis=0).reshape(-1, k, k)
+        if self.data.n * self.data.f < 2**16:       # where calls cost more than numbers
+            HH = (self.H[:, None] * self.H[None]).reshape(k * k, -1)
+            WW = (self.W[:, :, None] * self.W[:, None]).reshape(-1, k * k)
+            return (D @ HH.T).reshape(-1, k, k), self.data.total(Dt @ WW, axis=0).reshape(-1, k, k)
+        i, j = torch.triu_indices(k, k)             # they are symmetric: a half is enough
+        halves = D @ (self.H[i] * self.H[j]).T, self.data.total(Dt @ (self.W[:, i] * self.W[:, j]), axis=0)
+        blocks = halves[0].new_empty(self.data.n, k, k), halves[1].new_empty(self.data.f, k, k)
+        for B, half in zip(blocks, halves, strict=True): B[:, i, j] = B[:, j, i] = half
+        return blocks
 
 # %% ../nbs/10_divergence.ipynb #9b9b78b8
 def newton_curvature(
@@ -376,8 +381,8 @@ def hessian(
                              "Pass X.toarray(), or use a first-order solver without polish.")
         x, y = data.X.values(), _at_nonzeros(data, W, H).clamp(min=floor_of(W.dtype))
         return Hessian(data, W, H, x / y / y, x / y, l2)
-    Y = (W @ H).clamp(min=floor_of(W.dtype))
-    if beta == 1: D, R = (Q := data.X / Y) / Y, 1 - Q      # powers would cost more than a product
+    Y = (W @ H).clamp_(min=floor_of(W.dtype))
+    if beta == 1: D, R = torch.div(Q := data.X / Y, Y, out=Y), Q.neg_().add_(1)   # no powers, few new arrays
     else: D, R = newton_curvature(data.X, Y, beta, data.level), slope(data.X, Y, beta)
     if data.mask is not None: D, R = data.mask * D, data.mask * R
     return Hessian(data, W, H, D, R, l2)

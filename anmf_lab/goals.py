@@ -18,7 +18,7 @@ from .core import check_choice, check_number
 from .divergence import power
 from .loop import Status
 from .objective import Entrywise, Objective, Pair
-from .polish import polish
+from .polish import polish, within_reach
 from .solve import Solution, descend, solve_seeds
 from .threat import Threat
 
@@ -176,11 +176,14 @@ class Problem:
     def at(self, Z: Tensor) -> Objective:
         "The objective on data `Z`, (n, f)"
         return self.objective.at(replace(self.objective.data, X=Z))
-    def warm(self, Z: Tensor, W: Tensor, H: Tensor, *, tol=1e-4, max_iter=30) -> Solution:
+    @property
+    def is_dear(self) -> bool: return self.objective.data.X.numel() * self.k >= 1e6   # slow
+    def warm(self, Z: Tensor, W: Tensor, H: Tensor, *, tol=1e-4, max_iter=30, gain=0.) -> Solution:
         "The solution that nearby factors lead to"
         obj = self.at(Z)
-        if obj.lost(W, H): W, H = W + 1e-3 * W.mean(0), H + 1e-3 * H.mean(1, keepdim=True)
-        run = polish(obj, W, H, tol=tol, max_iter=max_iter)
+        if self.is_dear: W, H = within_reach(obj, W, H)
+        elif obj.lost(W, H): W, H = W + 1e-3 * W.mean(0), H + 1e-3 * H.mean(1, keepdim=True)
+        run = polish(obj, W, H, tol=tol, max_iter=max_iter, gain=gain)
         if run.status == Status.interrupted: raise KeyboardInterrupt   # an attack stops
         return Solution(run.state[0], run.state[1], run.loss, float(run.residuals[-1]))
     def fresh(self, Z: Tensor, n: int, rng, *, tol=1e-8, max_iter=200) -> list[Solution]:
@@ -192,9 +195,8 @@ class BlindProblem(Problem):
     "A problem whose loss is blind far away: fresh starts begin with its relative"
     def fresh(self, Z: Tensor, n: int, rng, *, tol=1e-8, max_iter=200) -> list[Solution]:
         obj = self.at(Z)
-        first = relative_of(obj)
-        assert first is not None
-        near = solve_seeds(first, self.k, n, rng=rng, n_first=200, tol=1e-3, max_iter=20)
+        near = solve_seeds(relative_of(obj), self.k, n, rng=rng, n_first=200,   # type: ignore[arg-type]
+                           tol=1e-3, max_iter=20)
         down = [descend(obj, *s.factors).state for s in near]
         ends = [self.warm(Z, *pair, tol=tol, max_iter=max_iter) for pair in down]
         return sorted(ends, key=lambda s: s.loss)
@@ -243,8 +245,7 @@ def victim_of(
                          f"got {type(model).__name__}.")
     fit, named = _fit_of(model, given), hasattr(model, "fit")
     name = type(model).__name__ if named else getattr(model, "__name__", "function")
-    if named: obj, notes = objective_of(model, X, loss=loss, **given)
-    else: obj, notes = objective_of(None, X, loss=loss, **given)
+    obj, notes = objective_of(model if named else None, X, loss=loss, **given)
     if not named and loss is None:
         notes = (*notes, "a function does not say what it minimises: attacked through squared error")
     k = getattr(model, "n_components", None)
@@ -257,8 +258,7 @@ def victim_of(
 def _check_value(obj: Objective, k: int) -> None:
     "An objective that is no number at positive factors is an error, before anything is solved"
     X, size = obj.data.X, (obj.data.level / k) ** .5
-    ones = [X.new_full(shape, size) for shape in ((len(X), k), (k, X.shape[1]))]
-    value = float(obj.value(*ones))
+    value = float(obj.value(X.new_full((len(X), k), size), X.new_full((k, X.shape[1]), size)))
     if not math.isfinite(value):
         kind = getattr(obj, "loss", obj)
         raise ValueError(f"the objective {type(obj).__name__} ({type(kind).__name__}) is {value} at positive "
@@ -347,9 +347,8 @@ def ran_away(
     s: Solution,      # where a start ended
 ) -> bool:
     "No number, or a component a hundred times as large as all data: this start found no solution"
-    largest = float((s.W.norm(dim=0) * s.H.norm(dim=1)).max())
-    finite = math.isfinite(s.loss) and math.isfinite(s.residual)
-    return not finite or not largest <= 100 * problem.objective.data.sq ** .5
+    size = (s.W.norm(dim=0) * s.H.norm(dim=1)).max() / problem.objective.data.sq ** .5
+    return not (math.isfinite(s.loss + s.residual) and float(size) <= 100)
 
 # %% ../nbs/42_goals.ipynb #5eccce34
 def those_that_stayed(problem: Problem, found: list[Solution]) -> list[Solution]:
@@ -377,10 +376,11 @@ def judge(
     known: tuple = (),        # other minima, followed to `Z`
     lead: float = 0.,         # relative lead that is required
     slack: float = 0.,        # and absolute
+    max_iter: int = 200,      # most Newton steps of a fresh solution
 ) -> Verdict:
     "Solve attacked data afresh; the lowest objective decides, whatever the ascent believed"
-    fresh = those_that_stayed(problem, problem.fresh(Z, n_seeds, rng))
-    followed = [problem.warm(Z, *pair, tol=1e-8, max_iter=100) for pair in known]
+    fresh = those_that_stayed(problem, problem.fresh(Z, n_seeds, rng, max_iter=max_iter))
+    followed = [problem.warm(Z, *pair, tol=1e-8, max_iter=100, gain=1e-8 * problem.is_dear) for pair in known]
     found = distinct(fresh + those_that_stayed(problem, followed)) or [problem.warm(Z, *reference)]
     errors = [feature_error(*s.factors, *reference) for s in found]
     values = [value_of(goal, *s.factors, reference)[0] for s in found]

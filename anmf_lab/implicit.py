@@ -165,9 +165,10 @@ class Adjoint:
         return u, Certificate(**about, residual=info.residual, ritz=least, n_hvp=info.n_iter,
                               solved=info.residual <= tol)
 
-    def vjp(self, gW: Tensor, gH: Tensor, *, tol: float = 1e-8) -> tuple[Tensor, Certificate]:
+    def vjp(self, gW: Tensor, gH: Tensor, *, tol: float = 1e-8,
+            max_iter: int = 2000) -> tuple[Tensor, Certificate]:
         "Gradient by the data, (n, f), of a function whose gradient by the factors is (gW, gH)"
-        u, cert = self.solve((gW, gH), tol=tol)
+        u, cert = self.solve((gW, gH), tol=tol, max_iter=max_iter)
         return -self.objective.pull(self.W, self.H, *u), cert
 
     def jvp(self, dX: Tensor, *, tol: float = 1e-8) -> tuple[Pair, Certificate]:

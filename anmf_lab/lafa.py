@@ -65,7 +65,8 @@ class Study:
         "A verdict on attacked data, from starts of their own; a part of the seeds for a look"
         n = max(round(part * self.how.n_seeds), 1)
         return judge(self.problem, self.threat, self.goal, self.reference, Z, n,
-                     self.rng(eps, *key), known=tuple(known), lead=self.how.margin, slack=self.slack(eps))
+                     self.rng(eps, *key), known=tuple(known), lead=self.how.margin, slack=self.slack(eps),
+                     max_iter=200 if part == 1 else 100)
     def belief(self, v: Verdict) -> float:
         "What a verdict is worth: less where few seeds see the damage or another solution is close"
         worth = .5 * v.secured + .25 * v.nearly[0] + .25 * v.nearly[1]
@@ -188,7 +189,7 @@ def chosen(
             v = study.judge(p.Z, eps, "select", i, again, known=c.rivals, part=part)
             found.append((study.belief(v), Found(p, p.value, a.kind, 0., c.effort, c.rivals)))
             enough = v.secured >= .9 * p.value or c.effort.n_solves > 1.5 * climbed
-            if enough or again: break
+            if enough or again or i: break
             a.ascent.recover(v.best.factors, max(plan.steps // 5, 4))
         if max(f[0] for f in found) >= .97 * max(b.value for b in candidates): break
     spent = time.process_time() - began

@@ -341,7 +341,8 @@ class Entrywise(Objective):
         at = data.values, _at_nonzeros(data, W, H) if data.is_sparse else W @ H
         where = self.loss.lost(*(at if data.mask is None else self._seen(at[1])), level)
         if where is None: return False
-        return bool(data.total((where if data.mask is None else where * data.mask).sum()))
+        where = where if data.mask is None else where & (data.mask > 0)
+        return bool(data.largest(float(where.any())))
     def rounding(self, f): return 1e-12 * (abs(f) + self._weight * self.data.level ** self.loss.exponent)
 
     def _fit(self, W, H) -> Tensor:

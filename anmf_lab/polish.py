@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from .align import evened
 from .core import Data, in_double
-from .divergence import floor_of, power
+from .divergence import Hessian, floor_of, power
 from .elimination import direct_direction, is_small
 from .loop import Run, Status
 from .objective import Entrywise, Objective, Pair
@@ -20,8 +20,8 @@ from .solvers import hals_codes
 
 # %% auto #0
 __all__ = ['TRIES', 'KEPT', 'problem_of', 'kkt_entries', 'kkt_residual', 'measure', 'dot', 'axpy', 'free_set',
-           'BlockJacobi', 'CGInfo', 'pcg', 'Polished', 'Damped', 'newton_direction', 'projected_search',
-           'polish']
+           'BlockJacobi', 'CGInfo', 'pcg', 'Polished', 'in_single', 'Damped', 'newton_direction',
+           'projected_search', 'polish', 'within_reach']
 
 # %% ../nbs/13_polish.ipynb #a4c4fccd
 def problem_of(
@@ -189,16 +189,29 @@ def _safe_value(obj: Objective, W: Tensor, H: Tensor, barrier: bool) -> float:
     "The objective, infinite beyond the barrier"
     return math.inf if barrier and obj.lost(W, H) else float(obj.value(W, H))
 
+# %% ../nbs/13_polish.ipynb #13d00005
+def in_single(
+    hess,   # a Hessian
+):          # an operator with the same `__call__` and `blocks`, in single precision
+    "The same operator with half the digits; itself where its entries would overflow, or where it is small"
+    if type(hess) is not Hessian or hess.D is None or hess.data.is_sparse: return hess
+    if math.prod(hess.data.whole) < 2**16 or not hess.data.largest(float(hess.D.max())) < 1e25: return hess
+    W, H, D, R = (T.float() for T in (hess.W, hess.H, hess.D, hess.R))
+    return Hessian(hess.data, W, H, D, R, hess.l2)
+
 # %% ../nbs/13_polish.ipynb #13d00001
 class Damped:
     "A Hessian and a share of its own diagonal: the matrix of Levenberg and Marquardt"
-    def __init__(self, hess, damping: float = 0.):
-        self.hess, self.damping, self.plain = hess, damping, hess.blocks()
+    def __init__(self, hess, damping: float = 0., single: bool = False):
+        self.hess, self.damping = hess, damping
+        self.fast = in_single(hess) if single else hess
+        self.plain = tuple(B.double() for B in self.fast.blocks())
         self.curves = [B.diagonal(dim1=-2, dim2=-1).abs() for B in self.plain]
 
     def __call__(self, A: Tensor, B: Tensor) -> Pair:
         "The product with the direction (A, B)"
-        hW, hH = self.hess(A, B)
+        if self.fast is self.hess: hW, hH = self.hess(A, B)
+        else: hW, hH = (T.double() for T in self.fast(A.float(), B.float()))
         if not self.damping: return hW, hH
         a, b = (self.damping * c for c in self.curves)
         return torch.addcmul(hW, a, A), torch.addcmul(hH, b.mT, B)
@@ -225,7 +238,7 @@ def newton_direction(
 ) -> tuple[Pair, CGInfo, float]:   # the direction, what CG did in all, the damping to go on with
     "Newton's step: free entries move, held entries go to zero"
     free = free_set(W, H, g, min(1e-3, residual), obj.allowed(W, H), obj.data)
-    op, n = Damped(hess or obj.hessian(W, H), damping), 0
+    op, n = Damped(hess or obj.hessian(W, H), damping, single=residual > 1e-8), 0
     b = -g[0] * free[0], -g[1] * free[1]
     def on_free(v):
         h = op(*v)
@@ -270,15 +283,20 @@ def projected_search(
         s /= 2
     return None
 
+# %% ../nbs/13_polish.ipynb #13d00008
+def _multiplied(obj: Objective, W: Tensor, H: Tensor, n: int) -> Pair:
+    "`n` multiplicative updates of both factors"
+    for i in (0, 1) * n:
+        N, P = obj.parts(W, H)[i]
+        ratio = power(N / P.clamp(min=floor_of(N.dtype)), obj.damping)
+        W, H = (W * ratio, H) if i == 0 else (W, H * ratio)
+    return W, H
+
 # %% ../nbs/13_polish.ipynb #7de8481b
 def _fallback(obj: Objective, W: Tensor, H: Tensor, f: float,
               barrier: bool) -> tuple[Tensor, Tensor, float, float] | None:
     "Ten multiplicative updates, if they help"
-    for _ in range(10):
-        for i in (0, 1):
-            N, P = obj.parts(W, H)[i]
-            ratio = power(N / P.clamp(min=floor_of(N.dtype)), obj.damping)
-            W, H = (W * ratio, H) if i == 0 else (W, H * ratio)
+    W, H = _multiplied(obj, W, H, 10)
     f2 = _safe_value(obj, W, H, barrier)
     return (W, H, f2, 0.) if f2 < f else None
 
@@ -340,6 +358,7 @@ def polish(
     l2: float = 0.,                   # weight of half their squares, likewise
     tol: float = 1e-9,                # KKT residual to reach
     max_iter: int = 200,              # most Newton steps
+    gain: float = 0.,                 # stop where two steps win a smaller part of the objective
     callback: Callable | None = None, # `callback(n_iter, state, loss)`; a true answer stops
 ) -> Polished:                        # balanced factors, history, status, cost
     "Newton's method on both factors together, from a stopped run to a solved problem"
@@ -355,8 +374,19 @@ def polish(
             residuals.append(residual)
             if residual <= tol: status = Status.converged
             elif it and callback is not None and callback(it, (at.W, at.H), at.f): status = Status.stopped
+            elif gain and it > 1 and losses[-3] - at.f < gain * abs(at.f): status = Status.stopped
             elif it < max_iter and not at.step(g, residual): status = Status.stalled
             if status is not Status.max_iter: break
     except KeyboardInterrupt: status = Status.interrupted
     return Polished((at.W.to(dtype), at.H.to(dtype)), np.array(losses), max(len(losses) - 1, 0),
                     status, np.array(residuals), n_hvp=at.n_hvp)
+
+# %% ../nbs/13_polish.ipynb #13d00010
+def within_reach(
+    obj: Objective,   # what is minimised
+    W: Tensor,        # codes, from slightly other data
+    H: Tensor,        # components
+) -> Pair:            # as they are where their KKT residual is below .1
+    "Factors that Newton's method can start from: zeros lifted, then five multiplicative updates"
+    if not obj.lost(W, H) and measure(obj, W, H)[1] < .1: return W, H
+    return _multiplied(obj, W + 1e-3 * W.mean(0), H + 1e-3 * H.mean(1, keepdim=True), 5)
