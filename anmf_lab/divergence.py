@@ -342,7 +342,7 @@ class Hessian:
             return HH.expand(self.data.n, k, k), WW.expand(self.data.f, k, k)
         D = _with_values(self.data.X, self.D) if self.data.is_sparse else self.D
         Dt = D.t().to_sparse_csr() if self.data.is_sparse else D.T
-        if self.data.n * self.data.f < 2**16:       # where calls cost more than numbers
+        if self.data.n * self.data.f < 2**18:       # where calls cost more than numbers
             HH = (self.H[:, None] * self.H[None]).reshape(k * k, -1)
             WW = (self.W[:, :, None] * self.W[:, None]).reshape(-1, k * k)
             return (D @ HH.T).reshape(-1, k, k), self.data.total(Dt @ WW, axis=0).reshape(-1, k, k)

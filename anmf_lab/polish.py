@@ -195,7 +195,7 @@ def in_single(
 ):          # an operator with the same `__call__` and `blocks`, in single precision
     "The same operator with half the digits; itself where its entries would overflow, or where it is small"
     if type(hess) is not Hessian or hess.D is None or hess.data.is_sparse: return hess
-    if math.prod(hess.data.whole) < 2**16 or not hess.data.largest(float(hess.D.max())) < 1e25: return hess
+    if math.prod(hess.data.whole) < 2**18 or not hess.data.largest(float(hess.D.max())) < 1e25: return hess
     W, H, D, R = (T.float() for T in (hess.W, hess.H, hess.D, hess.R))
     return Hessian(hess.data, W, H, D, R, hess.l2)
 
