@@ -66,7 +66,7 @@ def flags_of(card: Card, rows: list[dict]) -> tuple[Flag, ...]:
 
 BAD: dict[str, tuple[str, Callable]] = {   # code -> words, and whether a row is so
     "tie": ("rest on a tie", lambda r: r["margin"] is not None and r["margin"] < TIE),
-    "unsolved": ("are not solved", lambda r: r["residual"] > 1e-6),
+    "unsolved": ("are not solved", lambda r: r["residual"] is None or not r["residual"] <= 1e-6),
     "seeds_disagree": ("have clean seeds that disagree", lambda r: r["floor"] > SAME),
     "noise_as_strong": ("are reached by noise", lambda r: r["noise_max"] >= r["feature_error"]),
     "overclaimed": ("are less than claimed",

@@ -1,4 +1,5 @@
 """The arena: every model solved from shared starts, attacks held to their budget, records through kill -9, the board."""
+import math
 import os
 import subprocess
 import sys
@@ -136,3 +137,11 @@ def test_a_record_says_why_not_to_rely_on_it():
     rows = record("nmf", [.3, .5], margin=1e-6, noise_max=.4, claimed=.6).measured
     codes = {f.code for f in flags_of(Card("planted", "nmf", "ours", seeds=3), rows)}
     assert codes == {"unfinished", "tie", "noise_as_strong", "overclaimed"}
+
+
+@pytest.mark.parametrize("residual", [math.nan, None, math.inf, 1e-3])
+def test_a_residual_that_is_no_number_is_not_a_solution(residual):
+    rows = record("nmf", [.3, .5, .4], residual=residual).measured
+    assert "unsolved" in {f.code for f in flags_of(Card("planted", "nmf", "ours", seeds=3), rows)}
+    rows = record("nmf", [.3, .5, .4]).measured
+    assert not flags_of(Card("planted", "nmf", "ours", seeds=3), rows)
