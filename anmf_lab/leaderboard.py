@@ -224,7 +224,8 @@ def answer(table) -> str:
     hard = told[told.verdict == "harder"]
     first = "No model on file is harder to move than its plain one by more than the spread of the seeds."
     if len(hard):
-        first = f"Harder to move than the plain model: {', '.join(sorted(set(hard.model)))}; where, below."
+        often = (f"{m} (in {len(g)} of {sum(told.model == m)} comparisons)" for m, g in hard.groupby("model"))
+        first = f"Harder to move than the plain model: {', '.join(often)}; where, below."
     parts = [f"**{first}**"]
     for (data, norm), g in told.groupby(["data", "norm"], sort=False):
         paper = g[g.model.str.startswith(PAPERS)]

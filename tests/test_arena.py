@@ -131,6 +131,7 @@ def test_the_board_pairs_seeds_and_takes_the_strongest_attack_that_both_met():
     assert table.feature_error["nmf"] == pytest.approx((.3 + .5 + .9) / 3)
     said = answer(table.reset_index())
     assert "harder to move than the plain model: L2,1, at" in said and "Huber" not in said
+    assert "l21 (in 1 of 1 comparisons)" in said
 
 
 def test_a_record_says_why_not_to_rely_on_it():
