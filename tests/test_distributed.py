@@ -70,6 +70,12 @@ def test_newton_ends_where_one_process_ends(loss):
     assert difference(lambda: al.NMF(4, loss=loss, init="custom", tol=1e-8), X, 2, W, H) < 1e-5
 
 
+def test_newton_in_single_precision_ends_where_one_process_ends(monkeypatch):
+    monkeypatch.setitem(CUTS, 2, [slice(0, 300), slice(300, 700)])
+    X, W, H, _ = problem(n=700, f=400, shape=.2)
+    assert difference(lambda: al.NMF(4, loss="kullback-leibler", init="custom", tol=1e-8), X, 2, W, H) < 1e-5
+
+
 def test_a_hole_in_one_shard_only():
     X, W, H, _ = problem()
     X[3, 5] = np.nan
