@@ -576,3 +576,21 @@ def test_two_exact_fits_do_not_lead_each_other():
     assert_allclose(slack, 1e-3 * t.radius(.02)**2 / 2, rtol=.05)      # squared error: half the square of the size
     v = judge(problem, t, FEATURES, a, t.X, 8, np.random.default_rng(2), known=(b,), slack=slack)
     assert v.secured <= min(v.errors.min(), v.feature_error) + 1e-9
+
+
+def test_where_a_solution_takes_seconds_the_ascent_is_content_with_less_but_the_verdict_is_not(monkeypatch):
+    X, gains, real = planted(), [], Problem.warm
+
+    def warm(self, *args, **how):
+        gains.append((how.get("tol"), how.get("gain", 0.)))
+        return real(self, *args, **how)
+    monkeypatch.setattr(Problem, "warm", warm)
+    cheap = LaFA("l2", .02, **(QUICK | dict(steps=4))).run(victim(), X).records[0]
+    assert not any(gain for _, gain in gains)
+    gains.clear()
+    monkeypatch.setattr(Problem, "is_dear", property(lambda self: True))
+    dear = LaFA("l2", .02, **(QUICK | dict(steps=4))).run(victim(), X).records[0]
+    assert {gain for tol, gain in gains if tol > 1e-6} == {1e-6}        # ascents
+    assert max(gain for tol, gain in gains if tol == 1e-8) == 1e-8      # verdicts
+    for row in (cheap, dear):
+        assert row["size"] <= .02 * (1 + 1e-12) and row["residual"] < 1e-7 and row["feature_error"] > row["floor"]
