@@ -1,6 +1,7 @@
 """Null directions of the curvature of a large problem: the lessons are on the page of `determined`."""
 from __future__ import annotations
 import torch
+from scipy.linalg import svd
 from torch import Tensor
 from .divergence import floor_of
 from .implicit import DENSE, Curvature, smallest
@@ -50,6 +51,16 @@ def _repeated(C: Curvature, V: Tensor, zero: float, rng) -> tuple[Tensor, Tensor
     return w, V, sure and not bool(null.any())
 
 
+def singular(
+    V: Tensor,   # (m, r)
+) -> tuple[Tensor, Tensor]:
+    "Left singular vectors and values, by LAPACK's slower routine where the fast one does not converge"
+    try: return torch.linalg.svd(V, full_matrices=False)[:2]
+    except torch.linalg.LinAlgError:
+        U, s, _ = svd(V.cpu().numpy(), full_matrices=False, lapack_driver="gesvd")
+        return torch.from_numpy(U).to(V), torch.from_numpy(s).to(V)
+
+
 def null_vectors(
     C: Curvature,             # the Hessian
     expected: list[Pair],     # directions that may be null
@@ -61,7 +72,7 @@ def null_vectors(
     nothing = C.scales[:, :0]
     if not expected: return _repeated(C, nothing, zero, rng)
     V = torch.stack([C.coordinates(u) for u in expected], 1)
-    U, s, _ = torch.linalg.svd(V - C.scales @ (C.scales.T @ V), full_matrices=False)
+    U, s = singular(V - C.scales @ (C.scales.T @ V))
     U = U[:, s > 1e-6 * torch.linalg.matrix_norm(V, 2)]
     if not U.shape[1]: return _repeated(C, nothing, zero, rng)
     w, Y = torch.linalg.eigh(U.T @ torch.stack([C(u) for u in U.T], 1))

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 import torch
+from numpy.testing import assert_allclose
 
 import anmf_lab as al
 from anmf_lab import determined, implicit, null_directions
@@ -333,3 +334,15 @@ def test_a_zero_that_is_pressed_lightly_is_pressed():
     best = solve_seeds(obj, 4, 3, rng=0, tol=1e-11)[0]   # a residual near the multipliers would leave it undecided
     s = sides(obj, best.W, best.H)
     assert not any(bool(T.any()) for T in s.up) and local_verdict(obj, best.W, best.H).verdict == "determined"
+
+
+def test_singular_vectors_where_the_fast_routine_does_not_converge(monkeypatch):
+    rng = np.random.default_rng(0)
+    V = torch.from_numpy(rng.standard_normal((40, 3)) @ rng.standard_normal((3, 6)))   # repeated zeros
+    U, s = null_directions.singular(V)
+
+    def fails(*args, **how): raise torch.linalg.LinAlgError("did not converge")
+    monkeypatch.setattr(torch.linalg, "svd", fails)
+    Q, t = null_directions.singular(V)
+    assert_allclose(t, s, atol=1e-12 * float(s[0]))
+    assert_allclose(Q[:, :3] @ Q[:, :3].T, U[:, :3] @ U[:, :3].T, atol=1e-12)
