@@ -19,8 +19,8 @@ from .threat import Threat
 from .unrolled import published_pgd
 
 # %% auto #0
-__all__ = ['GAIN', 'STRENGTHS', 'APART', 'Point', 'Effort', 'Climber', 'slack_of', 'Ascent', 'Plan',
-           'plan_for', 'Starts', 'Candidate', 'halving']
+__all__ = ['STRENGTHS', 'APART', 'Point', 'Effort', 'Climber', 'slack_of', 'Ascent', 'Plan', 'plan_for',
+           'Starts', 'Candidate', 'halving']
 
 # %% ../nbs/43_ascent.ipynb #2c90aa91
 @dataclass
@@ -51,9 +51,6 @@ class Effort:
     n_nan: int = 0           # gradients that were not finite; zero was taken
 
 # %% ../nbs/43_ascent.ipynb #4b9d5918
-GAIN = 1e-6   # where a solution takes seconds, warm solves stop at steps that win less of the objective
-
-
 @dataclass
 class Climber:
     "One ascent on one branch of solutions, kept ahead of its rivals"
@@ -66,7 +63,10 @@ class Climber:
     lead: float = 1e-6          # relative lead over every rival that is kept
     slack: float = 0.           # and absolute
     solve_tol: float = 1e-4     # KKT residual of the warm solves; must be well below the budget
+    gain: float = 0.            # they stop earlier where two steps win a smaller part of the objective
     adjoint_tol: float = 1e-2   # relative residual of the adjoint solves
+    products: int = 2000        # most products with the Hessian of one of them
+    tries: int = 3              # to regain a lead that is lost
     momentum: float = .75
     homotopy: tuple = (1e-2, 1e-5)   # first and last weight of the regularised adjoint
     done: float = 0.            # part of the ascent that is over, 0 to 1
@@ -75,11 +75,11 @@ class Climber:
 
     def needed(self, loss: float) -> float:
         "Lead that an objective must have"
-        return max(max(self.lead, 10 * GAIN * self.problem.is_dear) * abs(loss), self.slack)
+        return max(self.lead * abs(loss), self.slack)
     def follow(self, Z: Tensor, W: Tensor, H: Tensor) -> Solution:
         "The solution at `Z` that (W, H) leads to"
         self.effort.n_solves += 1
-        return self.problem.warm(Z, W, H, tol=self.solve_tol, gain=GAIN * self.problem.is_dear)
+        return self.problem.warm(Z, W, H, tol=self.solve_tol, gain=self.gain)
     def settle(self, Z: Tensor, W: Tensor, H: Tensor) -> Point:
         "Solve at `Z` from (W, H), and the value of the goal there"
         return self.settled(Z, self.follow(Z, W, H))
@@ -94,8 +94,7 @@ class Climber:
         for t in (0., first * (last / first) ** self.done, .1):
             adj = Adjoint(self.problem.at(p.Z), p.W, p.H, tikhonov=t)
             _, gW, gH = value_of(self.goal, adj.W, adj.H, self.reference)
-            most = 200 if self.problem.is_dear else 2000
-            slope, cert = adj.vjp(gW, gH, tol=self.adjoint_tol, max_iter=most)
+            slope, cert = adj.vjp(gW, gH, tol=self.adjoint_tol, max_iter=self.products)
             if cert.solved and cert.ritz > 0 and bool(slope.isfinite().all()): break
         self.effort.n_regularised += t > 0
         self.effort.n_unsolved += not cert.solved
@@ -111,7 +110,7 @@ class Climber:
         "`p`, moved if needed so that no rival is lower; whether that worked"
         if is_nothing(*p.factors): return p, False
         if not self.rivals: return p, True
-        for i in range(4):
+        for i in range(self.tries + 1):
             found = [self.follow(p.Z, *pair) for pair in self.rivals]
             found = [s for s in found if not is_nothing(*s.factors)]
             self.rivals = [s.factors for s in found]
@@ -121,7 +120,7 @@ class Climber:
             lead = low.loss - p.loss - self.needed(p.loss)
             p.ahead = lead, lead_slope(self.problem.at(p.Z), p.factors, low.factors)
             if lead >= 0: return p, True
-            if i == (1 if self.problem.is_dear else 3): break
+            if i == self.tries: break
             moved = self.settle(self.regained(p, p.Z), p.W, p.H)
             if feature_error(*moved.factors, *low.factors) < SAME: break   # fell to the rival
             p = moved

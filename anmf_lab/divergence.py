@@ -342,11 +342,11 @@ class Hessian:
             return HH.expand(self.data.n, k, k), WW.expand(self.data.f, k, k)
         D = _with_values(self.data.X, self.D) if self.data.is_sparse else self.D
         Dt = D.t().to_sparse_csr() if self.data.is_sparse else D.T
-        if self.data.n * self.data.f < 2**18:       # where calls cost more than numbers
+        if self.data.whole[0] * self.data.f < 2**18:   # where calls cost more than numbers
             HH = (self.H[:, None] * self.H[None]).reshape(k * k, -1)
             WW = (self.W[:, :, None] * self.W[:, None]).reshape(-1, k * k)
             return (D @ HH.T).reshape(-1, k, k), self.data.total(Dt @ WW, axis=0).reshape(-1, k, k)
-        i, j = torch.triu_indices(k, k)             # they are symmetric: a half is enough
+        i, j = torch.triu_indices(k, k)                # they are symmetric: a half is enough
         halves = D @ (self.H[i] * self.H[j]).T, self.data.total(Dt @ (self.W[:, i] * self.W[:, j]), axis=0)
         blocks = halves[0].new_empty(self.data.n, k, k), halves[1].new_empty(self.data.f, k, k)
         for B, half in zip(blocks, halves, strict=True): B[:, i, j] = B[:, j, i] = half

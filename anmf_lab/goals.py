@@ -18,7 +18,7 @@ from .core import check_choice, check_number
 from .divergence import power
 from .loop import Status
 from .objective import Entrywise, Objective, Pair
-from .polish import polish, within_reach
+from .polish import lifted, polish, within_reach
 from .solve import Solution, descend, solve_seeds
 from .threat import Threat
 
@@ -177,12 +177,12 @@ class Problem:
         "The objective on data `Z`, (n, f)"
         return self.objective.at(replace(self.objective.data, X=Z))
     @property
-    def is_dear(self) -> bool: return self.objective.data.X.numel() * self.k >= 1e6   # slow
+    def is_dear(self) -> bool: return self.objective.data.X.numel() * self.k >= 1e6   # takes seconds
     def warm(self, Z: Tensor, W: Tensor, H: Tensor, *, tol=1e-4, max_iter=30, gain=0.) -> Solution:
         "The solution that nearby factors lead to"
         obj = self.at(Z)
         if self.is_dear: W, H = within_reach(obj, W, H)
-        elif obj.lost(W, H): W, H = W + 1e-3 * W.mean(0), H + 1e-3 * H.mean(1, keepdim=True)
+        elif obj.lost(W, H): W, H = lifted(W, H)
         run = polish(obj, W, H, tol=tol, max_iter=max_iter, gain=gain)
         if run.status == Status.interrupted: raise KeyboardInterrupt   # an attack stops
         return Solution(run.state[0], run.state[1], run.loss, float(run.residuals[-1]))

@@ -21,7 +21,7 @@ from .solvers import hals_codes
 # %% auto #0
 __all__ = ['TRIES', 'KEPT', 'problem_of', 'kkt_entries', 'kkt_residual', 'measure', 'dot', 'axpy', 'free_set',
            'BlockJacobi', 'CGInfo', 'pcg', 'Polished', 'in_single', 'Damped', 'newton_direction',
-           'projected_search', 'polish', 'within_reach']
+           'projected_search', 'polish', 'lifted', 'within_reach']
 
 # %% ../nbs/13_polish.ipynb #a4c4fccd
 def problem_of(
@@ -203,15 +203,14 @@ def in_single(
 class Damped:
     "A Hessian and a share of its own diagonal: the matrix of Levenberg and Marquardt"
     def __init__(self, hess, damping: float = 0., single: bool = False):
-        self.hess, self.damping = hess, damping
-        self.fast = in_single(hess) if single else hess
-        self.plain = tuple(B.double() for B in self.fast.blocks())
+        self.op, self.damping = in_single(hess) if single else hess, damping
+        blocks = self.op.blocks()
+        self.dtype, self.plain = blocks[0].dtype, [B.double() for B in blocks]
         self.curves = [B.diagonal(dim1=-2, dim2=-1).abs() for B in self.plain]
 
     def __call__(self, A: Tensor, B: Tensor) -> Pair:
         "The product with the direction (A, B)"
-        if self.fast is self.hess: hW, hH = self.hess(A, B)
-        else: hW, hH = (T.double() for T in self.fast(A.float(), B.float()))
+        hW, hH = (T.double() for T in self.op(A.to(self.dtype), B.to(self.dtype)))
         if not self.damping: return hW, hH
         a, b = (self.damping * c for c in self.curves)
         return torch.addcmul(hW, a, A), torch.addcmul(hH, b.mT, B)
@@ -382,6 +381,10 @@ def polish(
                     status, np.array(residuals), n_hvp=at.n_hvp)
 
 # %% ../nbs/13_polish.ipynb #13d00010
+def lifted(W: Tensor, H: Tensor) -> Pair:
+    "Factors without zeros, a thousandth of each component's mean above what they were"
+    return W + 1e-3 * W.mean(0), H + 1e-3 * H.mean(1, keepdim=True)
+
 def within_reach(
     obj: Objective,   # what is minimised
     W: Tensor,        # codes, from slightly other data
@@ -389,4 +392,4 @@ def within_reach(
 ) -> Pair:            # as they are where their KKT residual is below .1
     "Factors that Newton's method can start from: zeros lifted, then five multiplicative updates"
     if not obj.lost(W, H) and measure(obj, W, H)[1] < .1: return W, H
-    return _multiplied(obj, W + 1e-3 * W.mean(0), H + 1e-3 * H.mean(1, keepdim=True), 5)
+    return _multiplied(obj, *lifted(W, H), 5)

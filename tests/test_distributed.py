@@ -71,8 +71,8 @@ def test_newton_ends_where_one_process_ends(loss):
 
 
 def test_newton_in_single_precision_ends_where_one_process_ends(monkeypatch):
-    monkeypatch.setitem(CUTS, 2, [slice(0, 300), slice(300, 700)])
-    X, W, H, _ = problem(n=700, f=400, shape=.2)
+    monkeypatch.setitem(CUTS, 2, [slice(0, 300), slice(300, 1100)])      # one shard is small, the other is not
+    X, W, H, _ = problem(n=1100, f=400, shape=.2)
     assert difference(lambda: al.NMF(4, loss="kullback-leibler", init="custom", tol=1e-8), X, 2, W, H) < 1e-5
 
 
