@@ -177,7 +177,7 @@ class Problem:
         "The objective on data `Z`, (n, f)"
         return self.objective.at(replace(self.objective.data, X=Z))
     @property
-    def is_dear(self) -> bool: return self.objective.data.X.numel() * self.k >= 1e6   # takes seconds
+    def is_dear(self) -> bool: return self.objective.data.X.numel() * self.k >= 1e6   # seconds
     def warm(self, Z: Tensor, W: Tensor, H: Tensor, *, tol=1e-4, max_iter=30, gain=0.) -> Solution:
         "The solution that nearby factors lead to"
         obj = self.at(Z)
