@@ -9,7 +9,7 @@ attack runs in a process of its own, on one thread; CPU seconds by stage and by 
 counted once), and the peak resident set. An attack that spent `--limit` CPU seconds is ended, and its record says where
 they went until then. One row is added to results/scale/attack.json for each; a row of the same
 question is replaced. With `--updates`, one solution of the clean data instead, the unit of which an attack needs many: from a
-random start, so many updates, then Newton's method to 1e-8 (`solutions`). Linux only.
+random start, so many updates, then Newton's method to 1e-8 (`solutions`, likewise). Linux only.
 """
 import os
 
@@ -139,10 +139,12 @@ def main():
     if args.one: return attack(args)
     from anmf_lab.records import plain, versions, write_whole
     if args.updates:
-        found = [solution(args.rows[0], first) for first in args.updates]
+        found = [dict(solution(args.rows[0], first), command=f"python benchmarks/study_attack_scale.py --updates {first} --rows {args.rows[0]}")
+                 for first in args.updates]
         for row in found: print(row, flush=True)
-        record = json.loads(RECORD.read_text())
-        record |= dict(solutions=found, solutions_command="python benchmarks/study_attack_scale.py " + " ".join(sys.argv[1:]))
+        record, new = json.loads(RECORD.read_text()), {(row["rows"], row["updates"]) for row in found}
+        kept = [row for row in record.get("solutions", []) if (row["rows"], row["updates"]) not in new]
+        record["solutions"] = sorted([*kept, *found], key=lambda row: (row["rows"], row["updates"]))
         return write_whole(RECORD, (json.dumps(plain(record), indent=1) + "\n").encode())
     for n in args.rows:
         command = [sys.executable, __file__, "--one", "--rows", str(n), "--strength", args.strength, "--seeds", str(args.seeds),
