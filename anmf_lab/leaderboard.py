@@ -291,6 +291,7 @@ def cards_of(args: argparse.Namespace) -> Iterator[Card]:
 def cli_run(args: argparse.Namespace) -> int:
     "Run `anmf-lab arena`"
     torch.set_flush_denormal(True)   # multiplicative updates reach zero through slow, denormal numbers
+    torch.set_num_threads(1)         # tables are small: threads wait for each other, `--jobs` is what pays
     out = Path(args.out or Path("results", "arena", *(["quick"] if args.quick else [])))
     if not args.board:
         outcome = run_cards(cards_of(args), out, home=args.home, n_jobs=args.jobs)
