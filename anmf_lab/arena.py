@@ -16,7 +16,6 @@ from torch import Tensor
 from .adapters import factors_of
 from .align import feature_error
 from .anmf_model import ANMF
-from .ascent import published_pgd
 from .atnmf import ATNMF
 from .core import as_data, check_choice
 from .data import load_dataset
@@ -31,6 +30,7 @@ from .solve import Solution
 from .solvers import mu_step
 from .synthetic import make_lafa_synthetic
 from .threat import Threat, stream
+from .unrolled import published_pgd
 
 # %% auto #0
 __all__ = ['MODELS', 'FIELDS', 'Attacked', 'ATTACKS', 'Contender', 'Field', 'planted', 'generated', 'words',

@@ -376,10 +376,10 @@ def judge(
     known: tuple = (),        # other minima, followed to `Z`
     lead: float = 0.,         # relative lead that is required
     slack: float = 0.,        # and absolute
-    max_iter: int = 200,      # most Newton steps of a fresh solution
+    tol=1e-8, max_iter=200,   # KKT residual of a fresh solution, most Newton steps
 ) -> Verdict:
     "Solve attacked data afresh; the lowest objective decides, whatever the ascent believed"
-    fresh = those_that_stayed(problem, problem.fresh(Z, n_seeds, rng, max_iter=max_iter))
+    fresh = those_that_stayed(problem, problem.fresh(Z, n_seeds, rng, tol=tol, max_iter=max_iter))
     followed = [problem.warm(Z, *pair, tol=1e-8, max_iter=100, gain=1e-8 * problem.is_dear) for pair in known]
     found = distinct(fresh + those_that_stayed(problem, followed)) or [problem.warm(Z, *reference)]
     errors = [feature_error(*s.factors, *reference) for s in found]

@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from .align import align, feature_error
-from .ascent import APART, Candidate, Climber, Effort, Plan, Point, STRENGTHS, Starts
-from .ascent import halving, plan_for, published_pgd, slack_of
+from .ascent import Climber, Effort, Point, slack_of
 from .attack_result import AttackResult, Found, clean_flags, per_component, row_flags
 from .attack_result import settings_of, victim_flags
 from .core import as_data, check_choice, check_number, give_back
@@ -25,7 +24,9 @@ from .implicit import Adjoint, Condition
 from .objective import Entrywise, Pair
 from .records import Flag
 from .solve import Solution
+from .starts import APART, Candidate, Plan, STRENGTHS, Starts, halving, plan_for, second_wind
 from .threat import Threat, check_box, pair_of, stream, worst_direction
+from .unrolled import published_pgd
 
 # %% auto #0
 __all__ = ['Study', 'prepare', 'attack', 'chosen', 'verified', 'strongest', 'control', 'usual', 'row_of',
@@ -61,12 +62,11 @@ class Study:
     def fits(self, Z: Tensor, eps: float, n: int) -> list[Pair]:
         "What the model itself makes of attacked data"
         return own_fits(self.victim, self.as_given(Z, eps).cpu().numpy(), n)
-    def judge(self, Z: Tensor, eps: float, *key, known=(), part: float = 1.) -> Verdict:
-        "A verdict on attacked data, from starts of their own; a part of the seeds for a look"
+    def judge(self, Z: Tensor, eps: float, *key, known=(), part: float = 1., **look) -> Verdict:
+        "A verdict on attacked data, from starts of their own; for a look, less is enough"
         n = max(round(part * self.how.n_seeds), 1)
-        return judge(self.problem, self.threat, self.goal, self.reference, Z, n,
-                     self.rng(eps, *key), known=tuple(known), lead=self.how.margin, slack=self.slack(eps),
-                     max_iter=200 if part == 1 else 100)
+        return judge(self.problem, self.threat, self.goal, self.reference, Z, n, self.rng(eps, *key),
+                     known=tuple(known), lead=self.how.margin, slack=self.slack(eps), **look)
     def belief(self, v: Verdict) -> float:
         "What a verdict is worth: less where few seeds see the damage or another solution is close"
         worth = .5 * v.secured + .25 * v.nearly[0] + .25 * v.nearly[1]
@@ -132,9 +132,9 @@ def _published(study: Study, eps: float) -> Found:
     if not isinstance(obj, Entrywise) or obj.beta is None:
         raise ValueError(f"method={how.method!r} knows β-divergences only, and {study.victim.name} "
                          "minimises something else: use method='ensemble'.")
-    terms = how.terms if how.method == "paper" else 0
     Z = published_pgd(obj.data, study.reference, obj.beta, study.threat, eps, study.rng("pgd", eps),
-                      steps=how.steps or 40, n_iter=how.n_iter, terms=terms)
+                      steps=how.steps or 40, n_iter=how.n_iter,
+                      terms=how.terms if how.method == "paper" else 0)
     point = Point(Z, *study.reference, math.nan, math.nan)
     return Found(point, None, how.method, time.process_time() - began, Effort())
 
@@ -146,9 +146,8 @@ def _starts(study: Study, c: Climber, plan: Plan, before: Point | None) -> Start
               if feature_error(*s.factors, *study.reference) > .05]
     plain = isinstance(obj, Entrywise) and obj.beta in (0, 1) and obj.scale_free and obj.data.mask is None
     cheap = c.threat.X.numel() * study.problem.k < 1e5 and plan.starts > 4
-    def rng(*key): return study.rng(c.eps, *key)
-    return Starts(c, rng, others, cond.direction if cond else None, study.local.directions,
-                  before, published=plain and cheap, work=plan.work)
+    return Starts(c, lambda *key: study.rng(c.eps, *key), others, cond.direction if cond else None,
+                  study.local.directions, before, published=plain and cheap, work=plan.work)
 
 # %% ../nbs/44_lafa.ipynb #4b27a60e
 def attack(
@@ -167,11 +166,12 @@ def attack(
                 solve_tol=min(3e-4, .03 * eps), **hurry)
     starts = _starts(study, c, plan, before)
     candidates = halving(starts, plan, starts.rng)
+    if plan.probes > 1: candidates = second_wind(candidates, plan, starts.rng)
     spent, first = time.process_time() - began, candidates[0]
     if ask: return [(math.inf, Found(first.point, first.value, first.kind, spent, c.effort))]
-    same = [a for a in candidates[3:] if a.kind not in APART][:1]
-    found = chosen(study, eps, candidates[:3], plan, began)
-    found += [(a.value, Found(a.point, a.value, a.kind, found[0][1].seconds, c.effort, [])) for a in same]
+    found, rest = chosen(study, eps, candidates, plan, began)
+    rest = rest[:1] + [a for a in rest[1:] if a.kind not in APART][:1]
+    found += [(a.value, Found(a.point, a.value, a.kind, found[0][1].seconds, c.effort, [])) for a in rest]
     return sorted(found, key=lambda f: -f[0])
 
 # %% ../nbs/44_lafa.ipynb #c747858e
@@ -181,21 +181,21 @@ def chosen(
     candidates: list[Candidate],   # the best first
     plan: Plan,
     began: float,                  # the clock of the processor when the ascents began
-) -> list[tuple[float, Found]]:
-    "What fresh solutions confirm of each candidate; one that they contradict climbs again"
+) -> tuple[list[tuple[float, Found]], list[Candidate]]:
+    "What fresh solutions confirm of the candidates that may still win; those that nobody looked at"
     found, climbed = list[tuple[float, Found]](), candidates[0].ascent.climber.effort.n_solves
-    part = 1. if plan.probes > 1 else .5   # of the seeds, where a solve is dear
+    look: dict = dict(tol=1e-6, max_iter=60) if plan.probes > 1 else dict(part=.5, max_iter=100)
     for i, a in enumerate(candidates):
+        if i == 6 or i and max(f[0] for f in found) >= .97 * a.value: break
         for again in range(1 if i else 2):
             c, p = a.ascent.climber, a.point
-            v = study.judge(p.Z, eps, "select", i, again, known=c.rivals, part=part)
+            v = study.judge(p.Z, eps, "select", i, again, known=c.rivals, **look)
             found.append((study.belief(v), Found(p, p.value, a.kind, 0., c.effort, c.rivals)))
             enough = v.secured >= .9 * p.value or c.effort.n_solves > 1.5 * climbed
             if enough or again or i: break
             a.ascent.recover(v.best.factors, max(plan.steps // 5, 4))
-        if max(f[0] for f in found) >= .97 * max(b.value for b in candidates): break
-    spent = time.process_time() - began
-    return [(sure, replace(f, seconds=spent)) for sure, f in found]
+    else: i += 1
+    return [(sure, replace(f, seconds=time.process_time() - began)) for sure, f in found], candidates[i:]
 
 # %% ../nbs/44_lafa.ipynb #44f1d001
 def verified(

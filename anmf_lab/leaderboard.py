@@ -14,12 +14,12 @@ from joblib import Parallel, delayed
 from scipy.stats import t as t_dist
 
 from .arena import ATTACKS, FIELDS, MODELS, Contender, Field, run_bout
-from .ascent import STRENGTHS
 from .core import check_number
 from .data import fingerprint
 from .goals import SAME, TIE
 from .plans import WORDS, Job, Outcome, run_job
 from .records import Flag, Record, read_record
+from .starts import STRENGTHS
 
 
 def read_folder(folder: str | Path) -> list[Record]:

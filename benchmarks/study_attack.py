@@ -35,7 +35,6 @@ from sklearn.decomposition import NMF as SklearnNMF
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 from anmf_lab.align import feature_error
-from anmf_lab.ascent import published_pgd
 from anmf_lab.core import as_data
 from anmf_lab.data import fingerprint, load_dataset
 from anmf_lab.goals import Problem, victim_of
@@ -45,6 +44,7 @@ from anmf_lab.objective import Entrywise
 from anmf_lab.records import plain, versions, write_whole
 from anmf_lab.synthetic import make_lafa_synthetic
 from anmf_lab.threat import Threat, stream
+from anmf_lab.unrolled import published_pgd
 
 LOSS = "kullback-leibler"
 ALONE = dict(n_noise=0, n_usual=0)   # the attack without its controls: its own time

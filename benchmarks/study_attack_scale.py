@@ -73,7 +73,7 @@ def attack(args):
     import torch
     from study_memory import peak_mb
 
-    from anmf_lab import ascent, goals, lafa, solve
+    from anmf_lab import ascent, goals, lafa, solve, starts
     from anmf_lab.data import fingerprint, load_dataset
     from anmf_lab.nmf import NMF
     torch.set_num_threads(1)
@@ -85,7 +85,7 @@ def attack(args):
     clock.around(solve, "polish", "Newton of fresh starts")
     clock.around(goals, "polish", "Newton of warm starts")
     clock.around(ascent.Climber, "gradient", "adjoint solves")
-    clock.around(ascent.Starts, "_crowd", "crowd")
+    clock.around(starts.Starts, "_crowd", "crowd")
     clock.around(lafa, "worst_direction", "worst direction")
     clock.around(lafa, "local_verdict", "is it determined")
     def report(r=None):

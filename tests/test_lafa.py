@@ -11,7 +11,7 @@ from sklearn.decomposition import NMF as SklearnNMF
 
 import anmf_lab as al
 from anmf_lab.align import feature_error
-from anmf_lab.ascent import Ascent, Climber, Effort, plan_for, published_pgd, slack_of
+from anmf_lab.ascent import Ascent, Climber, Effort, slack_of
 from anmf_lab.attack_result import AttackResult, row_flags
 from anmf_lab.determined import local_verdict
 from anmf_lab.core import Data, as_data
@@ -20,7 +20,9 @@ from anmf_lab.implicit import Adjoint, solution
 from anmf_lab.lafa import LaFA
 from anmf_lab.objective import Entrywise, Loss, Objective
 from anmf_lab.polish import polish
+from anmf_lab.starts import plan_for
 from anmf_lab.threat import Threat, stream
+from anmf_lab.unrolled import published_pgd
 
 
 def planted(n=15, f=12, k=3, seed=0, noise=.03, zeros=.45):
