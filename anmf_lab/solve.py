@@ -13,7 +13,7 @@ from scipy.optimize import Bounds, minimize
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
-from .align import balance, best_scale
+from .align import best_scale, evened
 from .core import Data, check_choice, check_number, rng_of
 from .loop import Run, Status, first_best, given_start, iterate, joined, start
 from .objective import Entrywise, Objective, Pair
@@ -22,7 +22,7 @@ from .solvers import are_few, hals_step, mu_step, mue_step
 
 # %% auto #0
 __all__ = ['SOLVERS', 'ENDED', 'STEPS', 'updates', 'best_of', 'descend', 'first_order', 'settled',
-           'newton_limit', 'updates_left', 'too_few', 'in_turn', 'factorize', 'Solution', 'solve_seeds']
+           'newton_limit', 'updates_left', 'in_turn', 'factorize', 'Solution', 'solve_seeds']
 
 # %% ../nbs/14_solve.ipynb #d63039de
 SOLVERS = ("auto", "hals", "mu", "mue")
@@ -132,6 +132,8 @@ def descend(
 def _check_start(obj: Objective, W: Tensor, H: Tensor) -> None:
     "An objective that is not a finite number at the start, or has no gradient there, is an error"
     W, H = best_of(obj, W, H) if isinstance(obj, Entrywise) else (W, H)
+    known = isinstance(obj, Entrywise) and obj.beta is not None
+    if known and all(map(math.isfinite, measure(obj, W, H))): return     # so are the slopes
     name, value = type(obj).__name__, obj.value(W, H)
     if not bool(torch.isfinite(value)):
         raise ValueError(f"the objective {name} is {float(value)} at the start: it must be finite for "
@@ -181,7 +183,7 @@ def settled(obj: Objective, W: Tensor, H: Tensor) -> Pair:
     "Factors as Newton's method wants them: zeros that are zero, the best scale"
     W, H = _prune(obj, W, H)
     total = obj.data.row_total
-    if obj.scale_free: return balance(W, H, total)
+    if obj.scale_free: return evened(W, H, total)
     return best_scale(W, H, obj.l1, obj.l2, total=total) if isinstance(obj, Entrywise) else (W, H)
 
 # %% ../nbs/14_solve.ipynb #8dbfaac1
@@ -203,15 +205,6 @@ def updates_left(run: Run, tol: float, every: int = 10) -> float:
     r = run.residuals
     if len(r) < 3 or not 0 < r[-1] < r[-3]: return math.inf
     return 2 * every * math.log(tol / r[-1]) / math.log(r[-1] / r[-3])
-
-# %% ../nbs/14_solve.ipynb #9adf2019
-def too_few(data: Data, k: int) -> str | None:
-    "What to say where observations are fewer than the free parameters of a factorization of rank k"
-    free = k * (sum(data.whole) - k)
-    if data.mask is None or data.n_observed >= free: return None
-    return (f"X has {data.n_observed} observed entries for {free} parameters, "
-            f"{data.n_observed / free:.2f} for each: what is predicted in the holes may be anything. "
-            "Lower n_components, or add a penalty.")
 
 # %% ../nbs/14_solve.ipynb #c6fc00ea
 STEPS = 40        # Newton steps between two looks at what they gained
