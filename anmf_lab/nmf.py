@@ -312,9 +312,10 @@ class NMF(_Online, FactorModel):
             Rank k: how many components.
         loss : {"frobenius", "kullback-leibler", "itakura-saito"}, float or Loss, default="frobenius"
             The β-divergence to minimise; a number is β. Or an object, such as `NegativeBinomial(r)`.
-        solver : {"auto", "hals", "mu", "mue"}, default="auto"
-            The update: HALS (least squares only), multiplicative, or multiplicative with extrapolation.
-            "auto": HALS for β = 2, "mue" for 1 <= β < 2, "mu" otherwise.
+        solver : {"auto", "hals", "mu", "mue", "em"}, default="auto"
+            HALS (least squares only), multiplicative, the same with extrapolation, or both factors
+            from one quotient (dense Kullback-Leibler, no penalty). "auto": HALS for β = 2, "em" for β = 1
+            where it applies from 2^18 entries, "mue" for other 1 <= β < 2, "mu" otherwise.
         init : {None, "random", "nndsvd", "nndsvda", "nndsvdar", "kmeans", "custom"}, default=None
             Starting point. None: "nndsvda" for a single start if k <= min(n, f), else "random".
             "custom": the start is given, `fit(X, W=..., H=...)`.

@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from .align import best_scale, evened
 from .core import Data, check_choice, check_number, rng_of
+from .joint import em_step, has_em, wants_em
 from .loop import Run, Status, first_best, given_start, iterate, joined, start
 from .objective import Entrywise, Objective, Pair
 from .polish import measure, polish
@@ -25,7 +26,7 @@ __all__ = ['SOLVERS', 'ENDED', 'STEPS', 'updates', 'best_of', 'descend', 'first_
            'newton_limit', 'updates_left', 'in_turn', 'factorize', 'Solution', 'solve_seeds']
 
 # %% ../nbs/14_solve.ipynb #d63039de
-SOLVERS = ("auto", "hals", "mu", "mue")
+SOLVERS = ("auto", "hals", "mu", "mue", "em")
 
 def updates(
     obj: Entrywise,         # a β-divergence with penalties
@@ -41,7 +42,11 @@ def updates(
     often: int | tuple = sweeps or (2 if 6 * k <= stored / max(n, f) else 1)
     if not sweeps and stored < n * f / 10: often = (2, 1) if n < f else (1, 2)
     name = "hals" if beta == 2 else "mue" if 1 <= beta < 2 else "mu"
+    if wants_em(obj): name = "em"
     if solver != "auto": name = check_choice(solver, "solver", SOLVERS)
+    if name == "em" and not has_em(obj):
+        raise ValueError("solver='em' knows no penalties: use 'mue' or 'auto'.")
+    if name == "em": return lambda state: em_step(data, state, least=least)
     if name == "mue": return lambda state: mue_step(data, state, beta, least=least, **how)
     def step(state):
         if name == "hals": state = hals_step(data, state, sweeps=often, **how)
@@ -237,7 +242,7 @@ def in_turn(
     **how,                  # solver, sweeps, progress: as in `first_order`
 ) -> Run:
     "First-order updates and Newton steps in turn, by what they cost and gain, until it is solved"
-    wait, run = 100 if getattr(obj, "beta", None) == 2 else 30, None
+    wait, run = 100 if getattr(obj, "beta", None) == 2 else 60 if wants_em(obj) else 30, None
     every = 20 if wait == 100 and are_few(obj.data, W) else 10      # a check costs as much as ten updates
     while True:
         n = 0 if run is None else run.n_iter
