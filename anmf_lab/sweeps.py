@@ -102,8 +102,9 @@ def sweep_both(
 def _off(T: np.ndarray, N: np.ndarray, P: np.ndarray) -> float:
     "Mean square of the distance from the optimality conditions, over the entries of one factor, (n, k)"
     floor = np.finfo(T.dtype).tiny ** .5
-    unit = np.maximum(np.sqrt(np.square(T).mean(0)), floor)
-    return float(np.square(np.minimum(T / unit, (P - N) / np.maximum(P, floor))).mean())
+    unit = np.maximum(np.sqrt(np.einsum("ij,ij->j", T, T) / len(T)), floor)
+    r = np.minimum(T / unit, (P - N) / np.maximum(P, floor)).ravel()
+    return float(np.dot(r, r)) / r.size
 
 
 def few_squares(obj: Objective, W: Tensor, H: Tensor) -> bool:
