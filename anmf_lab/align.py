@@ -61,7 +61,8 @@ def _scales(
 ) -> tuple[Tensor, Tensor]: # of the columns of W, of the rows of H
     "`s_k` and `1/s_k` of eq. (1); both 0 where the component is zero"
     # in double precision: single loses squares below 1e-38
-    a, b = W.double().norm(dim=0), H.double().norm(dim=1).sqrt()
+    norm = torch.linalg.vector_norm
+    a, b = norm(W.double(), dim=0), norm(H.double(), dim=1).sqrt()
     a = a.sqrt() if total is None else total(a.square()).sqrt().sqrt()
     dead = (a == 0) | (b == 0)
     return (b / a).masked_fill(dead, 0.).to(W.dtype), (a / b).masked_fill(dead, 0.).to(W.dtype)

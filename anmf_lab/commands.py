@@ -28,10 +28,10 @@ from .data import REGISTRY, list_datasets, load_dataset
 from .records import write_whole
 from .report import rank_grid, sections
 from .distributed import Rows, Split, blocks, members
-from .loop import start
+from .loop import start, too_few
 from .objective import Entrywise, loss_of
 from .polish import kkt_residual
-from .solve import factorize, solve_seeds, too_few
+from .solve import factorize, solve_seeds
 from .tables import Table, numbered, read_table
 
 # %% auto #0

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from sklearn.utils import check_array
 from sklearn.utils import check_random_state as _sk_random_state
-from .masks import check_mask, unhidden, unmasked
+from .masks import check_mask, check_weights, is_plain, unhidden, unmasked
 
 # %% auto #0
 __all__ = ['ROOM', 'check_number', 'check_choice', 'Data', 'Shard', 'numbers_only', 'pick_device', 'as_data',
@@ -191,8 +191,8 @@ def _to_torch(X, name: str, allow_sparse: bool) -> Tensor:
         return X if X.dtype in (torch.float32, torch.float64) else X.to(torch.float64)
     X = unmasked(X)
     with numbers_only(X, name):
-        X = check_array(X, accept_sparse="csr" if allow_sparse else False, input_name=name,
-                        dtype=[np.float64, np.float32], ensure_all_finite=False)
+        kinds: Any = dict(accept_sparse="csr" if allow_sparse else False, dtype=[np.float64, np.float32])
+        if not is_plain(X): X = check_array(X, input_name=name, ensure_all_finite=False, **kinds)
     if not sp.issparse(X):
         plain = X.flags.writeable and min(X.strides) >= 0      # what torch can share
         return torch.from_numpy(X if plain else X.copy())
@@ -233,8 +233,10 @@ def pick_device(
     return dev
 
 # %% ../nbs/00_core.ipynb #c2442d97
-def _check_values(v: Tensor, name: str, allow_missing: bool) -> None:
+def _check_values(v: Tensor, name: str, allow_missing: bool) -> bool:   # are all there?
     "Refuse infinite, negative and (unless allowed) missing values"
+    low, high = v.aminmax() if v.numel() else (0., 0.)
+    if low >= 0 and high < math.inf: return True
     if torch.isinf(v).any():
         raise ValueError(f"Input {name} contains infinity. "
                          "Replace it, or mark it as missing (NaN).")
@@ -245,27 +247,14 @@ def _check_values(v: Tensor, name: str, allow_missing: bool) -> None:
         raise ValueError(f"Negative values in data passed to {name}: nonnegative matrix "
                          f"factorization needs {name} >= 0. "
                          "Shift or clip the data, or use a signed method such as PCA.")
-
-# %% ../nbs/00_core.ipynb #802f6644
-def _check_weights(weights, X: Tensor, name: str) -> Tensor:
-    "`weights` as a tensor of the shape and type of `X`"
-    try: w = weights if isinstance(weights, Tensor) else torch.as_tensor(np.asarray(weights, float))
-    except (TypeError, ValueError):
-        raise ValueError(f"weights must be numbers >= 0, one for each entry of {name}.") from None
-    if tuple(w.shape) != tuple(X.shape):
-        raise ValueError(f"weights must have the shape of {name}, {tuple(X.shape)}, "
-                         f"got {tuple(w.shape)}.")
-    if not bool(torch.isfinite(w).all()) or bool((w < 0).any()):
-        raise ValueError("weights must be finite and >= 0 (1/sigma**2 for a known standard error "
-                         "sigma, 0 for a missing entry).")
-    return w.to(device=X.device, dtype=X.dtype)
+    return not torch.isnan(v).any()
 
 # %% ../nbs/00_core.ipynb #6571f6ec
 def _observed(X: Tensor, mask, weights, name: str, whole_columns: bool) -> tuple:
     "Fold NaN, `mask` and `weights` into (`X` with zeros in the holes, float weights or None)"
     M = ~torch.isnan(X)
     if mask is not None: M &= check_mask(mask, X, name)
-    omega = None if weights is None else _check_weights(weights, X, name)
+    omega = None if weights is None else check_weights(weights, X, name)
     if omega is not None: M &= omega > 0
     if M.all() and (omega is None or bool((omega == 1).all())): return X, None
     for axis, what in ((1, "row"), (0, "column")):
@@ -308,12 +297,12 @@ def as_data(
                 raise ValueError(f"{what} needs a dense {name}: zeros of a sparse matrix are "
                                  f"observed zeros. Pass {name}.toarray().")
         return Data(T, None, kind, _transposed(T))
-    _check_values(T, name, allow_missing)
+    whole = _check_values(T, name, allow_missing) and mask is None and weights is None
     for what, value in (("mask", mask), ("weights", weights)):
         if value is not None and not allow_missing:
             raise ValueError(f"{what} is not supported here: every entry must be observed "
                              "and counts alike.")
-    T, M = _observed(T, mask, weights, name, whole_columns)
+    T, M = (T, None) if whole else _observed(T, mask, weights, name, whole_columns)
     return Data(T, M, kind)
 
 # %% ../nbs/00_core.ipynb #2cd10f38

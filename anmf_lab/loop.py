@@ -18,7 +18,8 @@ from tqdm.auto import tqdm
 from .core import Data, as_data, check_choice, give_back, rng_of, uniform
 
 # %% auto #0
-__all__ = ['INITS', 'Status', 'Run', 'iterate', 'joined', 'first_best', 'ending', 'start', 'given_start']
+__all__ = ['INITS', 'Status', 'Run', 'iterate', 'joined', 'first_best', 'ending', 'too_few', 'start',
+           'given_start']
 
 # %% ../nbs/01_loop.ipynb #785cd982
 class Status(str, Enum):
@@ -78,15 +79,15 @@ def iterate(
     losses, ress, n, kept = [loss], [res], 0, (state, 0)
     status = Status.converged if _done([loss], res, tol) else Status.max_iter
     times = getattr(step, "times", None)
-    bar = tqdm(total=max_iter, desc=desc, disable=not progress, leave=False)
+    bar = tqdm(total=max_iter, desc=desc, leave=False) if progress else None
     try:
         while n < max_iter and status is Status.max_iter:
             m = 1 if times is None else min(every - n % every, max_iter - n)
             state, n = step(state) if times is None else times(state, m), n + m
             if n % every and n < max_iter: continue
             loss, res = _read(measure, state)
-            bar.update(n - bar.n)
-            bar.set_postfix(loss=f"{loss:.4g}")
+            if bar is not None: bar.update(n - bar.n)
+            if bar is not None: bar.set_postfix(loss=f"{loss:.4g}")
             if not math.isfinite(loss):
                 status = Status.nonfinite
                 break
@@ -96,7 +97,8 @@ def iterate(
             if _done(losses, res, tol): status = Status.converged
             elif callback is not None and callback(n, state, loss): status = Status.stopped
     except KeyboardInterrupt: status = Status.interrupted
-    finally: bar.close()
+    finally:
+        if bar is not None: bar.close()
     return Run(kept[0], np.array(losses), kept[1], status, np.array(ress))
 
 # %% ../nbs/01_loop.ipynb #d1ac00f1
@@ -155,6 +157,18 @@ def ending(
             Status.nonfinite: "met a non-finite loss and returns the last finite iterate. Check the "
                               "scale of the data, or use float64.",
             Status.interrupted: "was interrupted and keeps the best factors so far."}.get(status)
+
+# %% ../nbs/01_loop.ipynb #9adf2019
+def too_few(
+    data: Data,       # the problem
+    k: int,           # rank
+) -> str | None:      # in words; None: there are enough
+    "What to say where observations are fewer than the free parameters of a factorization of rank k"
+    free = k * (sum(data.whole) - k)
+    if data.mask is None or data.n_observed >= free: return None
+    return (f"X has {data.n_observed} observed entries for {free} parameters, "
+            f"{data.n_observed / free:.2f} for each: what is predicted in the holes may be anything. "
+            "Lower n_components, or add a penalty.")
 
 # %% ../nbs/01_loop.ipynb #bfe76fcf
 def _filled(data: Data):

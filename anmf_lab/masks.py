@@ -38,8 +38,14 @@ def unhidden(X, mask=None, weights=None):
     return X.mask(bad) if hasattr(X, "mask") and hasattr(X, "columns") else np.where(bad, np.nan, V)
 
 
+def is_plain(X) -> bool:
+    "A NumPy matrix of floats, with something in it: nothing to convert"
+    return type(X) is np.ndarray and X.ndim == 2 and X.size > 0 and X.dtype in (np.float64, np.float32)
+
+
 def table(model, X, reset: bool):
     "Input of a model, checked scikit-learn's way"
+    if is_plain(X): return validate_data(model, X, reset=reset, skip_check_array=True)
     return validate_data(model, unmasked(X), reset=reset, dtype=[np.float64, np.float32],
                          accept_sparse="csr" if model._allow_sparse else False,
                          ensure_all_finite="allow-nan" if model._allow_missing else True)
@@ -60,6 +66,20 @@ def check_mask(mask, X: Tensor, name: str) -> Tensor:
     if m.dtype != torch.bool and not ((m == 0) | (m == 1)).all():
         raise ValueError("mask must be boolean (True = observed) or hold only 0 and 1.")
     return m.bool().to(X.device)
+
+
+def check_weights(weights, X: Tensor, name: str) -> Tensor:
+    "`weights` as a tensor of the shape and type of `X`"
+    try: w = weights if isinstance(weights, Tensor) else torch.as_tensor(np.asarray(weights, float))
+    except (TypeError, ValueError):
+        raise ValueError(f"weights must be numbers >= 0, one for each entry of {name}.") from None
+    if tuple(w.shape) != tuple(X.shape):
+        raise ValueError(f"weights must have the shape of {name}, {tuple(X.shape)}, "
+                         f"got {tuple(w.shape)}.")
+    if not bool(torch.isfinite(w).all()) or bool((w < 0).any()):
+        raise ValueError("weights must be finite and >= 0 (1/sigma**2 for a known standard error "
+                         "sigma, 0 for a missing entry).")
+    return w.to(device=X.device, dtype=X.dtype)
 
 
 def check_whole(data, who: str, *, split: bool = False, stored: bool = False) -> None:

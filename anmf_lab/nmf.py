@@ -19,8 +19,8 @@ from .core import takes_sparse, with_room
 from .masks import check_whole, table, unhidden
 from .divergence import divergence
 from .drawn import Drawn
-from .solve import SOLVERS, factorize, too_few
-from .loop import INITS, Run, Status, ending, first_best, given_start, joined, start
+from .solve import SOLVERS, factorize
+from .loop import INITS, Run, Status, ending, first_best, given_start, joined, start, too_few
 from .loop import CallbackSupportMixin, with_callbacks, _sk_callback
 from .online import _Online
 from .objective import Entrywise, Objective, check_loss, loss_of, penalty_weights
@@ -312,9 +312,10 @@ class NMF(_Online, FactorModel):
             Rank k: how many components.
         loss : {"frobenius", "kullback-leibler", "itakura-saito"}, float or Loss, default="frobenius"
             The β-divergence to minimise; a number is β. Or an object, such as `NegativeBinomial(r)`.
-        solver : {"auto", "hals", "mu", "mue"}, default="auto"
-            The update: HALS (least squares only), multiplicative, or multiplicative with extrapolation.
-            "auto": HALS for β = 2, "mue" for 1 <= β < 2, "mu" otherwise.
+        solver : {"auto", "hals", "mu", "mue", "em"}, default="auto"
+            HALS (least squares only), multiplicative, the same with extrapolation, or both factors
+            from one quotient (dense Kullback-Leibler, no penalty). "auto": HALS for β = 2, "em" for β = 1
+            where it applies from 2^18 entries, "mue" for other 1 <= β < 2, "mu" otherwise.
         init : {None, "random", "nndsvd", "nndsvda", "nndsvdar", "kmeans", "custom"}, default=None
             Starting point. None: "nndsvda" for a single start if k <= min(n, f), else "random".
             "custom": the start is given, `fit(X, W=..., H=...)`.
@@ -386,7 +387,8 @@ class NMF(_Online, FactorModel):
     def _solve(self, data: Data, W: Tensor, H: Tensor, watch) -> Run:
         near = self._goal() / 10
         polish_tol: Any = {False: None, "auto": "auto" if self.tol else None}.get(self.polish, near)
-        tol = near if polish_tol == "auto" else self.tol
+        if polish_tol != "auto": tol = self.tol
+        else: tol = self.tol / 3 if self._beta() == 2 else near      # codes solved once more move it
         how: Any = dict(solver=self.solver, max_iter=self.max_iter, callback=watch, progress=self.verbose)
         return factorize(self._fitted(data), H.shape[-2], W=W, H=H, tol=tol, polish_tol=polish_tol, **how)
 

@@ -12,9 +12,10 @@ import math
 import torch
 from torch import Tensor
 from .core import Data, as_data, check_number
-from .divergence import Hessian, beta_of, both_parts, cross, curvature, divergence, entries
+from .divergence import Hessian, beta_of, cross, curvature, divergence, entries
 from .divergence import floor_of, hessian, newton_curvature, power, row_slices, slope
 from .divergence import _at_nonzeros, _with_values
+from .quotients import quotient_parts
 
 # %% auto #0
 __all__ = ['Pair', 'FAINT', 'Loss', 'Beta', 'loss_of', 'check_loss', 'NegativeBinomial', 'Objective',
@@ -110,6 +111,9 @@ def check_loss(
     if solver == "hals" and beta != 2:
         raise ValueError("solver='hals' minimises loss='frobenius' only, "
                          f"got loss={loss!r}. Use 'mue' or 'mu'.")
+    if solver == "em" and (beta != 1 or data.is_sparse or data.mask is not None):
+        raise ValueError("solver='em' minimises loss='kullback-leibler' on dense X without holes or weights. "
+                         "Use 'mue' or 'auto'.")
     if own or beta > 0: return
     zero = (data.values == 0) if data.mask is None else (data.X == 0) & (data.mask > 0)
     if data.is_sparse or bool(zero.any()):
@@ -256,7 +260,7 @@ def _dense(obj: Entrywise, W: Tensor, H: Tensor) -> Pair:
 
 def _fit_parts(obj: Entrywise, W: Tensor, H: Tensor, loss: bool):
     "(N, P) by the codes, (N, P) by the components, the loss if asked for; without penalties"
-    if obj.beta is not None: return both_parts(obj.data, W, H, obj.beta, loss=loss)
+    if obj.beta is not None: return quotient_parts(obj.data, W, H, obj.beta, loss=loss)
     X, Y = _dense(obj, W, H)
     m, p = (obj._weigh(T) for T in obj.loss.parts(X, Y))
     f = obj._weigh(obj.loss.value(X, Y)).sum() if loss else W.new_zeros(())

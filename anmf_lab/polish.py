@@ -17,6 +17,7 @@ from .elimination import direct_direction, is_small
 from .loop import Run, Status
 from .objective import Entrywise, Objective, Pair
 from .solvers import hals_codes
+from .sweeps import few_measured, few_squares
 
 # %% auto #0
 __all__ = ['TRIES', 'KEPT', 'problem_of', 'kkt_entries', 'kkt_residual', 'measure', 'dot', 'axpy', 'free_set',
@@ -77,11 +78,13 @@ def kkt_residual(
 ) -> float:                 # 0 at a solution; no unit
     "How far (W, H) is from the optimality conditions, over all entries"
     obj = problem_of(problem, beta, l1, l2)
+    if few_squares(obj, W, H) and not worst: return few_measured(obj, W, H)[1]   # type: ignore[arg-type]
     return _residual(obj, *obj.parts(W, H), W, H, worst)
 
 # %% ../nbs/13_polish.ipynb #8783183b
 def measure(obj: Objective, W: Tensor, H: Tensor) -> tuple[float, float]:   # (loss, residual)
     "Loss and KKT residual of one factorization, as `iterate` wants them"
+    if few_squares(obj, W, H): return few_measured(obj, W, H)   # type: ignore[arg-type]
     f, parts = obj.measure(W, H)
     return f, _residual(obj, *parts, W, H)
 

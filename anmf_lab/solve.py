@@ -13,8 +13,9 @@ from scipy.optimize import Bounds, minimize
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
-from .align import balance, best_scale
+from .align import best_scale, evened
 from .core import Data, check_choice, check_number, rng_of
+from .joint import em_step, has_em, wants_em
 from .loop import Run, Status, first_best, given_start, iterate, joined, start
 from .objective import Entrywise, Objective, Pair
 from .polish import measure, polish
@@ -22,10 +23,10 @@ from .solvers import are_few, hals_step, mu_step, mue_step
 
 # %% auto #0
 __all__ = ['SOLVERS', 'ENDED', 'STEPS', 'updates', 'best_of', 'descend', 'first_order', 'settled',
-           'newton_limit', 'updates_left', 'too_few', 'in_turn', 'factorize', 'Solution', 'solve_seeds']
+           'newton_limit', 'updates_left', 'in_turn', 'factorize', 'Solution', 'solve_seeds']
 
 # %% ../nbs/14_solve.ipynb #d63039de
-SOLVERS = ("auto", "hals", "mu", "mue")
+SOLVERS = ("auto", "hals", "mu", "mue", "em")
 
 def updates(
     obj: Entrywise,         # a β-divergence with penalties
@@ -41,7 +42,11 @@ def updates(
     often: int | tuple = sweeps or (2 if 6 * k <= stored / max(n, f) else 1)
     if not sweeps and stored < n * f / 10: often = (2, 1) if n < f else (1, 2)
     name = "hals" if beta == 2 else "mue" if 1 <= beta < 2 else "mu"
+    if wants_em(obj): name = "em"
     if solver != "auto": name = check_choice(solver, "solver", SOLVERS)
+    if name == "em" and not has_em(obj):
+        raise ValueError("solver='em' knows no penalties: use 'mue' or 'auto'.")
+    if name == "em": return lambda state: em_step(data, state, least=least)
     if name == "mue": return lambda state: mue_step(data, state, beta, least=least, **how)
     def step(state):
         if name == "hals": state = hals_step(data, state, sweeps=often, **how)
@@ -132,6 +137,8 @@ def descend(
 def _check_start(obj: Objective, W: Tensor, H: Tensor) -> None:
     "An objective that is not a finite number at the start, or has no gradient there, is an error"
     W, H = best_of(obj, W, H) if isinstance(obj, Entrywise) else (W, H)
+    known = isinstance(obj, Entrywise) and obj.beta is not None
+    if known and all(map(math.isfinite, measure(obj, W, H))): return     # so are the slopes
     name, value = type(obj).__name__, obj.value(W, H)
     if not bool(torch.isfinite(value)):
         raise ValueError(f"the objective {name} is {float(value)} at the start: it must be finite for "
@@ -181,7 +188,7 @@ def settled(obj: Objective, W: Tensor, H: Tensor) -> Pair:
     "Factors as Newton's method wants them: zeros that are zero, the best scale"
     W, H = _prune(obj, W, H)
     total = obj.data.row_total
-    if obj.scale_free: return balance(W, H, total)
+    if obj.scale_free: return evened(W, H, total)
     return best_scale(W, H, obj.l1, obj.l2, total=total) if isinstance(obj, Entrywise) else (W, H)
 
 # %% ../nbs/14_solve.ipynb #8dbfaac1
@@ -203,15 +210,6 @@ def updates_left(run: Run, tol: float, every: int = 10) -> float:
     r = run.residuals
     if len(r) < 3 or not 0 < r[-1] < r[-3]: return math.inf
     return 2 * every * math.log(tol / r[-1]) / math.log(r[-1] / r[-3])
-
-# %% ../nbs/14_solve.ipynb #9adf2019
-def too_few(data: Data, k: int) -> str | None:
-    "What to say where observations are fewer than the free parameters of a factorization of rank k"
-    free = k * (sum(data.whole) - k)
-    if data.mask is None or data.n_observed >= free: return None
-    return (f"X has {data.n_observed} observed entries for {free} parameters, "
-            f"{data.n_observed / free:.2f} for each: what is predicted in the holes may be anything. "
-            "Lower n_components, or add a penalty.")
 
 # %% ../nbs/14_solve.ipynb #c6fc00ea
 STEPS = 40        # Newton steps between two looks at what they gained
@@ -244,7 +242,7 @@ def in_turn(
     **how,                  # solver, sweeps, progress: as in `first_order`
 ) -> Run:
     "First-order updates and Newton steps in turn, by what they cost and gain, until it is solved"
-    wait, run = 100 if getattr(obj, "beta", None) == 2 else 30, None
+    wait, run = 100 if getattr(obj, "beta", None) == 2 else 60 if wants_em(obj) else 30, None
     every = 20 if wait == 100 and are_few(obj.data, W) else 10      # a check costs as much as ten updates
     while True:
         n = 0 if run is None else run.n_iter

@@ -11,7 +11,7 @@ from torch import Tensor
 from .core import Data, in_double
 from .divergence import floor_of, own_product, parts, power, _row_blocks, _some_rows, _with_values
 from .objective import Beta, Loss, loss_of
-from .sweeps import are_few, sweep_both, sweep_codes
+from .sweeps import are_few, by_numpy, few_codes, sweep_both, sweep_codes, sweep_rows
 from .loop import INITS, start
 
 # %% auto #0
@@ -37,6 +37,7 @@ def hals_update(
     sweeps: int = 1,    # how often to go over all rows
 ) -> Tensor:            # updated transposed codes
     "Sweeps of eq. (hals) over the rows of `Wt`, by eq. (blocks); a component of zeros is left as it is"
+    if by_numpy(B, G, Wt): return sweep_rows(B, G, Wt, block, sweeps)
     Wt, k = Wt.clone(memory_format=torch.contiguous_format), G.shape[-1]
     add, size = torch.addmm if Wt.ndim == 2 else torch.baddbmm, block or 1
     if block is None and Wt.numel() > 2**17: size = 8
@@ -93,7 +94,8 @@ def hals_codes(
     "HALS update of the codes, eq. (hals), with or without holes"
     holes = data.mask is not None
     if are_few(data, W): return sweep_codes(data, W, H, l1, l2, sweeps)
-    N = data.own_mm(H.mT) if holes else own_product(data, H)
+    if holes: N = data.own_mm(H.mT)
+    else: N = data.own_mm(H.mT).mT if data.is_sparse else own_product(data, H)
     G = masked_grams(data.mask, H) if holes else H @ H.mT   # type: ignore[arg-type]
     N, G = data.total(N, G, axis=1)
     if l1: N = N - l1
@@ -322,14 +324,15 @@ def _multiply(rows: _Rows, w: Tensor, f: Tensor) -> tuple[Tensor, Tensor, Tensor
 # %% ../nbs/12_solvers.ipynb #e8aa555b
 def _solve_rows(rows: _Rows, w: Tensor, max_iter: int, tol: float) -> Tensor:
     "Projected Newton on every row until its residual is at most `tol` or it can't move"
-    w, at, f = w.clone(), torch.arange(len(w), device=w.device), rows.loss(w)
-    least = torch.full_like(f, torch.inf)      # after a blind step: the residual that it has to improve
+    w, at, f = w.clone(), torch.arange(len(w), device=w.device), None
+    least = torch.full_like(w[:, 0], torch.inf)   # after a blind step: the residual that it has to improve
     for _ in range(max_iter):
         N, P = rows.parts(w[at])
         top = w[at].amax(1, keepdim=True).clamp(min=floor_of(w.dtype))
         res = torch.minimum(w[at] / top, 1 - N / P.clamp(min=floor_of(w.dtype))).abs().amax(1)
         go = torch.nonzero((res > tol) & (res < least)).flatten()
         if not len(go): break
+        if f is None: f = rows.loss(w)
         g, margin, size = P - N, res.clamp(max=1e-3)[:, None] * top, (P * w[at]).sum(1)
         g, margin, size, res = g[go], margin[go], size[go], res[go]
         if len(go) < len(at): rows, at, f = rows.take(go), at[go], f[go]
@@ -377,9 +380,11 @@ def solve_codes(
     "Optimal codes for fixed components, sample by sample, by Newton steps"
     H64, k, loss = H.double(), len(H), loss_of(beta)
     if loss == Beta(2.) and data.mask is None:
+        few = are_few(data, H64.new_empty(data.n, k))
+        start, residual = few_codes(in_double(data), H64, l1, l2) if few else (None, math.inf)
+        if start is not None and residual <= tol: return start.to(data.dtype)
         B, G = data.total(data.own_mm(H.T).double(), H64 @ H64.T, axis=1)
-        start = (B / (G.sum(1) + l1 + l2 + floor_of(G.dtype))).clamp(min=0)
-        if are_few(data, start): start = sweep_codes(in_double(data), start, H64, l1, l2, sweeps=30)
+        if start is None: start = (B / (G.sum(1) + l1 + l2 + floor_of(G.dtype))).clamp(min=0)
         some = zip(*(T.split(max(1, 2**18 // k**2)) for T in (B, start)), strict=True)
         done = [_solve_rows(_GramRows(b, G, l1, l2), w, max_iter, tol) for b, w in some]
         return torch.cat(done).to(data.dtype)

@@ -5,15 +5,18 @@ it in a thirtieth of the time"""
 
 # %% ../nbs/11a_sweeps.ipynb #11a00004
 from __future__ import annotations
+from collections.abc import Callable
 import numpy as np
 from torch import Tensor
 import torch
 from .core import Data
+from .objective import Entrywise, Objective
 try: from sklearn.decomposition._cdnmf_fast import _update_cdnmf_fast as _compiled
 except ImportError: _compiled = None      # no public name: where it is gone, torch does the work
 
 # %% auto #0
-__all__ = ['FEW', 'are_few', 'sweep_codes', 'sweep_both']
+__all__ = ['FEW', 'are_few', 'sweep_codes', 'few_codes', 'sweep_both', 'few_squares', 'few_measured',
+           'by_numpy', 'sweep_rows']
 
 # %% ../nbs/11a_sweeps.ipynb #11a00006
 FEW = 2e5   # multiplications of a sweep, up to which the compiled loop is faster
@@ -29,18 +32,21 @@ def are_few(
     return not (_compiled is None or W.requires_grad or data.X.requires_grad)
 
 # %% ../nbs/11a_sweeps.ipynb #11a00007
-def _product(data: Data, ht: np.ndarray) -> np.ndarray:
-    "`X @ ht`"
-    if data.is_sparse: return data.own_mm(torch.from_numpy(ht)).numpy()
-    return data.X.detach().numpy() @ ht
+def _product(data: Data) -> Callable:   # ht -> X @ ht
+    "The product with the data, everything that stays the same looked up once"
+    if data.is_sparse: return lambda ht: data.own_mm(torch.from_numpy(ht)).numpy()
+    return data.X.detach().numpy().dot
 
 
-def _sweep(N: np.ndarray, w: np.ndarray, ht: np.ndarray, l1: float, l2: float, sweeps: int) -> None:
+def _sweeper(data: Data, k: int, l1: float, l2: float, sweeps: int) -> Callable:   # (w, ht) -> None
     "Sweeps of eq. (sweep) over the rows of `w`, in place; a component of zeros is left as it is"
-    G, order = ht.T @ ht, np.arange(w.shape[1])
-    if l1: N -= l1
-    if l2: G[order, order] += l2
-    for _ in range(sweeps): _compiled(w, G, N, order)
+    product, order = _product(data), np.arange(k)
+    def sweep(w: np.ndarray, ht: np.ndarray) -> None:
+        N, G = product(ht), np.dot(ht.T, ht)
+        if l1: N -= l1
+        if l2: G[order, order] += l2
+        for _ in range(sweeps): _compiled(w, G, N, order)
+    return sweep
 
 
 def sweep_codes(
@@ -52,9 +58,27 @@ def sweep_codes(
     sweeps: int = 1,    # how often to go over all entries
 ) -> Tensor:            # updated codes, contiguous
     "Codes after sweeps in compiled code"
-    w, ht = W.detach().numpy().copy(), H.detach().numpy().T
-    _sweep(_product(data, ht), w, ht, l1, l2, sweeps)
+    w = W.detach().numpy().copy()
+    _sweeper(data, w.shape[1], l1, l2, sweeps)(w, H.detach().numpy().T)
     return torch.from_numpy(w)
+
+
+def few_codes(
+    data: Data,         # the problem, `are_few`
+    H: Tensor,          # components, (k, f)
+    l1: float = 0.,     # weight of the sum of the codes in the loss
+    l2: float = 0.,     # weight of half their squares
+    sweeps: int = 30,   # how often to go over all entries
+) -> tuple[Tensor, float]:   # codes from no start, and their worst residual, of any entry
+    "Codes after as many sweeps as solve most problems"
+    ht = H.detach().numpy().T
+    N, G, floor = _product(data)(ht) - l1, ht.T @ ht, np.finfo(ht.dtype).tiny ** .5
+    np.fill_diagonal(G, G.diagonal() + l2)
+    w, order = np.maximum((N + l1) / (G.sum(1) + l1 + floor), 0), np.arange(len(H))
+    for _ in range(sweeps): _compiled(w, G, N, order)
+    N, P = N + l1, w @ G + l1
+    top = np.maximum(w.max(1, keepdims=True), floor)
+    return torch.from_numpy(w), float(np.abs(np.minimum(w / top, 1 - N / np.maximum(P, floor))).max())
 
 
 def sweep_both(
@@ -68,7 +92,84 @@ def sweep_both(
 ) -> tuple:             # (W, H)
     "Codes, then components, again and again"
     w, ht = W.detach().numpy().copy(), H.detach().numpy().T.copy()
+    codes, comps = (_sweeper(D, len(H), l1, l2, n) for D, n in zip((data, data.T), sweeps, strict=True))
     for _ in range(times):
-        _sweep(_product(data, ht), w, ht, l1, l2, sweeps[0])
-        _sweep(_product(data.T, w), ht, w, l1, l2, sweeps[1])
+        codes(w, ht)
+        comps(ht, w)
     return torch.from_numpy(w), torch.from_numpy(ht).T
+
+# %% ../nbs/11a_sweeps.ipynb #11a00022
+def _off(T: np.ndarray, N: np.ndarray, P: np.ndarray) -> float:
+    "Mean square of the distance from the optimality conditions, over the entries of one factor, (n, k)"
+    floor = np.finfo(T.dtype).tiny ** .5
+    unit = np.maximum(np.sqrt(np.einsum("ij,ij->j", T, T) / len(T)), floor)
+    r = np.minimum(T / unit, (P - N) / np.maximum(P, floor)).ravel()
+    return float(np.dot(r, r)) / r.size
+
+
+def few_squares(obj: Objective, W: Tensor, H: Tensor) -> bool:
+    "A squared error, and so small that calls cost more than its arithmetic?"
+    return type(obj) is Entrywise and obj.beta == 2 and are_few(obj.data, W) and are_few(obj.data, H.mT)
+
+
+def few_measured(
+    obj: Entrywise,     # `few_squares`
+    W: Tensor,          # codes, (n, k)
+    H: Tensor,          # components, (k, f)
+) -> tuple[float, float]:   # (loss, residual)
+    "Squared error with its penalties, and the residual of the optimality conditions"
+    data, l1, l2 = obj.data, obj.l1, obj.l2
+    w, ht = W.numpy(), H.numpy().T
+    N, Nt, P, Pt = _product(data)(ht), _product(data.T)(w), w @ (ht.T @ ht), ht @ (w.T @ w)
+    f = data.sq / 2 + float(np.sum((P / 2 - N) * w, dtype=np.float64))
+    if l1 or l2:
+        f += sum(float(np.sum(l1 * T + l2 / 2 * T * T)) for T in (w, ht))
+        P, Pt = P + (l1 + l2 * w), Pt + (l1 + l2 * ht)
+    return f, max(_off(w, N, P), _off(ht, Nt, Pt)) ** .5
+
+# %% ../nbs/11a_sweeps.ipynb #11a00035
+def by_numpy(*Ts: Tensor) -> bool:
+    "Single matrices in memory, and no derivative asked for: may NumPy compute with them?"
+    return all(T.ndim == 2 and T.device.type == "cpu" and not T.requires_grad for T in Ts)
+
+# %% ../nbs/11a_sweeps.ipynb #11a00032
+def _one_by_one(A: np.ndarray, b: np.ndarray, w: np.ndarray, sweeps: int) -> None:
+    "Row after row from all the others, in place"
+    row = np.empty(w.shape[1], w.dtype)
+    for a, c, own in [*zip(A, b, w, strict=True)] * sweeps:
+        np.dot(a, w, out=row)
+        np.maximum(np.add(row, c, out=row), 0, out=own)
+
+
+def _in_blocks(A: np.ndarray, b: np.ndarray, w: np.ndarray, sweeps: int, size: int) -> None:
+    "A product of matrices for each block, then its rows from the new ones before them"
+    row = np.empty(w.shape[1], w.dtype)
+    for i in [*range(0, len(w), size)] * sweeps:
+        J, fixed = w[i:i + size], A[i:i + size].copy()
+        own = np.tril(fixed[:, i:i + size], -1)
+        fixed[:, i:i + size] -= own
+        T = np.dot(fixed, w)
+        T += b[i:i + size]
+        np.maximum(T[0], 0, out=J[0])
+        for j in range(1, len(J)):
+            np.dot(own[j, :j], J[:j], out=row)
+            np.maximum(np.add(row, T[j], out=row), 0, out=J[j])
+
+
+def sweep_rows(
+    B: Tensor,          # H @ X.T, (k, n)
+    G: Tensor,          # H @ H.T, (k, k)
+    Wt: Tensor,         # transposed codes, (k, n)
+    block: int | None = None,   # rows per matrix product; None: 1 if there are few numbers
+    sweeps: int = 1,    # how often to go over all rows
+) -> Tensor:            # updated transposed codes
+    "Sweeps over the rows of `Wt`; a component of zeros is left as it is"
+    g, w = G.numpy(), Wt.numpy().copy("C")
+    d, size = g.diagonal(), block or (8 if w.size > 2**16 else 1)
+    dead = d <= 0
+    inv = np.where(dead, 0, 1 / np.where(dead, 1, d))[:, None]
+    A, b = g * -inv, np.multiply(B.numpy(), inv, order="C")
+    np.fill_diagonal(A, dead)
+    if size == 1: _one_by_one(A, b, w, sweeps)
+    else: _in_blocks(A, b, w, sweeps, size)
+    return torch.from_numpy(w)

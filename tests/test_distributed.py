@@ -76,6 +76,15 @@ def test_newton_in_single_precision_ends_where_one_process_ends(monkeypatch):
     assert difference(lambda: al.NMF(4, loss="kullback-leibler", init="custom", tol=1e-8), X, 2, W, H) < 1e-5
 
 
+def test_joint_updates_are_those_of_one_process(monkeypatch):
+    monkeypatch.setitem(CUTS, 2, [slice(0, 300), slice(300, 1100)])
+    X, W, H, _ = problem(n=1100, f=400)
+    make = lambda: al.NMF(4, loss="kullback-leibler", init="custom", polish=False, max_iter=40, tol=0)
+    assert difference(make, X, 2, W, H) < 1e-9
+    X[350, 5] = np.nan                                   # in the second shard only: the other update, in both
+    assert difference(make, X, 2, W, H) < 1e-9
+
+
 def test_a_hole_in_one_shard_only():
     X, W, H, _ = problem()
     X[3, 5] = np.nan
@@ -167,11 +176,11 @@ def parts(X, folder, n=5):
     return files
 
 
-@pytest.mark.parametrize("loss", ["frobenius", "kullback-leibler", 1.5])
-def test_rows_on_a_disk_are_fitted_like_rows_in_memory(loss, tmp_path):
+@pytest.mark.parametrize("loss, solver", [("frobenius", "auto"), ("kullback-leibler", "auto"), ("kullback-leibler", "em"), (1.5, "auto")])
+def test_rows_on_a_disk_are_fitted_like_rows_in_memory(loss, solver, tmp_path):
     X, W, H, _ = problem(n=60)
     files = parts(X, tmp_path)
-    make = lambda: al.NMF(4, loss=loss, init="custom", polish=False, max_iter=15, tol=0)
+    make = lambda: al.NMF(4, loss=loss, solver=solver, init="custom", polish=False, max_iter=15, tol=0)
     one = make().fit(X, W=W, H=H)
     whole = tmp_path / "whole.npy"
     np.save(whole, X)

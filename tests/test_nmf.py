@@ -132,6 +132,32 @@ def test_sparse_is_dense(kind, loss):
     assert_allclose(a.reconstruction_err_, b.reconstruction_err_, rtol=1e-6)
 
 
+@quiet
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_large_counts_are_updated_from_one_quotient(dtype):
+    "They end solved, where the alternating updates end; a row and a column of zeros are legal; so is nothing but zeros"
+    rng = np.random.default_rng(0)
+    X = rng.poisson(rng.gamma(.5, size=(600, 4)) @ rng.gamma(.5, size=(4, 500)) * 3).astype(dtype)
+    X[3], X[:, 7] = 0, 0
+    how = dict(loss="kullback-leibler", init="random", random_state=0)
+    a, b = NMF(4, **how).fit(X), NMF(4, solver="mue", **how).fit(X)
+    assert a.status_ == b.status_ == "converged" and a.components_.dtype == dtype
+    assert_allclose(a.loss_curve_[-1], b.loss_curve_[-1], rtol=1e-6)
+    em, mue, auto = (NMF(4, solver=s, polish=False, max_iter=7, tol=0, **how).fit(X).components_ for s in ("em", "mue", "auto"))
+    assert (em == auto).all() and not np.allclose(em, mue, rtol=1e-2)
+    assert np.isfinite(NMF(2, **how).fit_transform(np.zeros((600, 500), dtype))).all()
+    assert np.isfinite(NMF(2, n_init=2, polish=False, max_iter=20, **how).fit_transform(X)).all()       # a stack
+
+
+def test_one_quotient_needs_kullback_leibler_without_holes_and_penalties():
+    X = counts()
+    holes = np.where(X > X.max() / 2, np.nan, X)
+    for data, kw, words in ((X, dict(loss="frobenius"), "solver='em' minimises"), (sp.csr_array(X), {}, "dense X"),
+                            (holes, {}, "without holes"), (X, dict(l2=.1), "knows no penalties")):
+        with pytest.raises(ValueError, match=words): NMF(2, **{"loss": "kullback-leibler", "solver": "em", **kw}).fit(data)
+    assert NMF(2, loss="kullback-leibler", solver="em", random_state=0).fit(X).status_ == "converged"
+
+
 def test_sparse_is_never_densified():
     "20,000 x 30,000 would be 4.8 GB"
     rng = np.random.default_rng(0)
@@ -446,7 +472,7 @@ BAD = [
     (dict(n_components=0), {}, "n_components must be a whole number >= 1, got 0"),
     (dict(n_components=2.5), {}, "n_components must be a whole number >= 1, got 2.5"),
     (dict(loss="kl"), {}, "loss must be one of 'frobenius'"),
-    (dict(solver="cd"), {}, "solver must be one of 'auto', 'hals', 'mu', 'mue', got 'cd'"),
+    (dict(solver="cd"), {}, "solver must be one of 'auto', 'hals', 'mu', 'mue', 'em', got 'cd'"),
     (dict(solver="hals", loss=1), {}, "solver='hals' minimises loss='frobenius' only"),
     (dict(init="svd"), {}, "init must be one of 'random'"),
     (dict(init="nndsvd", n_init=3), {}, "would all be the same"),
