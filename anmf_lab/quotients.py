@@ -28,6 +28,7 @@ def by_quotient(
     return all(T.ndim == 2 and T.device.type == "cpu" and not T.requires_grad for T in (*Ts, data.X))
 
 # %% ../nbs/10a_quotients.ipynb #10a00007
+@np.errstate(all="ignore")    # infinite is an answer, as in torch
 def _quotient_pass(data: Data, W: Tensor, H: Tensor, loss: bool) -> tuple:
     "(R H', W' R, sum of x log r) of the rows of this process"
     X, w, h = (T.numpy() for T in (data.X, W, H))

@@ -63,6 +63,7 @@ def sweep_codes(
     return torch.from_numpy(w)
 
 
+@np.errstate(all="ignore")    # infinite is an answer, as in torch
 def few_codes(
     data: Data,         # the problem, `are_few`
     H: Tensor,          # components, (k, f)
@@ -112,6 +113,7 @@ def few_squares(obj: Objective, W: Tensor, H: Tensor) -> bool:
     return type(obj) is Entrywise and obj.beta == 2 and are_few(obj.data, W) and are_few(obj.data, H.mT)
 
 
+@np.errstate(all="ignore")    # infinite is an answer, as in torch
 def few_measured(
     obj: Entrywise,     # `few_squares`
     W: Tensor,          # codes, (n, k)
@@ -156,6 +158,7 @@ def _in_blocks(A: np.ndarray, b: np.ndarray, w: np.ndarray, sweeps: int, size: i
             np.maximum(np.add(row, T[j], out=row), 0, out=J[j])
 
 
+@np.errstate(all="ignore")    # infinite is an answer, as in torch
 def sweep_rows(
     B: Tensor,          # H @ X.T, (k, n)
     G: Tensor,          # H @ H.T, (k, k)
