@@ -159,19 +159,19 @@ def attack(
     how, p, began = study.how, study.problem, time.process_time()
     if how.method != "ensemble": return [(math.inf, _published(study, eps))]
     plan = how.plan(study.threat.X.numel() * p.k)
-    ask = (lambda Z: study.fits(Z, eps, 1)[0]) if how.branch == "victim" else None
     hurry: dict = dict(gain=1e-6, products=200, tries=1) if p.is_dear else {}
-    c = Climber(p, study.threat, study.goal, study.reference, eps, Effort(), ask=ask,
-                lead=max(how.margin, 1e-5 if hurry else 1e-6), slack=study.slack(eps),
-                solve_tol=min(3e-4, .03 * eps), **hurry)
+    c = Climber(p, study.threat, study.goal, study.reference, eps, Effort(), slack=study.slack(eps),
+                lead=max(how.margin, 1e-5 if hurry else 1e-6), solve_tol=min(3e-4, .03 * eps),
+                ask=(lambda Z: study.fits(Z, eps, 1)[0]) if how.branch == "victim" else None, **hurry)
     starts = _starts(study, c, plan, before)
     candidates = halving(starts, plan, starts.rng)
     if plan.probes > 1: candidates = second_wind(candidates, plan, starts.rng)
-    spent, first = time.process_time() - began, candidates[0]
-    if ask: return [(math.inf, Found(first.point, first.value, first.kind, spent, c.effort))]
+    first, spent = candidates[0], time.process_time() - began
+    if c.ask: return [(math.inf, Found(first.point, first.value, first.kind, spent, c.effort))]
     found, rest = chosen(study, eps, candidates, plan, began)
     rest = rest[:1] + [a for a in rest[1:] if a.kind not in APART][:1]
-    found += [(a.value, Found(a.point, a.value, a.kind, found[0][1].seconds, c.effort, [])) for a in rest]
+    spent = found[0][1].seconds
+    found += [(.6 * a.value, Found(a.point, a.value, a.kind, spent, c.effort, [])) for a in rest]
     return sorted(found, key=lambda f: -f[0])
 
 # %% ../nbs/44_lafa.ipynb #c747858e
@@ -186,7 +186,7 @@ def chosen(
     found, climbed = list[tuple[float, Found]](), candidates[0].ascent.climber.effort.n_solves
     look: dict = dict(tol=1e-6, max_iter=60) if plan.probes > 1 else dict(part=.5, max_iter=100)
     for i, a in enumerate(candidates):
-        if i == 6 or i and max(f[0] for f in found) >= .97 * a.value: break
+        if i == 6 or i and max(f[0] for f in found) >= (.97 if i < 3 else .6) * a.value: break
         for again in range(1 if i else 2):
             c, p = a.ascent.climber, a.point
             v = study.judge(p.Z, eps, "select", i, again, known=c.rivals, **look)
