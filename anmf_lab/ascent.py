@@ -92,7 +92,7 @@ class Climber:
         if p.slope is not None: return p.slope
         first, last = self.homotopy
         for t in (0., first * (last / first) ** self.done, .1):
-            adj = Adjoint(self.problem.at(p.Z), p.W, p.H, tikhonov=t)
+            adj = Adjoint(self.problem.at(p.Z), p.W, p.H, tikhonov=t, single=self.problem.is_dear)
             _, gW, gH = value_of(self.goal, adj.W, adj.H, self.reference)
             slope, cert = adj.vjp(gW, gH, tol=self.adjoint_tol, max_iter=self.products)
             if cert.solved and cert.ritz > 0 and bool(slope.isfinite().all()): break

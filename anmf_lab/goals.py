@@ -296,7 +296,7 @@ def lead_slope(
     if isinstance(obj, Entrywise):
         YA, YB = (W @ H for W, H in (A, B))
         least = 1e-12 * float(YA.mean())
-        out = _lead_of_entries(obj, YA.clamp(min=least), YB.clamp(min=least))
+        out = _lead_of_entries(obj, YA.clamp_(min=least), YB.clamp_(min=least))
         return out if obj.data.mask is None else out * obj.data.mask
     def lead(X):
         there = obj.at(replace(obj.data, X=X))
@@ -307,7 +307,7 @@ def lead_slope(
 def _lead_of_entries(obj: Entrywise, YA: Tensor, YB: Tensor) -> Tensor:
     "The same, entry by entry; at a zero of the data the slope is taken from the right"
     b = obj.beta
-    if b == 1: return (YA / YB).log()
+    if b == 1: return YA.div_(YB).log_()
     if b is not None: return (power(YA, b - 1) - power(YB, b - 1)) / (b - 1)
     X = obj.data.X.clamp(min=1e-12 * obj.data.level)
     return torch.func.grad(lambda X: (obj.loss.value(X, YB) - obj.loss.value(X, YA)).sum())(X)

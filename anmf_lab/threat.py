@@ -31,6 +31,32 @@ def _longest(d: Tensor, room: Tensor, r: float) -> float:
         new = math.sqrt(max(r * r - spent, 0.) / still) if still else 1.
     return min(t, 1.)
 
+# %% ../nbs/41_threat.ipynb #41f00002
+def _ways(X: Tensor, V: Tensor, low: float, high: float):
+    "Some rows at a time: which, their way to `V`, the room that the box leaves there, and the box"
+    step = max(1, 2**17 // X.shape[1])
+    for i in (slice(a, a + step) for a in range(0, len(X), step)):
+        x, D = X[i], V[i] - X[i]
+        box = x.clamp(max=low), x.clamp(min=high)   # clean data outside the box may stay
+        yield i, D, torch.where(D < 0, x - box[0], box[1] - x), box
+
+def _by_rows(X: Tensor, V: Tensor, r: float, low: float, high: float) -> Tensor:
+    "Eq. (project) for l2 with few arrays as large as the data"
+    def spent(t: float) -> list[float]:
+        "Squares of the entries that the box stops before `t`, and of the ways of the others"
+        sums = X.new_zeros(2)
+        for _, D, room, _ in _ways(X, V, low, high):
+            met = room <= t * D.abs()
+            sums += torch.stack([(room * met).square().sum(), (D * ~met).square().sum()])
+        return sums.tolist()
+    t, new = -1., 1. if sum(spent(1.)) <= r * r else 0.
+    while t < new < 1:                          # as in `_longest`
+        met, rest = spent(t := new)
+        new = math.sqrt(max(r * r - met, 0.) / rest) if rest else 1.
+    Z, t = torch.empty_like(X), min(max(t, new), 1.)
+    for i, D, _, box in _ways(X, V, low, high): Z[i] = (X[i] + t * D).clamp(min=box[0], max=box[1])
+    return Z
+
 # %% ../nbs/41_threat.ipynb #734e9da9
 @dataclass(frozen=True, eq=False)
 class Threat:
@@ -75,8 +101,10 @@ class Threat:
         "The nearest point of the feasible set, eq. (project); within the budget to the last bit"
         X, r = self.X, self._reach(eps, self.X.dtype)
         if r == 0: return X.clone()
-        low, high = X.clamp(max=self.low), X.clamp(min=self.high)   # clean data outside the box may stay
         if self.seen is not None: V = torch.where(self.seen, V, X)
+        if self.norm == "l2" and X.numel() >= 2**18:
+            return self._within(_by_rows(X, V, r, self.low, self.high), X, r)
+        low, high = X.clamp(max=self.low), X.clamp(min=self.high)   # clean data outside the box may stay
         if self.norm == "linf":
             Z = V.clamp(min=torch.maximum(X - r, low), max=torch.minimum(X + r, high))
         else:
