@@ -6,12 +6,13 @@
 from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import islice
 import math
 import torch
 from torch import Tensor
 from .align import feature_error
 from .crowd import climb, feature_errors, members, places, stack_of
-from .goals import Features, SAME, Goal, Problem, is_nothing, lead_slope, value_of
+from .goals import Features, HUGE, SAME, Goal, Problem, is_nothing, lead_slope, value_of
 from .implicit import Adjoint
 from .objective import Pair
 from .solve import Solution
@@ -64,6 +65,7 @@ class Climber:
     slack: float = 0.           # and absolute
     solve_tol: float = 1e-4     # KKT residual of the warm solves; must be well below the budget
     gain: float = 0.            # they stop earlier where two steps win a smaller part of the objective
+    newton: int = 30            # most Newton steps of one; the next goes on from there
     adjoint_tol: float = 1e-2   # relative residual of the adjoint solves
     products: int = 2000        # most products with the Hessian of one of them
     tries: int = 3              # to regain a lead that is lost
@@ -79,7 +81,7 @@ class Climber:
     def follow(self, Z: Tensor, W: Tensor, H: Tensor) -> Solution:
         "The solution at `Z` that (W, H) leads to"
         self.effort.n_solves += 1
-        return self.problem.warm(Z, W, H, tol=self.solve_tol, gain=self.gain)
+        return self.problem.warm(Z, W, H, tol=self.solve_tol, gain=self.gain, max_iter=self.newton)
     def settle(self, Z: Tensor, W: Tensor, H: Tensor) -> Point:
         "Solve at `Z` from (W, H), and the value of the goal there"
         return self.settled(Z, self.follow(Z, W, H))
@@ -98,13 +100,10 @@ class Climber:
             if cert.solved and cert.ritz > 0 and bool(slope.isfinite().all()): break
         self.effort.n_regularised += t > 0
         self.effort.n_unsolved += not cert.solved
-        p.slope = self._finite(slope)   # where there is none, stay
-        return p.slope
-
-    def _finite(self, slope: Tensor) -> Tensor:
-        "A gradient; what is not finite is counted, and zero"
         self.effort.n_nan += not bool(slope.isfinite().all())
-        return slope.nan_to_num(0., 0., 0.)
+        slope = slope.nan_to_num(0., 0., 0.)   # where there is none, stay
+        if not self.problem.is_huge: p.slope = slope
+        return slope
 
     def keep_ahead(self, p: Point) -> tuple[Point, bool]:
         "`p`, moved if needed so that no rival is lower; whether that worked"
@@ -184,9 +183,9 @@ class Ascent:
         for _ in range(steps):
             if self.over or c.effort.n_solves > most: return
             self.velocity = c.momentum * self.velocity + t.steepest(c.gradient(self.at), self.at.Z)
-            far = self.step * t.radius(c.eps) * t.steepest(self.velocity, self.at.Z)
-            Z = c.regained(self.at, t.project(self.at.Z + far, c.eps))
-            self.at, ok = c.keep_ahead(c.settle(Z, *self.at.factors))
+            far = t.steepest(self.velocity, self.at.Z).mul_(self.step * t.radius(c.eps)).add_(self.at.Z)
+            far = c.regained(self.at, t.project(far, c.eps))
+            self.at, ok = c.keep_ahead(c.settle(far, *self.at.factors))
             better = self.best is None or self.at.value > self.best.value * (1 + 1e-6)
             if ok and better: self.best, self.stalls = self.at, 0
             else: self.stalls += 1
@@ -199,7 +198,9 @@ class Ascent:
         c, p = self.climber, self.best or self.at
         if is_nothing(*p.factors): return
         if c.ask is not None: found = [c.settle(p.Z, *c.ask(p.Z))]
-        else: found = [c.settled(p.Z, s) for s in c.problem.fresh(p.Z, n, rng, tol=1e-5, max_iter=60)]
+        else:
+            fresh = c.problem.fresh(p.Z, n, rng, tol=1e-5, max_iter=60, gain=c.gain / 10)
+            found = [c.settled(p.Z, s) for s in fresh]
         c.effort.n_fresh += len(found)
         other = [q for q in found if c.ask or q.loss < p.loss + c.needed(p.loss)]
         other = [q for q in other if not is_nothing(*q.factors)]
@@ -242,7 +243,6 @@ STRENGTHS = {   # seconds; fewest and most steps; operations of the crowd
     "thorough": (120., 160, 2400, 160.),
 }
 
-
 def plan_for(
     strength: str,    # a key of `STRENGTHS`
     size: int,        # n f k
@@ -250,14 +250,13 @@ def plan_for(
     "Steps for about so many seconds on one core, and starts for the steps; the same on every machine"
     seconds, least, most, work = STRENGTHS[strength]
     steps = round(seconds / (.01 + 4e-4 * size ** .5 + 2e-7 * size))
-    steps = min(max(steps, least), most)
-    starts = min(max(steps // 20, 3 if steps < 80 else 5), 24)
+    steps = min(max(steps, least if size < HUGE else least // 2), most)
+    starts = min(max(steps // 20, 2 if size >= HUGE else 3 if steps < 80 else 5), 24)
     return Plan(steps, starts, 2 if size < 1e5 else 1, work)
 
 # %% ../nbs/43_ascent.ipynb #fa0d671f
 def _noise(X: Tensor, rng) -> Tensor: return torch.from_numpy(rng.standard_normal(X.shape)).to(X)
 
-# %% ../nbs/43_ascent.ipynb #c3cacb2c
 @dataclass(frozen=True, eq=False)
 class Starts:
     "Where an ascent may begin: kinds of points, each an iterator"
@@ -328,8 +327,9 @@ class Starts:
             rng = self.rng("far", i)
             D = t.radius(eps) * t.steepest(_noise(t.X, rng), t.X)
             Z = (t.X + 2. ** (1 + i % 5) * D).clamp(t.low, t.high)
-            for s in self.climber.problem.fresh(Z, 1, rng, tol=1e-4, max_iter=40):
-                yield self._settle(t.project(Z, eps), s.factors)
+            for s in self.climber.problem.fresh(Z, 1, rng, tol=1e-4, max_iter=40, gain=self.climber.gain):
+                Z, D = t.project(Z, eps), None      # it waits here with what it holds
+                yield self._settle(Z, s.factors)
     def others(self):
         "Other solutions of the clean data"
         for pair in self.minima: yield self._settle(self.climber.threat.X, pair)
@@ -357,7 +357,6 @@ class Starts:
 # %% ../nbs/43_ascent.ipynb #28f18586
 APART = "far", "others", "crowd"   # starts that may lie on another branch than the reference
 
-
 @dataclass
 class Candidate:
     "An ascent, where it began, and what others see of it"
@@ -377,7 +376,8 @@ def halving(
 ) -> list[Candidate]:
     "All candidates climb a little, the better half by verified value goes on; the best first"
     c, alive = starts.climber, list[Candidate]()
-    for (kind, p), _ in zip(starts, range(plan.starts), strict=False):
+    some = islice(starts, plan.starts + (not c.problem.is_dear))   # small ones solve one more, as ever
+    for (kind, p), _ in zip(some, range(plan.starts), strict=False):
         apart = feature_error(*p.factors, *c.reference) > .05 and kind in APART
         alive.append(Candidate(kind, Ascent(replace(c, rivals=[c.reference] if apart else []), p, None)))
     for a in alive:

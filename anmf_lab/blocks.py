@@ -13,7 +13,8 @@ from .divergence import Hessian, floor_of, power, row_slices
 from .objective import Entrywise, Objective, Pair
 
 # %% auto #0
-__all__ = ['LARGE', 'LEAP', 'in_blocks', 'value_within', 'single_hessian', 'lighter', 'lifted', 'multiplied']
+__all__ = ['LARGE', 'LONG', 'LEAP', 'in_blocks', 'value_within', 'HessianInRows', 'single_hessian', 'lighter',
+           'lifted', 'multiplied']
 
 # %% ../nbs/12b_blocks.ipynb #12f00006
 LARGE = 2**18   # entries
@@ -23,7 +24,7 @@ def in_blocks(obj: Objective) -> bool:
     if type(obj) is not Entrywise or obj.beta != 1: return False
     data = obj.data
     if data.is_sparse or data.is_stored or data.mask is not None: return False
-    return math.prod(data.whole) >= LARGE and min(data.whole) >= 64   # else elimination is the cheaper way
+    return math.prod(data.whole) >= LARGE and min(data.whole) >= 64   # else elimination is cheaper
 
 # %% ../nbs/12b_blocks.ipynb #12f00008
 def value_within(
@@ -33,17 +34,33 @@ def value_within(
     barrier: bool = False, # infinite where `lost`
 ) -> float:                # the objective
     "The objective in one pass, infinite beyond the barrier"
-    if not in_blocks(obj): return math.inf if barrier and obj.lost(W, H) else float(obj.value(W, H))
+    if not in_blocks(obj):
+        return math.inf if barrier and obj.lost(W, H) else float(obj.value(W, H))
     data, lost = obj.data, False
     f = W.new_zeros(())
     for i in row_slices(data):
         X, Y = data.X[i], W[i] @ H
-        lost = lost or barrier and bool(obj.loss.lost(X, Y, data.level).any())   # type: ignore[attr-defined]
-        Q = torch.div(X, Y.clamp_(min=floor_of(Y.dtype)), out=Y).clamp_(min=floor_of(Y.dtype)).log_()
-        f = f + Q.mul_(X).sum()
+        lost = lost or barrier and bool(obj.loss.lost(X, Y, data.level).any())   # type: ignore
+        least = floor_of(Y.dtype)
+        Q = torch.div(X, Y.clamp_(min=least), out=Y).clamp_(min=least)
+        f = f + Q.log_().mul_(X).sum()
     if data.largest(float(lost)): return math.inf
     fit = data.total(f + W.sum(0) @ H.sum(1), axis=0) - data.level * math.prod(data.whole)
     return float(fit + obj._penalty(W, H))   # type: ignore[attr-defined]
+
+# %% ../nbs/12b_blocks.ipynb #12f00022
+LONG = 2**22   # entries
+
+class HessianInRows(Hessian):
+    "The Hessian of long dense data: a product takes some rows at a time"
+    def _fit(self, A: Tensor, B: Tensor) -> Pair:
+        left, right = torch.cat([A, self.W], 1), torch.cat([self.H, B])
+        hW, hH = torch.empty_like(A), torch.zeros_like(B)
+        for i in row_slices(self.data):
+            DY = (left[i] @ right).mul_(self.D[i])
+            hW[i] = torch.addmm(DY @ self.H.T, self.R[i], B.T)
+            hH.addmm_(self.W[i].T, DY).addmm_(A[i].T, self.R[i])
+        return hW, self.data.total(hH, axis=0)
 
 # %% ../nbs/12b_blocks.ipynb #12f00011
 def single_hessian(
@@ -55,15 +72,18 @@ def single_hessian(
     if not in_blocks(obj) or W.dtype != torch.float64: return None
     data, top = obj.data, 0.
     w, h = W.float(), H.float()
-    D, room = w.new_empty(data.n, data.f), w.new_empty(data.n, 2 * data.f)
+    long = data.n * data.f >= LONG
+    D, room = (w.new_empty(data.n, m * data.f) for m in (1, 1 if long else 2))
+    R = room[:, -data.f:]
     for i in row_slices(data):
         Y = (w[i] @ h).clamp_(min=floor_of(w.dtype))
-        Q = torch.div(data.X[i].float(), Y, out=room[i, data.f:])
+        Q = torch.div(data.X[i].float(), Y, out=R[i])
         top = max(top, float(torch.div(Q, Y, out=D[i]).max()))
         Q.neg_().add_(1)
     if not data.largest(top) < 1e25: return None
-    hess = Hessian(data, w, h, D, room[:, data.f:], obj.l2)   # type: ignore[attr-defined]
-    object.__setattr__(hess, "_room", room)                   # of which the slope is the second half already
+    if long: return HessianInRows(data, w, h, D, R, obj.l2)   # type: ignore[attr-defined]
+    hess = Hessian(data, w, h, D, R, obj.l2)                  # type: ignore[attr-defined]
+    object.__setattr__(hess, "_room", room)                   # whose second half is the slope
     return hess
 
 # %% ../nbs/12b_blocks.ipynb #12f00014
@@ -72,7 +92,8 @@ def lighter(
 ) -> Objective:       # itself, where single precision has no advantage or no room
     "The same problem with large data in single precision, for updates far from the solution"
     data = obj.data
-    if not in_blocks(obj) or data.dtype != torch.float64 or not 1e-8 < data.level < 1e8: return obj
+    if not in_blocks(obj) or data.dtype != torch.float64: return obj
+    if not 1e-8 < data.level < 1e8: return obj
     return obj.at(replace(data, X=data.X.float()))
 
 # %% ../nbs/12b_blocks.ipynb #12f00017

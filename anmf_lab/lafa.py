@@ -66,7 +66,7 @@ class Study:
         n = max(round(part * self.how.n_seeds), 1)
         return judge(self.problem, self.threat, self.goal, self.reference, Z, n,
                      self.rng(eps, *key), known=tuple(known), lead=self.how.margin, slack=self.slack(eps),
-                     max_iter=200 if part == 1 else 100)
+                     max_iter=200 if part == 1 else 100, gain=0. if part == 1 else 1e-8)
     def belief(self, v: Verdict) -> float:
         "What a verdict is worth: less where few seeds see the damage or another solution is close"
         worth = .5 * v.secured + .25 * v.nearly[0] + .25 * v.nearly[1]
@@ -117,7 +117,7 @@ def prepare(
     clean = clean or [problem.warm(Xd, *own[0], tol=1e-8, max_iter=200)]   # every fresh start ran away
     reference = _reference(how, problem, own, clean)
     floor = judge(problem, threat, goal, reference, Xd, how.n_seeds, stream(seed, "floor"))
-    adj = Adjoint(problem.objective, *reference)
+    adj = Adjoint(problem.objective, *reference, single=problem.is_huge)
     local = local_verdict(adj.objective, adj.W, adj.H, single=given_X.dtype == torch.float32)
     cond = None if how.method != "ensemble" else worst_direction(adj, local, stream(seed, "condition"))
     flags = clean_flags(how, victim, adj, local, floor)
@@ -161,7 +161,7 @@ def attack(
     if how.method != "ensemble": return [(math.inf, _published(study, eps))]
     plan = how.plan(study.threat.X.numel() * p.k)
     ask = (lambda Z: study.fits(Z, eps, 1)[0]) if how.branch == "victim" else None
-    hurry: dict = dict(gain=1e-6, products=200, tries=1) if p.is_dear else {}
+    hurry: dict = dict(gain=1e-6, newton=12, products=200, tries=1) if p.is_dear else {}
     c = Climber(p, study.threat, study.goal, study.reference, eps, Effort(), ask=ask,
                 lead=max(how.margin, 1e-5 if hurry else 1e-6), slack=study.slack(eps),
                 solve_tol=min(3e-4, .03 * eps), **hurry)

@@ -10,6 +10,7 @@ import math
 import numpy as np
 import torch
 from torch import Tensor
+from .blocks import in_blocks
 from .core import check_choice
 from .determined import LocalVerdict
 from .implicit import Adjoint, Condition, condition
@@ -95,7 +96,7 @@ class Threat:
         if self.seen is not None: stuck = stuck | ~self.seen
         G = G.masked_fill(stuck, 0.)
         if self.norm == "linf": return G.sign()
-        return G / G.norm().clamp(min=torch.finfo(G.dtype).tiny)
+        return G.div_(G.norm().clamp(min=torch.finfo(G.dtype).tiny))
 
     def project(self, V: Tensor, eps: float) -> Tensor:
         "The nearest point of the feasible set, eq. (project); within the budget to the last bit"
@@ -175,5 +176,7 @@ def stream(
 def worst_direction(adj: Adjoint, local: LocalVerdict, rng) -> Condition:
     "The direction that moves the components most; of a regularised problem if they are flat"
     if local.verdict == "determined": return condition(adj, random_state=rng)
-    firm = Adjoint(adj.objective, adj.W, adj.H, tikhonov=1e-3)
-    return condition(firm, random_state=rng, max_iter=12)
+    large = in_blocks(adj.objective)
+    firm = Adjoint(adj.objective, adj.W, adj.H, tikhonov=1e-3, single=large)
+    how: dict = dict(max_iter=4, solve_tol=1e-2) if large else dict(max_iter=12)   # a start is all it is for
+    return condition(firm, random_state=rng, **how)
