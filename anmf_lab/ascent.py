@@ -60,6 +60,7 @@ class Climber:
     slack: float = 0.           # and absolute
     solve_tol: float = 1e-4     # KKT residual of the warm solves; must be well below the budget
     gain: float = 0.            # they stop earlier where two steps win a smaller part of the objective
+    newton: int = 30            # most Newton steps of one; the next goes on from there
     adjoint_tol: float = 1e-2   # relative residual of the adjoint solves
     products: int = 2000        # most products with the Hessian of one of them
     tries: int = 3              # to regain a lead that is lost
@@ -75,7 +76,7 @@ class Climber:
     def follow(self, Z: Tensor, W: Tensor, H: Tensor) -> Solution:
         "The solution at `Z` that (W, H) leads to"
         self.effort.n_solves += 1
-        return self.problem.warm(Z, W, H, tol=self.solve_tol, gain=self.gain)
+        return self.problem.warm(Z, W, H, tol=self.solve_tol, gain=self.gain, max_iter=self.newton)
     def settle(self, Z: Tensor, W: Tensor, H: Tensor) -> Point:
         "Solve at `Z` from (W, H), and the value of the goal there"
         return self.settled(Z, self.follow(Z, W, H))
@@ -88,19 +89,16 @@ class Climber:
         if p.slope is not None: return p.slope
         first, last = self.homotopy
         for t in (0., first * (last / first) ** self.done, .1):
-            adj = Adjoint(self.problem.at(p.Z), p.W, p.H, tikhonov=t)
+            adj = Adjoint(self.problem.at(p.Z), p.W, p.H, tikhonov=t, single=self.problem.is_dear)
             _, gW, gH = value_of(self.goal, adj.W, adj.H, self.reference)
             slope, cert = adj.vjp(gW, gH, tol=self.adjoint_tol, max_iter=self.products)
             if cert.solved and cert.ritz > 0 and bool(slope.isfinite().all()): break
         self.effort.n_regularised += t > 0
         self.effort.n_unsolved += not cert.solved
-        p.slope = self._finite(slope)   # where there is none, stay
-        return p.slope
-
-    def _finite(self, slope: Tensor) -> Tensor:
-        "A gradient; what is not finite is counted, and zero"
         self.effort.n_nan += not bool(slope.isfinite().all())
-        return slope.nan_to_num(0., 0., 0.)
+        slope = slope.nan_to_num(0., 0., 0.)   # where there is none, stay
+        if not self.problem.is_huge: p.slope = slope
+        return slope
 
     def keep_ahead(self, p: Point) -> tuple[Point, bool]:
         "`p`, moved if needed so that no rival is lower; whether that worked"
@@ -182,9 +180,9 @@ class Ascent:
         for _ in range(steps):
             if self.over or c.effort.n_solves > most: return
             self.velocity = c.momentum * self.velocity + t.steepest(c.gradient(self.at), self.at.Z)
-            far = self.step * t.radius(c.eps) * t.steepest(self.velocity, self.at.Z)
-            Z = c.regained(self.at, t.project(self.at.Z + far, c.eps))
-            self.at, ok = c.keep_ahead(c.settle(Z, *self.at.factors))
+            far = t.steepest(self.velocity, self.at.Z).mul_(self.step * t.radius(c.eps)).add_(self.at.Z)
+            far = c.regained(self.at, t.project(far, c.eps))
+            self.at, ok = c.keep_ahead(c.settle(far, *self.at.factors))
             better = self.best is None or self.at.value > self.best.value * (1 + 1e-6)
             if ok and better: self.best, self.stalls = self.at, 0
             else: self.stalls += 1
@@ -197,7 +195,9 @@ class Ascent:
         c, p = self.climber, self.best or self.at
         if is_nothing(*p.factors): return
         if c.ask is not None: found = [c.settle(p.Z, *c.ask(p.Z))]
-        else: found = [c.settled(p.Z, s) for s in c.problem.fresh(p.Z, n, rng, tol=1e-5, max_iter=60)]
+        else:
+            fresh = c.problem.fresh(p.Z, n, rng, tol=1e-5, max_iter=60, gain=c.gain / 10)
+            found = [c.settled(p.Z, s) for s in fresh]
         c.effort.n_fresh += len(found)
         other = [q for q in found if c.ask or q.loss < p.loss + c.needed(p.loss)]
         other = [q for q in other if not is_nothing(*q.factors)]

@@ -19,14 +19,15 @@ from .divergence import power
 from .loop import Status
 from .objective import Entrywise, Objective, Pair
 from .polish import lifted, polish, within_reach
+from .sampled import solve_large
 from .solve import Solution, descend, solve_seeds
 from .threat import Threat
 
 # %% auto #0
-__all__ = ['Goal', 'GOALS', 'SAME', 'TIE', 'by_autograd', 'Features', 'Appear', 'Merge', 'Hide', 'goal_of',
-           'value_of', 'check_goal', 'is_nothing', 'Problem', 'BlindProblem', 'problem_with', 'Victim',
-           'victim_of', 'own_fits', 'lowest', 'lead_slope', 'Verdict', 'ran_away', 'those_that_stayed',
-           'distinct', 'judge']
+__all__ = ['Goal', 'GOALS', 'HUGE', 'SAME', 'TIE', 'by_autograd', 'Features', 'Appear', 'Merge', 'Hide',
+           'goal_of', 'value_of', 'check_goal', 'is_nothing', 'Problem', 'BlindProblem', 'problem_with',
+           'Victim', 'victim_of', 'own_fits', 'lowest', 'lead_slope', 'Verdict', 'ran_away',
+           'those_that_stayed', 'distinct', 'judge']
 
 # %% ../nbs/42_goals.ipynb #2788fecc
 Goal = Callable[..., tuple[float, Tensor, Tensor]]   # (W, H, reference) -> value, gradients by W and H
@@ -47,7 +48,6 @@ def by_autograd(
 def _cosine(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1)).clamp(min=1e-300)
 
-# %% ../nbs/42_goals.ipynb #462397c0
 def _check_component(j, k: int) -> None:
     check_number(j, "a component of goal", low=0, high=k - 1, integer=True)
 
@@ -167,6 +167,8 @@ def is_nothing(W: Tensor, H: Tensor) -> bool:
     return not bool((W @ H).any())
 
 # %% ../nbs/42_goals.ipynb #0d23a6eb
+HUGE = 3e7   # numbers n f k, from which one solution takes minutes
+
 @dataclass(frozen=True, eq=False)
 class Problem:
     "What the victim minimises, on any data that the adversary may hand it"
@@ -178,6 +180,8 @@ class Problem:
         return self.objective.at(replace(self.objective.data, X=Z))
     @property
     def is_dear(self) -> bool: return self.objective.data.X.numel() * self.k >= 1e6   # seconds
+    @property
+    def is_huge(self) -> bool: return self.objective.data.X.numel() * self.k >= HUGE
     def warm(self, Z: Tensor, W: Tensor, H: Tensor, *, tol=1e-4, max_iter=30, gain=0.) -> Solution:
         "The solution that nearby factors lead to"
         obj = self.at(Z)
@@ -186,14 +190,15 @@ class Problem:
         run = polish(obj, W, H, tol=tol, max_iter=max_iter, gain=gain)
         if run.status == Status.interrupted: raise KeyboardInterrupt   # an attack stops
         return Solution(run.state[0], run.state[1], run.loss, float(run.residuals[-1]))
-    def fresh(self, Z: Tensor, n: int, rng, *, tol=1e-8, max_iter=200) -> list[Solution]:
+    def fresh(self, Z: Tensor, n: int, rng, *, tol=1e-8, max_iter=200, gain=0.) -> list[Solution]:
         "Solutions from `n` random starts, the lowest objective first"
-        return solve_seeds(self.at(Z), self.k, n, rng=rng, n_first=200, tol=tol, max_iter=max_iter)
+        gain = max(gain, 1e-8 * self.is_huge)
+        return solve_large(self.at(Z), self.k, n, rng=rng, tol=tol, max_iter=max_iter, gain=gain)
 
 # %% ../nbs/42_goals.ipynb #705b627a
 class BlindProblem(Problem):
     "A problem whose loss is blind far away: fresh starts begin with its relative"
-    def fresh(self, Z: Tensor, n: int, rng, *, tol=1e-8, max_iter=200) -> list[Solution]:
+    def fresh(self, Z: Tensor, n: int, rng, *, tol=1e-8, max_iter=200, gain=0.) -> list[Solution]:
         obj = self.at(Z)
         near = solve_seeds(relative_of(obj), self.k, n, rng=rng, n_first=200,   # type: ignore[arg-type]
                            tol=1e-3, max_iter=20)
@@ -232,7 +237,6 @@ def _fit_of(model, given: dict) -> Callable:
         return np.asarray(W, float), np.asarray(m.components_, float)
     return fit
 
-# %% ../nbs/42_goals.ipynb #cf38259c
 def victim_of(
     model,          # estimator, or a function X -> (W, H)
     X,              # clean data
@@ -254,7 +258,6 @@ def victim_of(
     _check_value(obj, int(k))
     return Victim(name, fit, problem_with(obj, int(k)), notes)
 
-# %% ../nbs/42_goals.ipynb #a7facd30
 def _check_value(obj: Objective, k: int) -> None:
     "An objective that is no number at positive factors is an error, before anything is solved"
     X, size = obj.data.X, (obj.data.level / k) ** .5
@@ -279,11 +282,8 @@ def own_fits(
     return pairs
 
 # %% ../nbs/42_goals.ipynb #dc181796
-def lowest(
-    obj: Objective,      # on the data that were fitted
-    pairs: list[Pair],   # from `own_fits`
-) -> Pair:
-    "The fit with the smallest objective: what best-of-n gives"
+def lowest(obj: Objective, pairs: list[Pair]) -> Pair:
+    "The fit with the smallest objective on the data that were fitted: what best-of-n gives"
     return min(pairs, key=lambda p: float(obj.value(*p)))
 
 # %% ../nbs/42_goals.ipynb #f62fe122
@@ -296,18 +296,17 @@ def lead_slope(
     if isinstance(obj, Entrywise):
         YA, YB = (W @ H for W, H in (A, B))
         least = 1e-12 * float(YA.mean())
-        out = _lead_of_entries(obj, YA.clamp(min=least), YB.clamp(min=least))
+        out = _lead_of_entries(obj, YA.clamp_(min=least), YB.clamp_(min=least))
         return out if obj.data.mask is None else out * obj.data.mask
     def lead(X):
         there = obj.at(replace(obj.data, X=X))
         return there.value(*B) - there.value(*A)
     return torch.func.grad(lead)(obj.data.X).nan_to_num(0., 0., 0.)
 
-# %% ../nbs/42_goals.ipynb #af9cd7eb
 def _lead_of_entries(obj: Entrywise, YA: Tensor, YB: Tensor) -> Tensor:
     "The same, entry by entry; at a zero of the data the slope is taken from the right"
     b = obj.beta
-    if b == 1: return (YA / YB).log()
+    if b == 1: return YA.div_(YB).log_()
     if b is not None: return (power(YA, b - 1) - power(YB, b - 1)) / (b - 1)
     X = obj.data.X.clamp(min=1e-12 * obj.data.level)
     return torch.func.grad(lambda X: (obj.loss.value(X, YB) - obj.loss.value(X, YA)).sum())(X)

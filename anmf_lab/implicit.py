@@ -11,12 +11,13 @@ import torch
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor
 from .adapters import factors_of, objective_of
+from .blocks import single_hessian
 from .align import balance, degauge, feature_error, feature_error_grad, stack
 from .cones import opened, units
 from .core import Data, rng_of
 from .divergence import floor_of
 from .objective import Objective, Pair
-from .polish import BlockJacobi, CGInfo, axpy, dot, kkt_residual
+from .polish import BlockJacobi, CGInfo, Damped, axpy, dot, kkt_residual
 from .polish import pcg, polish, problem_of
 
 # %% auto #0
@@ -97,9 +98,6 @@ def ritz_values(info: CGInfo) -> np.ndarray: # ascending; empty if there was no 
     e = np.sqrt(b[:-1].clip(0)) / a[:-1]
     return np.linalg.eigvalsh(np.diag(d) + np.diag(e, 1) + np.diag(e, -1))
 
-# %% ../nbs/30_implicit.ipynb #96551bbc
-def _mean_curvature(hess) -> float: return float(hess.blocks()[0].diagonal(dim1=1, dim2=2).mean())
-
 # %% ../nbs/30_implicit.ipynb #5f62686a
 class Adjoint:
     "The derivative of solved factors by the data: `vjp` backward, `jvp` forward"
@@ -113,6 +111,7 @@ class Adjoint:
         l2: float = 0.,        # weight of the l2 penalty, likewise
         tikhonov: float = 0.,  # multiple of the mean curvature added to the Hessian, on request
         solve: Callable = pcg, # linear solver, called like `pcg`
+        single: bool = False,  # products in single precision, where the data are large
     ):
         self.objective = obj = problem_of(problem, beta, l1, l2)
         self.free_scale = obj.scale_free
@@ -123,9 +122,10 @@ class Adjoint:
         self.kkt = kkt_residual(obj, self.W, self.H)
         self.sides = sides(obj, self.W, self.H)
         self.free = self.sides.both
-        self.hess = obj.hessian(self.W, self.H)
+        self.hess = obj.hessian(self.W, self.H) if not single else Damped(
+            single_hessian(obj, self.W, self.H) or obj.hessian(self.W, self.H))
         self.precond = BlockJacobi(self.hess, self.free)
-        self.shift = tikhonov and tikhonov * _mean_curvature(self.hess)
+        self.shift = tikhonov and tikhonov * float(self.hess.blocks()[0].diagonal(dim1=1, dim2=2).mean())
 
     @property
     def data(self) -> Data: return self.objective.data

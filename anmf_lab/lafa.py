@@ -117,7 +117,7 @@ def prepare(
     clean = clean or [problem.warm(Xd, *own[0], tol=1e-8, max_iter=200)]   # every fresh start ran away
     reference = _reference(how, problem, own, clean)
     floor = judge(problem, threat, goal, reference, Xd, how.n_seeds, stream(seed, "floor"))
-    adj = Adjoint(problem.objective, *reference)
+    adj = Adjoint(problem.objective, *reference, single=problem.is_huge)
     local = local_verdict(adj.objective, adj.W, adj.H, single=given_X.dtype == torch.float32)
     cond = None if how.method != "ensemble" else worst_direction(adj, local, stream(seed, "condition"))
     flags = clean_flags(how, victim, adj, local, floor)

@@ -332,16 +332,25 @@ class Entrywise(Objective):
         D = self._weigh(self.loss.newton(X, Y, self.data.level))
         return Hessian(self.data, W, H, D, self._weigh(self.loss.slope(X, Y)), self.l2)
     def push(self, W, H, dX):
-        D = self._cross(W, H) * dX
-        return D @ H.T, self.data.total(W.T @ D, axis=0)
-    def pull(self, W, H, U, V): return self._cross(W, H) * torch.addmm(U @ H, W, V)
+        if not self._is_long:
+            D = self._cross(W, H) * dX
+            return D @ H.T, self.data.total(W.T @ D, axis=0)
+        A, B = torch.empty_like(W), torch.zeros_like(H)
+        for i in row_slices(self.data):
+            D = self._cross(W, H, i) * dX[i]
+            A[i], B = D @ H.T, B + W[i].T @ D
+        return A, self.data.total(B, axis=0)
+    def pull(self, W, H, U, V):
+        if not self._is_long: return self._cross(W, H) * torch.addmm(U @ H, W, V)
+        out = torch.empty_like(self.data.X)
+        for i in row_slices(self.data): out[i] = self._cross(W, H, i) * torch.addmm(U[i] @ H, W[i], V)
+        return out
     def lost(self, W, H):
         data, level = self.data, self.data.level
         if self.beta is not None and self.beta >= 2: return False
-        if data.is_stored:
-            blocks = ((data.X[i], W[i] @ H) for i in row_slices(data))
-            lost = sum(int(self.loss.lost(X, Y, level).sum()) for X, Y in blocks)
-            return bool(data.largest(float(lost)))
+        if data.is_stored or self._is_long:
+            found = (self.loss.lost(data.X[i], W[i] @ H, level) for i in row_slices(data))
+            return bool(data.largest(float(any(bool(B.any()) for B in found if B is not None))))
         at = data.values, _at_nonzeros(data, W, H) if data.is_sparse else W @ H
         where = self.loss.lost(*(at if data.mask is None else self._seen(at[1])), level)
         if where is None: return False
@@ -370,7 +379,15 @@ class Entrywise(Objective):
         M = self.data.mask
         return (self.data.X if M is None else torch.where(M > 0, self.data.X, Y)), Y
     def _weigh(self, T: Tensor) -> Tensor: return T if self.data.mask is None else T * self.data.mask
-    def _cross(self, W, H): return self._weigh(self.loss.cross(*self._seen(W @ H)))
+    def _cross(self, W, H, i=None):
+        if i is not None: return self.loss.cross(self.data.X[i], W[i] @ H)
+        return self._weigh(self.loss.cross(*self._seen(W @ H)))
+    @property
+    def _is_long(self) -> bool:
+        "Dense data without weights, of which a cache holds only some rows"
+        data = self.data
+        dense = data.mask is None and not (data.is_sparse or data.is_stored)
+        return dense and data.X.numel() >= 2**18
 
 # %% ../nbs/11_objective.ipynb #34b89be0
 def penalty_weights(

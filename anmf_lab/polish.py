@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 from .align import evened
+from .blocks import LEAP, in_blocks, lifted, multiplied, single_hessian, value_within
 from .core import Data, in_double
-from .divergence import Hessian, floor_of, power
+from .divergence import Hessian, floor_of
 from .elimination import direct_direction, is_small
 from .loop import Run, Status
 from .objective import Entrywise, Objective, Pair
@@ -22,7 +23,7 @@ from .sweeps import few_measured, few_squares
 # %% auto #0
 __all__ = ['TRIES', 'KEPT', 'problem_of', 'kkt_entries', 'kkt_residual', 'measure', 'dot', 'axpy', 'free_set',
            'BlockJacobi', 'CGInfo', 'pcg', 'Polished', 'in_single', 'Damped', 'newton_direction',
-           'projected_search', 'polish', 'lifted', 'within_reach']
+           'projected_search', 'polish', 'within_reach']
 
 # %% ../nbs/13_polish.ipynb #a4c4fccd
 def problem_of(
@@ -188,9 +189,7 @@ class Polished(Run):
     "A `Run` of Newton steps"
     n_hvp: int = 0       # products with the Hessian: the cost
 
-def _safe_value(obj: Objective, W: Tensor, H: Tensor, barrier: bool) -> float:
-    "The objective, infinite beyond the barrier"
-    return math.inf if barrier and obj.lost(W, H) else float(obj.value(W, H))
+
 
 # %% ../nbs/13_polish.ipynb #13d00005
 def in_single(
@@ -198,6 +197,7 @@ def in_single(
 ):          # an operator with the same `__call__` and `blocks`, in single precision
     "The same operator with half the digits; itself where its entries would overflow, or where it is small"
     if type(hess) is not Hessian or hess.D is None or hess.data.is_sparse: return hess
+    if hess.W.dtype == torch.float32: return hess
     if math.prod(hess.data.whole) < 2**18 or not hess.data.largest(float(hess.D.max())) < 1e25: return hess
     W, H, D, R = (T.float() for T in (hess.W, hess.H, hess.D, hess.R))
     return Hessian(hess.data, W, H, D, R, hess.l2)
@@ -278,28 +278,19 @@ def projected_search(
     for _ in range(30):
         W2, H2 = (W + s * p[0]).clamp(min=0), (H + s * p[1]).clamp(min=0)
         d, (W3, H3) = (W2 - W, H2 - H), _refitted(obj, W2, H2)
-        f2, wanted = _safe_value(obj, W3, H3, barrier), 1e-4 * dot(g, d, obj.data)
+        f2, wanted = value_within(obj, W3, H3, barrier), 1e-4 * dot(g, d, obj.data)
         if f2 <= f + wanted: return W3, H3, f2, s
         if -blur < wanted < 0 and f2 <= f + blur:
             if (dot(g, d, obj.data) + dot(obj.grad(W2, H2), d, obj.data)) / 2 <= wanted: return W2, H2, f2, s
         s /= 2
     return None
 
-# %% ../nbs/13_polish.ipynb #13d00008
-def _multiplied(obj: Objective, W: Tensor, H: Tensor, n: int) -> Pair:
-    "`n` multiplicative updates of both factors"
-    for i in (0, 1) * n:
-        N, P = obj.parts(W, H)[i]
-        ratio = power(N / P.clamp(min=floor_of(N.dtype)), obj.damping)
-        W, H = (W * ratio, H) if i == 0 else (W, H * ratio)
-    return W, H
-
 # %% ../nbs/13_polish.ipynb #7de8481b
 def _fallback(obj: Objective, W: Tensor, H: Tensor, f: float,
               barrier: bool) -> tuple[Tensor, Tensor, float, float] | None:
     "Ten multiplicative updates, if they help"
-    W, H = _multiplied(obj, W, H, 10)
-    f2 = _safe_value(obj, W, H, barrier)
+    W, H = multiplied(obj, W, H, 10)
+    f2 = value_within(obj, W, H, barrier)
     return (W, H, f2, 0.) if f2 < f else None
 
 # %% ../nbs/13_polish.ipynb #1b1ca015
@@ -322,10 +313,20 @@ class _Newton:
         pW, pH = self.obj.parts(self.W, self.H)
         return (pW[1] - pW[0], pH[1] - pH[0]), _residual(self.obj, pW, pH, self.W, self.H)
 
+    def landed(self) -> tuple[Pair, float]:
+        "`read`, after updates where a step left entries of large data reconstructed as almost nothing"
+        g, residual = self.read()
+        if residual <= LEAP or not in_blocks(self.obj): return g, residual
+        W, H = multiplied(self.obj, *lifted(self.W, self.H), 5)
+        f = value_within(self.obj, W, H, self.barrier)
+        if not f < self.f: return g, residual
+        self.W, self.H, self.f = W, H, f
+        return self.read()
+
     def direction(self, g: Pair, residual: float) -> Pair:
         "Newton's direction: by elimination where that is cheaper, else by conjugate gradients"
         obj, W, H = self.obj, self.W, self.H
-        hess = obj.hessian(W, H)
+        hess = (residual > 1e-8 and single_hessian(obj, W, H)) or obj.hessian(W, H)
         if is_small(hess):
             free = free_set(W, H, g, min(1e-4, residual), obj.allowed(W, H))
             p, damping = direct_direction(hess, g, free, min(self.damping, 10 * residual), obj.scale_free)
@@ -367,11 +368,11 @@ def polish(
     obj = problem_of(problem, beta, l1, l2)
     dtype, obj = obj.data.dtype, obj.at(in_double(obj.data))
     W, H = W.double(), H.double()
-    at = _Newton(obj, W, H, float(obj.value(W, H)), barrier=not obj.lost(W, H))
+    at = _Newton(obj, W, H, value_within(obj, W, H), barrier=not obj.lost(W, H))
     losses, residuals, status = [], [], Status.max_iter
     try:
         for it in range(max_iter + 1):
-            g, residual = at.read()
+            g, residual = at.landed()
             losses.append(at.f)
             residuals.append(residual)
             if residual <= tol: status = Status.converged
@@ -384,10 +385,6 @@ def polish(
                     status, np.array(residuals), n_hvp=at.n_hvp)
 
 # %% ../nbs/13_polish.ipynb #13d00010
-def lifted(W: Tensor, H: Tensor) -> Pair:
-    "Factors without zeros, a thousandth of each component's mean above what they were"
-    return W + 1e-3 * W.mean(0), H + 1e-3 * H.mean(1, keepdim=True)
-
 def within_reach(
     obj: Objective,   # what is minimised
     W: Tensor,        # codes, from slightly other data
@@ -395,4 +392,4 @@ def within_reach(
 ) -> Pair:            # as they are where their KKT residual is below .1
     "Factors that Newton's method can start from: zeros lifted, then five multiplicative updates"
     if not obj.lost(W, H) and measure(obj, W, H)[1] < .1: return W, H
-    return _multiplied(obj, *lifted(W, H), 5)
+    return multiplied(obj, *lifted(W, H), 5)

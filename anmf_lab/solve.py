@@ -68,14 +68,6 @@ def best_of(
     i = first_best(f.tolist(), f.dtype)
     return W[i], H[i]
 
-# %% ../nbs/14_solve.ipynb #d8ebd568
-def _prune(obj: Objective, W: Tensor, H: Tensor) -> Pair:
-    "Entries that multiplicative updates only kept above their bound, as zeros, if that is free"
-    w, h = (torch.where(T <= 1e-7 * math.sqrt(obj.data.level / H.shape[0]), 0., T) for T in (W, H))
-    if obj.data.split is None and torch.equal(w, W) and torch.equal(h, H): return W, H
-    before, after = float(obj.value(W, H)), float(obj.value(w, h))
-    return (w, h) if after <= before * (1 + 1e-6) and not obj.lost(w, h) else (W, H)
-
 # %% ../nbs/14_solve.ipynb #5fa561e8
 class _Vector:
     "The factors as one vector in the units of the start, as SciPy wants them"
@@ -184,6 +176,13 @@ def first_order(
 # %% ../nbs/14_solve.ipynb #796e1181
 ENDED = (Status.interrupted, Status.nonfinite, Status.stopped)
 
+def _prune(obj: Objective, W: Tensor, H: Tensor) -> Pair:
+    "Entries that multiplicative updates only kept above their bound, as zeros, if that is free"
+    w, h = (torch.where(T <= 1e-7 * math.sqrt(obj.data.level / H.shape[0]), 0., T) for T in (W, H))
+    if obj.data.split is None and torch.equal(w, W) and torch.equal(h, H): return W, H
+    before, after = float(obj.value(W, H)), float(obj.value(w, h))
+    return (w, h) if after <= before * (1 + 1e-6) and not obj.lost(w, h) else (W, H)
+
 def settled(obj: Objective, W: Tensor, H: Tensor) -> Pair:
     "Factors as Newton's method wants them: zeros that are zero, the best scale"
     W, H = _prune(obj, W, H)
@@ -256,7 +255,6 @@ def in_turn(
         W, H, wait = *run.state[:2], 2 * wait
     return Run(settled(obj, *run.state[:2]), run.losses, run.n_iter, run.status, run.residuals)
 
-# %% ../nbs/14_solve.ipynb #3b9a4989
 def _all_in_turn(obj: Objective, W: Tensor, H: Tensor, **how) -> Run:
     "Every start of a stack by `in_turn`; the best"
     if W.ndim == 2: return in_turn(obj, W, H, **how)
@@ -388,8 +386,9 @@ def solve_seeds(
 ) -> list[Solution]:        # the lowest objective first
     "Solve from several random starts, each to the end"
     check_number(n_seeds, "n_seeds", low=1, integer=True)
-    W, H = start(obj.data, k, rng=rng_of(rng), n_init=n_seeds)
-    W, H = first_order(obj, W, H, max_iter=n_first, tol=tol).state[:2]
+    light = lighter(obj)
+    W, H = start(light.data, k, rng=rng_of(rng), n_init=n_seeds)
+    W, H = first_order(light, W, H, max_iter=n_first, tol=tol).state[:2]
     found = []
     for w, h in tqdm(list(zip(W, H, strict=True)), disable=not progress, desc="seeds", leave=False):
         run = polish(obj, w, h, tol=tol, max_iter=max_iter)

@@ -10,6 +10,7 @@ import math
 import numpy as np
 import torch
 from torch import Tensor
+from .blocks import in_blocks
 from .core import check_choice
 from .determined import LocalVerdict
 from .implicit import Adjoint, Condition, condition
@@ -30,6 +31,32 @@ def _longest(d: Tensor, room: Tensor, r: float) -> float:
         still = float(torch.where(met, none, d2).sum())
         new = math.sqrt(max(r * r - spent, 0.) / still) if still else 1.
     return min(t, 1.)
+
+# %% ../nbs/41_threat.ipynb #41f00002
+def _ways(X: Tensor, V: Tensor, low: float, high: float):
+    "Some rows at a time: which, their way to `V`, the room that the box leaves there, and the box"
+    step = max(1, 2**17 // X.shape[1])
+    for i in (slice(a, a + step) for a in range(0, len(X), step)):
+        x, D = X[i], V[i] - X[i]
+        box = x.clamp(max=low), x.clamp(min=high)   # clean data outside the box may stay
+        yield i, D, torch.where(D < 0, x - box[0], box[1] - x), box
+
+def _by_rows(X: Tensor, V: Tensor, r: float, low: float, high: float) -> Tensor:
+    "Eq. (project) for l2 with few arrays as large as the data"
+    def spent(t: float) -> list[float]:
+        "Squares of the entries that the box stops before `t`, and of the ways of the others"
+        sums = X.new_zeros(2)
+        for _, D, room, _ in _ways(X, V, low, high):
+            met = room <= t * D.abs()
+            sums += torch.stack([(room * met).square().sum(), (D * ~met).square().sum()])
+        return sums.tolist()
+    t, new = -1., 1. if sum(spent(1.)) <= r * r else 0.
+    while t < new < 1:                          # as in `_longest`
+        met, rest = spent(t := new)
+        new = math.sqrt(max(r * r - met, 0.) / rest) if rest else 1.
+    Z, t = torch.empty_like(X), min(max(t, new), 1.)
+    for i, D, _, box in _ways(X, V, low, high): Z[i] = (X[i] + t * D).clamp(min=box[0], max=box[1])
+    return Z
 
 # %% ../nbs/41_threat.ipynb #734e9da9
 @dataclass(frozen=True, eq=False)
@@ -69,14 +96,16 @@ class Threat:
         if self.seen is not None: stuck = stuck | ~self.seen
         G = G.masked_fill(stuck, 0.)
         if self.norm == "linf": return G.sign()
-        return G / G.norm().clamp(min=torch.finfo(G.dtype).tiny)
+        return G.div_(G.norm().clamp(min=torch.finfo(G.dtype).tiny))
 
     def project(self, V: Tensor, eps: float) -> Tensor:
         "The nearest point of the feasible set, eq. (project); within the budget to the last bit"
         X, r = self.X, self._reach(eps, self.X.dtype)
         if r == 0: return X.clone()
-        low, high = X.clamp(max=self.low), X.clamp(min=self.high)   # clean data outside the box may stay
         if self.seen is not None: V = torch.where(self.seen, V, X)
+        if self.norm == "l2" and X.numel() >= 2**18:
+            return self._within(_by_rows(X, V, r, self.low, self.high), X, r)
+        low, high = X.clamp(max=self.low), X.clamp(min=self.high)   # clean data outside the box may stay
         if self.norm == "linf":
             Z = V.clamp(min=torch.maximum(X - r, low), max=torch.minimum(X + r, high))
         else:
@@ -147,5 +176,7 @@ def stream(
 def worst_direction(adj: Adjoint, local: LocalVerdict, rng) -> Condition:
     "The direction that moves the components most; of a regularised problem if they are flat"
     if local.verdict == "determined": return condition(adj, random_state=rng)
-    firm = Adjoint(adj.objective, adj.W, adj.H, tikhonov=1e-3)
-    return condition(firm, random_state=rng, max_iter=12)
+    large = in_blocks(adj.objective)
+    firm = Adjoint(adj.objective, adj.W, adj.H, tikhonov=1e-3, single=large)
+    how: dict = dict(max_iter=4, solve_tol=1e-2) if large else dict(max_iter=12)   # a start is all it is for
+    return condition(firm, random_state=rng, **how)
