@@ -159,7 +159,7 @@ def attack(
     how, p, began = study.how, study.problem, time.process_time()
     if how.method != "ensemble": return [(math.inf, _published(study, eps))]
     plan = how.plan(study.threat.X.numel() * p.k)
-    hurry: dict = dict(gain=1e-6, products=200, tries=1) if p.is_dear else {}
+    hurry: dict = dict(gain=1e-6, newton=12, products=200, tries=1) if p.is_dear else {}
     c = Climber(p, study.threat, study.goal, study.reference, eps, Effort(), slack=study.slack(eps),
                 lead=max(how.margin, 1e-5 if hurry else 1e-6), solve_tol=min(3e-4, .03 * eps),
                 ask=(lambda Z: study.fits(Z, eps, 1)[0]) if how.branch == "victim" else None, **hurry)
@@ -184,7 +184,7 @@ def chosen(
 ) -> tuple[list[tuple[float, Found]], list[Candidate]]:
     "What fresh solutions confirm of the candidates that may still win; those that nobody looked at"
     found, climbed = list[tuple[float, Found]](), candidates[0].ascent.climber.effort.n_solves
-    look: dict = dict(tol=1e-6, max_iter=60) if plan.probes > 1 else dict(part=.5, max_iter=100)
+    look: dict = dict(tol=1e-6, max_iter=60) if plan.probes > 1 else dict(part=.5, max_iter=100, gain=1e-8)
     for i, a in enumerate(candidates):
         if i == 6 or i and max(f[0] for f in found) >= (.97 if i < 3 else .6) * a.value: break
         for again in range(1 if i else 2):

@@ -385,9 +385,8 @@ class Entrywise(Objective):
     @property
     def _is_long(self) -> bool:
         "Dense data without weights, of which a cache holds only some rows"
-        data = self.data
-        dense = data.mask is None and not (data.is_sparse or data.is_stored)
-        return dense and data.X.numel() >= 2**18
+        d = self.data
+        return d.mask is None and not (d.is_sparse or d.is_stored) and d.X.numel() >= 2**18
 
 # %% ../nbs/11_objective.ipynb #34b89be0
 def penalty_weights(

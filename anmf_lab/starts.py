@@ -6,13 +6,14 @@
 from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 import math
 import torch
 from torch import Tensor
 from .align import feature_error
 from .ascent import Ascent, Climber, Point
 from .crowd import climb, feature_errors, members, places, stack_of
-from .goals import Features, SAME, is_nothing, value_of
+from .goals import Features, HUGE, SAME, is_nothing, value_of
 from .objective import Pair
 from .unrolled import published_pgd
 
@@ -43,8 +44,8 @@ def plan_for(
     "Steps for about so many seconds on one core, and starts for the steps; the same on every machine"
     seconds, least, most, work = STRENGTHS[strength]
     steps = round(seconds / (.01 + 4e-4 * size ** .5 + 2e-7 * size))
-    steps = min(max(steps, least), most)
-    starts = min(max(steps // 20, 3 if steps < 80 else 5), 24)
+    steps = min(max(steps, least if size < HUGE else least // 2), most)
+    starts = min(max(steps // 20, 2 if size >= HUGE else 3 if steps < 80 else 5), 24)
     return Plan(steps, starts, 2 if size < 1e5 else 1, work)
 
 # %% ../nbs/43a_starts.ipynb #fa0d671f
@@ -121,8 +122,9 @@ class Starts:
             rng = self.rng("far", i)
             D = t.radius(eps) * t.steepest(_noise(t.X, rng), t.X)
             Z = (t.X + 2. ** (1 + i % 5) * D).clamp(t.low, t.high)
-            for s in self.climber.problem.fresh(Z, 1, rng, tol=1e-4, max_iter=40):
-                yield self._settle(t.project(Z, eps), s.factors)
+            for s in self.climber.problem.fresh(Z, 1, rng, tol=1e-4, max_iter=40, gain=self.climber.gain):
+                Z, D = t.project(Z, eps), None      # it waits here with what it holds
+                yield self._settle(Z, s.factors)
     def others(self):
         "Other solutions of the clean data"
         for pair in self.minima: yield self._settle(self.climber.threat.X, pair)
@@ -170,7 +172,8 @@ def halving(
 ) -> list[Candidate]:
     "All candidates climb a little, the better half by verified value goes on; the best first"
     c, alive = starts.climber, list[Candidate]()
-    for (kind, p), _ in zip(starts, range(plan.starts), strict=False):
+    some = islice(starts, plan.starts + (not c.problem.is_dear))   # small ones solve one more, as ever
+    for (kind, p), _ in zip(some, range(plan.starts), strict=False):
         apart = feature_error(*p.factors, *c.reference) > .05 and kind in APART
         alive.append(Candidate(kind, Ascent(replace(c, rivals=[c.reference] if apart else []), p, None)))
     for a in alive:

@@ -73,7 +73,7 @@ def attack(args):
     import torch
     from study_memory import peak_mb
 
-    from anmf_lab import ascent, goals, lafa, solve, starts
+    from anmf_lab import ascent, goals, lafa, sampled, starts
     from anmf_lab.data import fingerprint, load_dataset
     from anmf_lab.nmf import NMF
     torch.set_num_threads(1)
