@@ -329,7 +329,7 @@ class Verdict:
     rival_error: float              # what that one says; nan
     eps_to_flip: float              # budget that would put it ahead, to first order; inf
     secured: float                  # smallest value among the solutions within the required lead
-    nearly: list | tuple = ()       # the same within .001, and .01, of the objective
+    nearly: list | tuple = ()       # the same within .001, and .005, of the objective
     n_lost: int = 0                 # random starts that ran away and have no say
 
     def share(self, part: float = .9) -> float:
@@ -396,5 +396,5 @@ def judge(
     def least(gap: float) -> float:
         return min(v for v, s in zip(values, found, strict=True) if s.loss <= best.loss + gap)
     seen = np.array([feature_error(*s.factors, *reference) for s in fresh])
-    sure, *near = (least(max(lead * scale, slack, r * scale)) for r in (0., .001, .01))
+    sure, *near = (least(max(lead * scale, slack, r * scale)) for r in (0., .001, .005))
     return Verdict(Z, fresh, seen, best, fe, values[0], margin, rival, flip, sure, near, n_seeds - len(fresh))

@@ -169,9 +169,8 @@ def attack(
     first, spent = candidates[0], time.process_time() - began
     if c.ask: return [(math.inf, Found(first.point, first.value, first.kind, spent, c.effort))]
     found, rest = chosen(study, eps, candidates, plan, began)
-    rest = rest[:1] + [a for a in rest[1:] if a.kind not in APART][:1]
-    spent = found[0][1].seconds
-    found += [(.6 * a.value, Found(a.point, a.value, a.kind, spent, c.effort, [])) for a in rest]
+    spent, rest = found[0][1].seconds, [a for a in rest if a.kind not in APART][:1]
+    found += [(a.value, Found(a.point, a.value, a.kind, spent, c.effort, [])) for a in rest]
     return sorted(found, key=lambda f: -f[0])
 
 # %% ../nbs/44_lafa.ipynb #c747858e
@@ -186,7 +185,7 @@ def chosen(
     found, climbed = list[tuple[float, Found]](), candidates[0].ascent.climber.effort.n_solves
     look: dict = dict(tol=1e-6, max_iter=60) if plan.probes > 1 else dict(part=.5, max_iter=100, gain=1e-8)
     for i, a in enumerate(candidates):
-        if i == 6 or i and max(f[0] for f in found) >= (.97 if i < 3 else .6) * a.value: break
+        if i == 6 or i and max(f[0] for f in found) >= .97 * a.value: break
         for again in range(1 if i else 2):
             c, p = a.ascent.climber, a.point
             v = study.judge(p.Z, eps, "select", i, again, known=c.rivals, **look)
