@@ -101,7 +101,7 @@ class Climber:
         self.effort.n_regularised += t > 0
         self.effort.n_unsolved += not cert.solved
         self.effort.n_nan += not bool(slope.isfinite().all())
-        slope = slope.nan_to_num(0., 0., 0.)   # where there is none, stay
+        slope = slope.nan_to_num_(0., 0., 0.)   # where there is none, stay
         if not self.problem.is_huge: p.slope = slope
         return slope
 
@@ -117,7 +117,8 @@ class Climber:
             if not other: return p, True
             low = min(other, key=lambda s: s.loss)
             lead = low.loss - p.loss - self.needed(p.loss)
-            p.ahead = lead, lead_slope(self.problem.at(p.Z), p.factors, low.factors)
+            slope = lead_slope(self.problem.at(p.Z), p.factors, low.factors)
+            p.ahead = lead, slope.float() if self.problem.is_huge else slope
             if lead >= 0: return p, True
             if i == self.tries: break
             moved = self.settle(self.regained(p, p.Z), p.W, p.H)
@@ -181,7 +182,7 @@ class Ascent:
         c, t = self.climber, self.climber.threat
         most = c.effort.n_solves + 3 * steps
         for _ in range(steps):
-            if self.over or c.effort.n_solves > most: return
+            if self.over or c.effort.n_solves > most: break
             self.velocity = c.momentum * self.velocity + t.steepest(c.gradient(self.at), self.at.Z)
             far = t.steepest(self.velocity, self.at.Z).mul_(self.step * t.radius(c.eps)).add_(self.at.Z)
             far = c.regained(self.at, t.project(far, c.eps))
@@ -192,6 +193,7 @@ class Ascent:
             if self.stalls >= 3:
                 self.step /= 2
                 self.restart(self.best or self.at, self.best)
+        if c.problem.is_huge: self.restart(self.best or self.at, self.best)   # holds one point only
 
     def probe(self, n: int, rng) -> None:
         "What others see at the best point: `n` fresh starts and the rivals, or the model that is followed"
@@ -233,7 +235,7 @@ class Plan:
     "How much is spent on one budget"
     steps: int          # of all ascents together
     starts: int         # points that are tried
-    probes: int = 2     # fresh solves behind every judgement
+    probes: int = 2     # fresh solves behind every judgement; 0: the choice at the end has to do
     work: float = 0.    # operations of the crowd, in units of 1e9; 0: no crowd
 
 # %% ../nbs/43_ascent.ipynb #bd3d9bef
@@ -252,7 +254,7 @@ def plan_for(
     steps = round(seconds / (.01 + 4e-4 * size ** .5 + 2e-7 * size))
     steps = min(max(steps, least if size < HUGE else least // 2), most)
     starts = min(max(steps // 20, 2 if size >= HUGE else 3 if steps < 80 else 5), 24)
-    return Plan(steps, starts, 2 if size < 1e5 else 1, work)
+    return Plan(steps, starts, 2 if size < 1e5 else 1 if size < HUGE else 0, work)
 
 # %% ../nbs/43_ascent.ipynb #fa0d671f
 def _noise(X: Tensor, rng) -> Tensor: return torch.from_numpy(rng.standard_normal(X.shape)).to(X)
@@ -280,7 +282,6 @@ class Starts:
                 p = next(points, None)
                 if p is None: alive.remove((name, points))
                 else: yield name, p
-
     def _settle(self, Z: Tensor, factors: Pair) -> Point: return self.climber.settle(Z, *factors)
     def _along(self, D: Tensor) -> Tensor: return self.climber.threat.spend(D, self.climber.eps)
 
@@ -392,7 +393,7 @@ def halving(
             for part in range(2 if last else 1):
                 if a.ascent.over: a = next((b for b in kept if not b.ascent.over), a)
                 a.ascent.run(max(share // (2 if last else len(alive)), 3))
-                if i or plan.probes > 1: a.ascent.probe(plan.probes, rng("probe", i, j, part))
+                if plan.probes > (i == 0): a.ascent.probe(plan.probes, rng("probe", i, j, part))
                 else: a.ascent.note()
         alive.sort(key=lambda a: -a.value)
         kept, alive = alive[math.ceil(len(alive) / 2):] + kept, alive[:math.ceil(len(alive) / 2)]

@@ -192,7 +192,7 @@ class Problem:
         return Solution(run.state[0], run.state[1], run.loss, float(run.residuals[-1]))
     def fresh(self, Z: Tensor, n: int, rng, *, tol=1e-8, max_iter=200, gain=0.) -> list[Solution]:
         "Solutions from `n` random starts, the lowest objective first"
-        gain = max(gain, 1e-8 * self.is_huge)
+        gain = max(gain, 1e-7 * self.is_huge)
         return solve_large(self.at(Z), self.k, n, rng=rng, tol=tol, max_iter=max_iter, gain=gain)
 
 # %% ../nbs/42_goals.ipynb #705b627a
@@ -341,11 +341,8 @@ class Verdict:
         return float(-np.diff(np.linspace(1, 0, len(self.errors) + 1) ** n) @ self.errors)
 
 # %% ../nbs/42_goals.ipynb #23fe5b9d
-def ran_away(
-    problem: Problem,
-    s: Solution,      # where a start ended
-) -> bool:
-    "No number, or a component a hundred times as large as all data: this start found no solution"
+def ran_away(problem: Problem, s: Solution) -> bool:
+    "No number, or a component a hundred times as large as all data: no solution was found"
     size = (s.W.norm(dim=0) * s.H.norm(dim=1)).max() / problem.objective.data.sq ** .5
     return not (math.isfinite(s.loss + s.residual) and float(size) <= 100)
 
@@ -380,7 +377,8 @@ def judge(
 ) -> Verdict:
     "Solve attacked data afresh; the lowest objective decides, whatever the ascent believed"
     fresh = those_that_stayed(problem, problem.fresh(Z, n_seeds, rng, max_iter=max_iter, gain=gain))
-    followed = [problem.warm(Z, *pair, tol=1e-8, max_iter=100, gain=1e-8 * problem.is_dear) for pair in known]
+    gain = 1e-7 if problem.is_huge else 1e-8 * problem.is_dear
+    followed = [problem.warm(Z, *pair, tol=1e-8, max_iter=100, gain=gain) for pair in known]
     found = distinct(fresh + those_that_stayed(problem, followed)) or [problem.warm(Z, *reference)]
     errors = [feature_error(*s.factors, *reference) for s in found]
     values = [value_of(goal, *s.factors, reference)[0] for s in found]

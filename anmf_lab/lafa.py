@@ -161,7 +161,7 @@ def attack(
     if how.method != "ensemble": return [(math.inf, _published(study, eps))]
     plan = how.plan(study.threat.X.numel() * p.k)
     ask = (lambda Z: study.fits(Z, eps, 1)[0]) if how.branch == "victim" else None
-    hurry: dict = dict(gain=1e-6, newton=12, products=200, tries=1) if p.is_dear else {}
+    hurry: dict = dict(gain=1e-6, newton=12, products=100 if p.is_huge else 200, tries=1) if p.is_dear else {}
     c = Climber(p, study.threat, study.goal, study.reference, eps, Effort(), ask=ask,
                 lead=max(how.margin, 1e-5 if hurry else 1e-6), slack=study.slack(eps),
                 solve_tol=min(3e-4, .03 * eps), **hurry)
