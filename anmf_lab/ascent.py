@@ -96,7 +96,7 @@ class Climber:
         self.effort.n_regularised += t > 0
         self.effort.n_unsolved += not cert.solved
         self.effort.n_nan += not bool(slope.isfinite().all())
-        slope = slope.nan_to_num(0., 0., 0.)   # where there is none, stay
+        slope = slope.nan_to_num_(0., 0., 0.)   # where there is none, stay
         if not self.problem.is_huge: p.slope = slope
         return slope
 
@@ -112,7 +112,8 @@ class Climber:
             if not other: return p, True
             low = min(other, key=lambda s: s.loss)
             lead = low.loss - p.loss - self.needed(p.loss)
-            p.ahead = lead, lead_slope(self.problem.at(p.Z), p.factors, low.factors)
+            slope = lead_slope(self.problem.at(p.Z), p.factors, low.factors)
+            p.ahead = lead, slope.float() if self.problem.is_huge else slope
             if lead >= 0: return p, True
             if i == self.tries: break
             moved = self.settle(self.regained(p, p.Z), p.W, p.H)
@@ -178,7 +179,7 @@ class Ascent:
         c, t = self.climber, self.climber.threat
         most = c.effort.n_solves + 3 * steps
         for _ in range(steps):
-            if self.over or c.effort.n_solves > most: return
+            if self.over or c.effort.n_solves > most: break
             self.velocity = c.momentum * self.velocity + t.steepest(c.gradient(self.at), self.at.Z)
             far = t.steepest(self.velocity, self.at.Z).mul_(self.step * t.radius(c.eps)).add_(self.at.Z)
             far = c.regained(self.at, t.project(far, c.eps))
@@ -189,6 +190,7 @@ class Ascent:
             if self.stalls >= 3:
                 self.step /= 2
                 self.restart(self.best or self.at, self.best)
+        if c.problem.is_huge: self.restart(self.best or self.at, self.best)   # holds one point only
 
     def probe(self, n: int, rng) -> None:
         "What others see at the best point: `n` fresh starts and the rivals, or the model that is followed"

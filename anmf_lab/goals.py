@@ -192,7 +192,7 @@ class Problem:
         return Solution(run.state[0], run.state[1], run.loss, float(run.residuals[-1]))
     def fresh(self, Z: Tensor, n: int, rng, *, tol=1e-8, max_iter=200, gain=0.) -> list[Solution]:
         "Solutions from `n` random starts, the lowest objective first"
-        gain = max(gain, 1e-8 * self.is_huge)
+        gain = max(gain, 1e-7 * self.is_huge)
         return solve_large(self.at(Z), self.k, n, rng=rng, tol=tol, max_iter=max_iter, gain=gain)
 
 # %% ../nbs/42_goals.ipynb #705b627a
@@ -341,11 +341,8 @@ class Verdict:
         return float(-np.diff(np.linspace(1, 0, len(self.errors) + 1) ** n) @ self.errors)
 
 # %% ../nbs/42_goals.ipynb #23fe5b9d
-def ran_away(
-    problem: Problem,
-    s: Solution,      # where a start ended
-) -> bool:
-    "No number, or a component a hundred times as large as all data: this start found no solution"
+def ran_away(problem: Problem, s: Solution) -> bool:
+    "No number, or a component a hundred times as large as all data: no solution was found"
     size = (s.W.norm(dim=0) * s.H.norm(dim=1)).max() / problem.objective.data.sq ** .5
     return not (math.isfinite(s.loss + s.residual) and float(size) <= 100)
 

@@ -11,7 +11,7 @@ import torch
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor
 from .adapters import factors_of, objective_of
-from .blocks import single_hessian
+from .large import single_hessian
 from .align import balance, degauge, feature_error, feature_error_grad, stack
 from .cones import opened, units
 from .core import Data, rng_of

@@ -159,7 +159,7 @@ def attack(
     how, p, began = study.how, study.problem, time.process_time()
     if how.method != "ensemble": return [(math.inf, _published(study, eps))]
     plan = how.plan(study.threat.X.numel() * p.k)
-    hurry: dict = dict(gain=1e-6, newton=12, products=200, tries=1) if p.is_dear else {}
+    hurry: dict = dict(gain=1e-6, newton=12, products=100 if p.is_huge else 200, tries=1) if p.is_dear else {}
     c = Climber(p, study.threat, study.goal, study.reference, eps, Effort(), slack=study.slack(eps),
                 lead=max(how.margin, 1e-5 if hurry else 1e-6), solve_tol=min(3e-4, .03 * eps),
                 ask=(lambda Z: study.fits(Z, eps, 1)[0]) if how.branch == "victim" else None, **hurry)

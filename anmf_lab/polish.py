@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from .align import evened
-from .blocks import LEAP, in_blocks, lifted, multiplied, single_hessian, value_within
+from .large import LEAP, in_blocks, lifted, multiplied, single_hessian, value_within
 from .core import Data, in_double
 from .divergence import Hessian, floor_of
 from .elimination import direct_direction, is_small

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 import numpy as np
 import torch
-from .blocks import in_blocks, lifted, lighter
+from .large import in_blocks, lifted, lighter
 from .core import rng_of
 from .loop import Status, start
 from .objective import Entrywise, Objective, Pair
@@ -34,7 +34,7 @@ def sampled_start(
     part = obj.at(replace(obj.data, X=X[some]))
     W, H = start(part.data, k, rng=rng, n_init=1)
     learnt = first_order(part, W[0], H[0], max_iter=400, tol=1e-8, every=50).state[:2]
-    learnt = polish(part, *learnt, tol=1e-4, max_iter=80, gain=1e-6).state
+    learnt = polish(part, *learnt, tol=1e-4, max_iter=50, gain=1e-6).state
     H = lifted(*learnt)[1]
     W = (X.sum(1, keepdim=True) / H.sum()).clamp(min=1e-6 * float(H.mean()))
     W = W.expand(-1, k).contiguous()

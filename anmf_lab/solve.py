@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 from .align import best_scale, evened
-from .blocks import lighter
+from .large import lighter
 from .core import Data, check_choice, check_number, rng_of
 from .joint import em_step, has_em, wants_em
 from .loop import Run, Status, first_best, given_start, iterate, joined, start

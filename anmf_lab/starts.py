@@ -26,7 +26,7 @@ class Plan:
     "How much is spent on one budget"
     steps: int          # of all ascents together
     starts: int         # points that are tried
-    probes: int = 2     # fresh solves behind every judgement
+    probes: int = 2     # fresh solves behind every judgement; 0: the choice at the end has to do
     work: float = 0.    # operations of the crowd, in units of 1e9; 0: no crowd
 
 # %% ../nbs/43a_starts.ipynb #bd3d9bef
@@ -46,7 +46,7 @@ def plan_for(
     steps = round(seconds / (.01 + 4e-4 * size ** .5 + 2e-7 * size))
     steps = min(max(steps, least if size < HUGE else least // 2), most)
     starts = min(max(steps // 20, 2 if size >= HUGE else 3 if steps < 80 else 5), 24)
-    return Plan(steps, starts, 2 if size < 1e5 else 1, work)
+    return Plan(steps, starts, 2 if size < 1e5 else 1 if size < HUGE else 0, work)
 
 # %% ../nbs/43a_starts.ipynb #fa0d671f
 def _noise(X: Tensor, rng) -> Tensor: return torch.from_numpy(rng.standard_normal(X.shape)).to(X)
@@ -188,7 +188,7 @@ def halving(
             for part in range(2 if last else 1):
                 if a.ascent.over: a = next((b for b in kept if not b.ascent.over), a)
                 a.ascent.run(max(share // (2 if last else len(alive)), 3))
-                if i or plan.probes > 1: a.ascent.probe(plan.probes, rng("probe", i, j, part))
+                if plan.probes > (i == 0): a.ascent.probe(plan.probes, rng("probe", i, j, part))
                 else: a.ascent.note()
         alive.sort(key=lambda a: -a.value)
         kept, alive = alive[math.ceil(len(alive) / 2):] + kept, alive[:math.ceil(len(alive) / 2)]

@@ -4,13 +4,13 @@
 
 # %% ../nbs/41_threat.ipynb #f8266467
 from __future__ import annotations
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 import hashlib
 import math
 import numpy as np
 import torch
 from torch import Tensor
-from .blocks import in_blocks
+from .large import in_blocks
 from .core import check_choice
 from .determined import LocalVerdict
 from .implicit import Adjoint, Condition, condition
@@ -179,4 +179,5 @@ def worst_direction(adj: Adjoint, local: LocalVerdict, rng) -> Condition:
     large = in_blocks(adj.objective)
     firm = Adjoint(adj.objective, adj.W, adj.H, tikhonov=1e-3, single=large)
     how: dict = dict(max_iter=4, solve_tol=1e-2) if large else dict(max_iter=12)   # a start is all it is for
-    return condition(firm, random_state=rng, **how)
+    cond = condition(firm, random_state=rng, **how)
+    return replace(cond, direction=cond.direction.float()) if large and cond.direction is not None else cond
