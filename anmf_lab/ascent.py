@@ -97,9 +97,8 @@ class Climber:
         self.effort.n_unsolved += not cert.solved
         self.effort.n_nan += not bool(slope.isfinite().all())
         slope = slope.nan_to_num_(0., 0., 0.)   # where there is none, stay
-        if not self.problem.is_huge: p.slope = slope
-        return slope
-
+        p.slope = None if self.problem.is_huge else slope
+        return slope.float() if self.problem.is_huge else slope
     def keep_ahead(self, p: Point) -> tuple[Point, bool]:
         "`p`, moved if needed so that no rival is lower; whether that worked"
         if is_nothing(*p.factors): return p, False
@@ -125,7 +124,7 @@ class Climber:
         "`Z`, moved to where the slope of the lead at `p` says that the rival is behind"
         if p.ahead is None: return Z
         lead, g = p.ahead
-        short = -lead - float((g * (Z - p.Z)).sum())
+        short = -lead - float((Z - p.Z).mul_(g).sum())
         if short <= 0: return Z
         return self.threat.project(Z + 1.5 * short / max(float((g * g).sum()), 1e-300) * g, self.eps)
 
@@ -181,8 +180,8 @@ class Ascent:
         for _ in range(steps):
             if self.over or c.effort.n_solves > most: break
             self.velocity = c.momentum * self.velocity + t.steepest(c.gradient(self.at), self.at.Z)
-            far = t.steepest(self.velocity, self.at.Z).mul_(self.step * t.radius(c.eps)).add_(self.at.Z)
-            far = c.regained(self.at, t.project(far, c.eps))
+            far = t.steepest(self.velocity, self.at.Z).to(self.at.Z).mul_(self.step * t.radius(c.eps))
+            far = c.regained(self.at, t.project(far.add_(self.at.Z), c.eps))
             self.at, ok = c.keep_ahead(c.settle(far, *self.at.factors))
             better = self.best is None or self.at.value > self.best.value * (1 + 1e-6)
             if ok and better: self.best, self.stalls = self.at, 0
@@ -190,7 +189,7 @@ class Ascent:
             if self.stalls >= 3:
                 self.step /= 2
                 self.restart(self.best or self.at, self.best)
-        if c.problem.is_huge: self.restart(self.best or self.at, self.best)   # holds one point only
+        if c.problem.is_huge: self.restart(self.best or self.at, self.best)   # one point is held
 
     def probe(self, n: int, rng) -> None:
         "What others see at the best point: `n` fresh starts and the rivals, or the model that is followed"

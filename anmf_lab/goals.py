@@ -190,15 +190,15 @@ class Problem:
         run = polish(obj, W, H, tol=tol, max_iter=max_iter, gain=gain)
         if run.status == Status.interrupted: raise KeyboardInterrupt   # an attack stops
         return Solution(run.state[0], run.state[1], run.loss, float(run.residuals[-1]))
-    def fresh(self, Z: Tensor, n: int, rng, *, tol=1e-8, max_iter=200, gain=0.) -> list[Solution]:
+    def fresh(self, Z: Tensor, n: int, rng, *, tol=1e-8, max_iter=200, gain=None) -> list[Solution]:
         "Solutions from `n` random starts, the lowest objective first"
-        gain = max(gain, 1e-7 * self.is_huge)
+        gain = 1e-7 * self.is_huge if gain is None else gain
         return solve_large(self.at(Z), self.k, n, rng=rng, tol=tol, max_iter=max_iter, gain=gain)
 
 # %% ../nbs/42_goals.ipynb #705b627a
 class BlindProblem(Problem):
     "A problem whose loss is blind far away: fresh starts begin with its relative"
-    def fresh(self, Z: Tensor, n: int, rng, *, tol=1e-8, max_iter=200, gain=0.) -> list[Solution]:
+    def fresh(self, Z: Tensor, n: int, rng, *, tol=1e-8, max_iter=200, gain=None) -> list[Solution]:
         obj = self.at(Z)
         near = solve_seeds(relative_of(obj), self.k, n, rng=rng, n_first=200,   # type: ignore[arg-type]
                            tol=1e-3, max_iter=20)

@@ -48,7 +48,6 @@ class Study:
     condition: Condition | None
     X: Tensor                    # the clean data in their own precision, NaN in the holes
     kind: str                    # of array that the caller works with
-
     @property
     def problem(self) -> Problem: return self.victim.problem
     @property
@@ -88,7 +87,8 @@ def _reference(how: LaFA, problem: Problem, own: list[Pair], clean: list[Solutio
     came = tuple(tuple(T.shape) for T in pair)
     if came != want:
         raise ValueError(f"reference must be W {want[0]} and H {want[1]}, got {came[0]} and {came[1]}.")
-    pair = problem.warm(X, *pair, tol=1e-12 if ref == "best" else 1e-9, max_iter=200).factors
+    tol = 1e-12 if ref == "best" and not problem.is_huge else 1e-9
+    pair = problem.warm(X, *pair, tol=tol, max_iter=200).factors
     dead = (pair[0].norm(dim=0) * pair[1].norm(dim=1) == 0).nonzero().flatten().tolist()
     if dead:
         raise ValueError(f"component {dead[0]} of the reference is zero: the feature error has no "
@@ -246,8 +246,8 @@ def control(
 def usual(study: Study, Z: Tensor, eps: float) -> dict:
     "Feature error of the model itself between clean and attacked data: best of its seeds, and as it is"
     if not study.own: return dict(usual=None, victim=None)
-    p, own = study.problem, study.fits(Z, eps, len(study.own))
-    best = feature_error(*lowest(p.at(Z), own), *lowest(p.objective, study.own))
+    own = study.fits(Z, eps, len(study.own))
+    best = feature_error(*lowest(study.problem.at(Z), own), *lowest(study.problem.objective, study.own))
     return dict(usual=best, victim=feature_error(*own[0], *study.own[0]))
 
 # %% ../nbs/44_lafa.ipynb #a420ffd9
@@ -332,7 +332,6 @@ class LaFA:
         steps = self.steps or plan.steps
         starts, work = self.starts or plan.starts, plan.work * steps / plan.steps
         return replace(plan, steps=steps, starts=starts, work=work)
-
     def run(self, model, X, *, mask=None, weights=None) -> AttackResult:
         "Attack `model` on clean data `X` (n, f) at every budget, and verify"
         given = {k: v for k, v in (("mask", mask), ("weights", weights)) if v is not None}
