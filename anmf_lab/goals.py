@@ -373,7 +373,7 @@ def judge(
     lead: float = 0.,         # relative lead that is required
     slack: float = 0.,        # and absolute
     tol=1e-8, max_iter=200,   # KKT residual of a fresh solution, most Newton steps
-    gain: float = 0.,         # where two of them win less of the objective, one of a dear problem stops
+    gain: float | None = None,   # where two win less of the objective, one of a large problem stops
 ) -> Verdict:
     "Solve attacked data afresh; the lowest objective decides, whatever the ascent believed"
     fresh = those_that_stayed(problem, problem.fresh(Z, n_seeds, rng, tol=tol, max_iter=max_iter, gain=gain))

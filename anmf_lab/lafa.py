@@ -63,7 +63,7 @@ class Study:
         return own_fits(self.victim, self.as_given(Z, eps).cpu().numpy(), n)
     def judge(self, Z: Tensor, eps: float, *key, known=(), part: float = 1., **look) -> Verdict:
         "A verdict on attacked data, from starts of their own; for a look, less is enough"
-        n = max(round(part * self.how.n_seeds), 1)
+        n, look = max(round(part * self.how.n_seeds), 1), dict(gain=1e-8 * self.problem.is_huge) | look
         return judge(self.problem, self.threat, self.goal, self.reference, Z, n, self.rng(eps, *key),
                      known=tuple(known), lead=self.how.margin, slack=self.slack(eps), **look)
     def belief(self, v: Verdict) -> float:

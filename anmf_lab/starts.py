@@ -26,7 +26,7 @@ class Plan:
     "How much is spent on one budget"
     steps: int          # of all ascents together
     starts: int         # points that are tried
-    probes: int = 2     # fresh solves behind every judgement; 0: the choice at the end has to do
+    probes: int = 2     # fresh solves behind every judgement; 0: one, halfway through the last round
     work: float = 0.    # operations of the crowd, in units of 1e9; 0: no crowd
 
 # %% ../nbs/43a_starts.ipynb #bd3d9bef
@@ -188,7 +188,8 @@ def halving(
             for part in range(2 if last else 1):
                 if a.ascent.over: a = next((b for b in kept if not b.ascent.over), a)
                 a.ascent.run(max(share // (2 if last else len(alive)), 3))
-                if plan.probes > (i == 0): a.ascent.probe(plan.probes, rng("probe", i, j, part))
+                n = plan.probes or int(last and not part)
+                if n > (i == 0): a.ascent.probe(n, rng("probe", i, j, part))
                 else: a.ascent.note()
         alive.sort(key=lambda a: -a.value)
         kept, alive = alive[math.ceil(len(alive) / 2):] + kept, alive[:math.ceil(len(alive) / 2)]
