@@ -169,8 +169,8 @@ def attack(
     first, spent = candidates[0], time.process_time() - began
     if c.ask: return [(math.inf, Found(first.point, first.value, first.kind, spent, c.effort))]
     found, rest = chosen(study, eps, candidates, plan, began)
-    spent, rest = found[0][1].seconds, [a for a in rest if a.kind not in APART][:1]
-    found += [(a.value, Found(a.point, a.value, a.kind, spent, c.effort, [])) for a in rest]
+    spent, rest = found[0][1].seconds, rest[:1] + [a for a in rest[1:] if a.kind not in APART][:1]
+    found += [(.97 * a.value, Found(a.point, a.value, a.kind, spent, c.effort, [])) for a in rest]
     return sorted(found, key=lambda f: -f[0])
 
 # %% ../nbs/44_lafa.ipynb #c747858e
