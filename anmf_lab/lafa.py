@@ -184,9 +184,10 @@ def chosen(
     "What fresh solutions confirm of the candidates that may still win; those that nobody looked at"
     found, climbed = list[tuple[float, Found]](), candidates[0].ascent.climber.effort.n_solves
     look: dict = dict(tol=1e-6, max_iter=60) if plan.probes > 1 else dict(part=.5, max_iter=100, gain=1e-8)
+    most = 1 if study.problem.is_huge else 3 if study.problem.is_dear else 6
     for i, a in enumerate(candidates):
-        if i == 6 or i and max(f[0] for f in found) >= .97 * a.value: break
-        for again in range(1 if i else 2):
+        if i == most or i and max(f[0] for f in found) >= .97 * a.value: break
+        for again in range(1 if i or most == 1 else 2):
             c, p = a.ascent.climber, a.point
             v = study.judge(p.Z, eps, "select", i, again, known=c.rivals, **look)
             found.append((study.belief(v), Found(p, p.value, a.kind, 0., c.effort, c.rivals)))
