@@ -163,7 +163,7 @@ def check_goal(
 
 # %% ../nbs/42_goals.ipynb #e0a7984f
 def is_nothing(W: Tensor, H: Tensor) -> bool:
-    "Is the product zero? There ends a loss that gives up on gross errors, if all data are out of reach"
+    "Is the product zero? There ends a loss that gives up on gross errors, if all are out of reach"
     return not bool((W @ H).any())
 
 # %% ../nbs/42_goals.ipynb #0d23a6eb

@@ -155,7 +155,7 @@ def attack(
     eps: float,
     before: Point | None,   # what won the smaller budget
 ) -> list[tuple[float, Found]]:
-    "The strongest perturbations found for one budget and how far each is believed, the surest first"
+    "The strongest perturbations of one budget and how far each is believed, the surest first"
     how, p, began = study.how, study.problem, time.process_time()
     if how.method != "ensemble": return [(math.inf, _published(study, eps))]
     plan = how.plan(study.threat.X.numel() * p.k)
@@ -218,7 +218,7 @@ def strongest(
     eps: float,
     kept: tuple[Verdict, Found] | None,   # of the smaller budget
 ) -> tuple[tuple[Verdict, Found], bool]:
-    "The attack for one budget and its verdict; whether the smaller budget's does more, which is then kept"
+    "The attack for one budget and its verdict; whether the smaller one's does more and is kept"
     if eps == 0:
         clean = Point(study.threat.X, *study.reference, 0., 0.)
         return (study.floor, Found(clean, None, "clean", 0., Effort())), False
@@ -245,7 +245,7 @@ def control(
 
 # %% ../nbs/44_lafa.ipynb #e0125c05
 def usual(study: Study, Z: Tensor, eps: float) -> dict:
-    "Feature error of the model itself between clean and attacked data: best of its seeds, and as it is"
+    "Feature error of the model itself, clean against attacked: best of its seeds, and as it is"
     if not study.own: return dict(usual=None, victim=None)
     own = study.fits(Z, eps, len(study.own))
     best = feature_error(*lowest(study.problem.at(Z), own), *lowest(study.problem.objective, study.own))
@@ -274,7 +274,7 @@ def row_of(study: Study, eps: float, v: Verdict, found: Found) -> dict:
 @dataclass(frozen=True)
 class LaFA:
     """
-    Latent-feature attack on a nonnegative matrix factorization: the worst found, beside its controls
+    Latent-feature attack on a nonnegative matrix factorization: the worst found, with controls
 
     Examples
     --------
