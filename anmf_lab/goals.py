@@ -16,11 +16,11 @@ from .adapters import objective_of, relative_of
 from .align import feature_error, feature_error_grad, match
 from .core import check_choice, check_number
 from .divergence import power
-from .loop import Status
 from .objective import Entrywise, Objective, Pair
-from .polish import lifted, polish, within_reach
+from .large import lifted
+from .polish import within_reach
 from .sampled import solve_large
-from .solve import Solution, descend, solve_seeds
+from .solve import Solution, descend, solve_seeds, _by_newton
 from .threat import Threat
 
 # %% auto #0
@@ -187,9 +187,7 @@ class Problem:
         obj = self.at(Z)
         if self.is_dear: W, H = within_reach(obj, W, H)
         elif obj.lost(W, H): W, H = lifted(W, H)
-        run = polish(obj, W, H, tol=tol, max_iter=max_iter, gain=gain)
-        if run.status == Status.interrupted: raise KeyboardInterrupt   # an attack stops
-        return Solution(run.state[0], run.state[1], run.loss, float(run.residuals[-1]))
+        return _by_newton(obj, W, H, tol=tol, max_iter=max_iter, gain=gain)
     def fresh(self, Z: Tensor, n: int, rng, *, tol=1e-8, max_iter=200, gain=None) -> list[Solution]:
         "Solutions from `n` random starts, the lowest objective first"
         gain = 1e-7 * self.is_huge if gain is None else gain

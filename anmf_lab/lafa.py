@@ -48,6 +48,7 @@ class Study:
     condition: Condition | None
     X: Tensor                    # the clean data in their own precision, NaN in the holes
     kind: str                    # of array that the caller works with
+
     @property
     def problem(self) -> Problem: return self.victim.problem
     @property

@@ -11,20 +11,17 @@ import torch
 from torch import Tensor
 from .divergence import Hessian, floor_of, power, row_slices
 from .objective import Entrywise, Objective, Pair
+from .quotients import is_large
 
 # %% auto #0
-__all__ = ['LARGE', 'LONG', 'LEAP', 'in_blocks', 'value_within', 'HessianInRows', 'single_hessian', 'lighter',
+__all__ = ['LONG', 'LEAP', 'in_blocks', 'value_within', 'HessianInRows', 'single_hessian', 'lighter',
            'lifted', 'multiplied']
 
 # %% ../nbs/12c_large.ipynb #12f00006
-LARGE = 2**18   # entries
-
 def in_blocks(obj: Objective) -> bool:
     "Is this Kullback-Leibler on dense data so large that passes over memory are what costs?"
-    if type(obj) is not Entrywise or obj.beta != 1: return False
-    data = obj.data
-    if data.is_sparse or data.is_stored or data.mask is not None: return False
-    return math.prod(data.whole) >= LARGE and min(data.whole) >= 64   # else elimination is cheaper
+    if type(obj) is not Entrywise or obj.beta != 1 or not is_large(obj.data): return False
+    return min(obj.data.whole) >= 64   # else elimination is cheaper
 
 # %% ../nbs/12c_large.ipynb #12f00008
 def value_within(

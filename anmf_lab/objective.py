@@ -15,7 +15,7 @@ from .core import Data, as_data, check_number
 from .divergence import Hessian, beta_of, cross, curvature, divergence, entries
 from .divergence import floor_of, hessian, newton_curvature, power, row_slices, slope
 from .divergence import _at_nonzeros, _with_values
-from .quotients import quotient_parts
+from .quotients import is_large, quotient_parts
 
 # %% auto #0
 __all__ = ['Pair', 'FAINT', 'Loss', 'Beta', 'loss_of', 'check_loss', 'NegativeBinomial', 'Objective',
@@ -332,7 +332,7 @@ class Entrywise(Objective):
         D = self._weigh(self.loss.newton(X, Y, self.data.level))
         return Hessian(self.data, W, H, D, self._weigh(self.loss.slope(X, Y)), self.l2)
     def push(self, W, H, dX):
-        if not self._is_long:
+        if not is_large(self.data):
             D = self._cross(W, H) * dX
             return D @ H.T, self.data.total(W.T @ D, axis=0)
         A, B = torch.empty_like(W), torch.zeros_like(H)
@@ -341,14 +341,14 @@ class Entrywise(Objective):
             A[i], B = D @ H.T, B + W[i].T @ D
         return A, self.data.total(B, axis=0)
     def pull(self, W, H, U, V):
-        if not self._is_long: return self._cross(W, H) * torch.addmm(U @ H, W, V)
+        if not is_large(self.data): return self._cross(W, H) * torch.addmm(U @ H, W, V)
         out = torch.empty_like(self.data.X)
         for i in row_slices(self.data): out[i] = self._cross(W, H, i) * torch.addmm(U[i] @ H, W[i], V)
         return out
     def lost(self, W, H):
         data, level = self.data, self.data.level
         if self.beta is not None and self.beta >= 2: return False
-        if data.is_stored or self._is_long:
+        if data.is_stored or is_large(data):
             found = (self.loss.lost(data.X[i], W[i] @ H, level) for i in row_slices(data))
             return bool(data.largest(float(any(bool(B.any()) for B in found if B is not None))))
         at = data.values, _at_nonzeros(data, W, H) if data.is_sparse else W @ H
@@ -382,11 +382,6 @@ class Entrywise(Objective):
     def _cross(self, W, H, i=None):
         if i is not None: return self.loss.cross(self.data.X[i], W[i] @ H)
         return self._weigh(self.loss.cross(*self._seen(W @ H)))
-    @property
-    def _is_long(self) -> bool:
-        "Dense data without weights, of which a cache holds only some rows"
-        d = self.data
-        return d.mask is None and not (d.is_sparse or d.is_stored) and d.X.numel() >= 2**18
 
 # %% ../nbs/11_objective.ipynb #34b89be0
 def penalty_weights(

@@ -18,6 +18,7 @@ from .elimination import direct_direction, is_small
 from .loop import Run, Status
 from .objective import Entrywise, Objective, Pair
 from .solvers import hals_codes
+from .quotients import LARGE
 from .sweeps import few_measured, few_squares
 
 # %% auto #0
@@ -189,8 +190,6 @@ class Polished(Run):
     "A `Run` of Newton steps"
     n_hvp: int = 0       # products with the Hessian: the cost
 
-
-
 # %% ../nbs/13_polish.ipynb #13d00005
 def in_single(
     hess,   # a Hessian
@@ -198,7 +197,7 @@ def in_single(
     "The same operator with half the digits; itself where its entries would overflow, or where it is small"
     if type(hess) is not Hessian or hess.D is None or hess.data.is_sparse: return hess
     if hess.W.dtype == torch.float32: return hess
-    if math.prod(hess.data.whole) < 2**18 or not hess.data.largest(float(hess.D.max())) < 1e25: return hess
+    if math.prod(hess.data.whole) < LARGE or not hess.data.largest(float(hess.D.max())) < 1e25: return hess
     W, H, D, R = (T.float() for T in (hess.W, hess.H, hess.D, hess.R))
     return Hessian(hess.data, W, H, D, R, hess.l2)
 

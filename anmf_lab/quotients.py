@@ -13,19 +13,28 @@ from .core import Data
 from .divergence import both_parts, floor_of
 
 # %% auto #0
-__all__ = ['LARGE', 'by_quotient', 'quotient_parts']
+__all__ = ['LARGE', 'is_large', 'by_numpy', 'by_quotient', 'quotient_parts']
 
 # %% ../nbs/10a_quotients.ipynb #10a00005
 LARGE = 2**18   # entries, from which a pass costs more than its calls
+
+def is_large(data: Data) -> bool:
+    "Dense data in memory without holes or weights, so many that passes over them are what costs?"
+    if data.is_sparse or data.is_stored or data.mask is not None: return False
+    return math.prod(data.whole) >= LARGE     # of all processes: they must agree
+
+
+def by_numpy(*Ts: Tensor) -> bool:
+    "Single matrices in memory, and no derivative asked for: may NumPy compute with them?"
+    return all(T.ndim == 2 and T.device.type == "cpu" and not T.requires_grad for T in Ts)
+
 
 def by_quotient(
     data: Data,    # the problem
     *Ts: Tensor,   # the factors
 ) -> bool:         # will NumPy do it?
     "One large dense matrix in memory without holes, and no derivative asked for?"
-    if data.is_sparse or data.is_stored or data.mask is not None: return False
-    if math.prod(data.whole) < LARGE: return False     # of all processes: they must agree
-    return all(T.ndim == 2 and T.device.type == "cpu" and not T.requires_grad for T in (*Ts, data.X))
+    return is_large(data) and by_numpy(data.X, *Ts)
 
 # %% ../nbs/10a_quotients.ipynb #10a00007
 @np.errstate(all="ignore")    # infinite is an answer, as in torch

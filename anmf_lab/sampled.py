@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from .large import in_blocks, lifted, lighter
 from .core import rng_of
-from .loop import Status, start
+from .loop import start
 from .objective import Entrywise, Objective, Pair
 from .polish import polish
-from .solve import Solution, first_order, solve_seeds
+from .solve import Solution, first_order, solve_seeds, _by_newton
 from .solvers import mu_update
 
 # %% auto #0
@@ -57,13 +57,10 @@ def solve_large(
     "Solve from several random starts; large dense data under Kullback-Leibler from learnt ones"
     how: dict = dict(tol=tol, max_iter=max_iter)
     if not in_blocks(obj): return solve_seeds(obj, k, n_seeds, rng=rng, n_first=200, **how)
-    found, light, rng = [], lighter(obj), rng_of(rng)
-    many = obj.data.n >= 8 * rows
-    starts = [] if many else list(zip(*start(light.data, k, rng=rng, n_init=n_seeds), strict=True))
-    for i in range(n_seeds):
-        if many: W, H = sampled_start(light, k, rng, rows)   # type: ignore[arg-type]
-        else: W, H = first_order(light, *starts[i], max_iter=200, tol=tol).state[:2]
-        run = polish(obj, W, H, gain=gain, **how)
-        if run.status is Status.interrupted: raise KeyboardInterrupt   # half a list would mislead
-        found.append(Solution(run.state[0], run.state[1], run.loss, float(run.residuals[-1])))
-    return sorted(found, key=lambda s: s.loss)
+    light, rng = lighter(obj), rng_of(rng)
+    if obj.data.n >= 8 * rows:
+        begin = (sampled_start(light, k, rng, rows) for _ in range(n_seeds))   # type: ignore[arg-type]
+    else:
+        drawn = zip(*start(light.data, k, rng=rng, n_init=n_seeds), strict=True)
+        begin = (first_order(light, W, H, max_iter=200, tol=tol).state[:2] for W, H in drawn)
+    return sorted((_by_newton(obj, W, H, gain=gain, **how) for W, H in begin), key=lambda s: s.loss)

@@ -42,8 +42,7 @@ def updates(
     off, least = 1e-10 * data.level * math.sqrt(n * f), 1e-8 * math.sqrt(data.level / k)
     often: int | tuple = sweeps or (2 if 6 * k <= stored / max(n, f) else 1)
     if not sweeps and stored < n * f / 10: often = (2, 1) if n < f else (1, 2)
-    name = "hals" if beta == 2 else "mue" if 1 <= beta < 2 else "mu"
-    if wants_em(obj): name = "em"
+    name = "hals" if beta == 2 else "em" if wants_em(obj) else "mue" if 1 <= beta < 2 else "mu"
     if solver != "auto": name = check_choice(solver, "solver", SOLVERS)
     if name == "em" and not has_em(obj):
         raise ValueError("solver='em' knows no penalties: use 'mue' or 'auto'.")
@@ -374,6 +373,12 @@ class Solution:
         return self.W, self.H
 
 # %% ../nbs/14_solve.ipynb #efcb7ab4
+def _by_newton(obj: Objective, W: Tensor, H: Tensor, **how) -> Solution:
+    "Where Newton's method ends; an interruption is passed on, as half a list would mislead"
+    run = polish(obj, W, H, **how)
+    if run.status is Status.interrupted: raise KeyboardInterrupt
+    return Solution(run.state[0], run.state[1], run.loss, float(run.residuals[-1]))
+
 def solve_seeds(
     obj: Objective,         # what is minimised
     k: int,                 # number of components
@@ -390,9 +395,6 @@ def solve_seeds(
     light = lighter(obj)
     W, H = start(light.data, k, rng=rng_of(rng), n_init=n_seeds)
     W, H = first_order(light, W, H, max_iter=n_first, tol=tol).state[:2]
-    found = []
-    for w, h in tqdm(list(zip(W, H, strict=True)), disable=not progress, desc="seeds", leave=False):
-        run = polish(obj, w, h, tol=tol, max_iter=max_iter)
-        if run.status is Status.interrupted: raise KeyboardInterrupt   # half a list would mislead
-        found.append(Solution(run.state[0], run.state[1], run.loss, float(run.residuals[-1])))
+    pairs = tqdm(list(zip(W, H, strict=True)), disable=not progress, desc="seeds", leave=False)
+    found = (_by_newton(obj, w, h, tol=tol, max_iter=max_iter) for w, h in pairs)
     return sorted(found, key=lambda s: s.loss)

@@ -11,7 +11,8 @@ from torch import Tensor
 from .core import Data, in_double
 from .divergence import floor_of, own_product, parts, power, _row_blocks, _some_rows, _with_values
 from .objective import Beta, Loss, loss_of
-from .sweeps import are_few, by_numpy, few_codes, sweep_both, sweep_codes, sweep_rows
+from .quotients import by_numpy
+from .sweeps import are_few, few_codes, sweep_both, sweep_codes, sweep_rows
 from .loop import INITS, start
 
 # %% auto #0

@@ -16,7 +16,7 @@ except ImportError: _compiled = None      # no public name: where it is gone, to
 
 # %% auto #0
 __all__ = ['FEW', 'are_few', 'sweep_codes', 'few_codes', 'sweep_both', 'few_squares', 'few_measured',
-           'by_numpy', 'sweep_rows']
+           'sweep_rows']
 
 # %% ../nbs/11a_sweeps.ipynb #11a00006
 FEW = 2e5   # multiplications of a sweep, up to which the compiled loop is faster
@@ -128,11 +128,6 @@ def few_measured(
         f += sum(float(np.sum(l1 * T + l2 / 2 * T * T)) for T in (w, ht))
         P, Pt = P + (l1 + l2 * w), Pt + (l1 + l2 * ht)
     return f, max(_off(w, N, P), _off(ht, Nt, Pt)) ** .5
-
-# %% ../nbs/11a_sweeps.ipynb #11a00035
-def by_numpy(*Ts: Tensor) -> bool:
-    "Single matrices in memory, and no derivative asked for: may NumPy compute with them?"
-    return all(T.ndim == 2 and T.device.type == "cpu" and not T.requires_grad for T in Ts)
 
 # %% ../nbs/11a_sweeps.ipynb #11a00032
 def _one_by_one(A: np.ndarray, b: np.ndarray, w: np.ndarray, sweeps: int) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from .large import in_blocks
+from .quotients import LARGE
 from .core import check_choice
 from .determined import LocalVerdict
 from .implicit import Adjoint, Condition, condition
@@ -87,7 +88,7 @@ class Threat:
         return eps * self.unit
     def size(self, Z: Tensor) -> float:
         "Size of the perturbation of `Z`, in the data's unit"
-        if self.norm == "l2" and Z.numel() >= 2**18:
+        if self.norm == "l2" and Z.numel() >= LARGE:
             pieces = zip(Z.split(200), self.X.split(200), strict=True)
             return math.sqrt(sum(float((z - x).square().sum()) for z, x in pieces))
         D = Z - self.X
@@ -106,7 +107,7 @@ class Threat:
         X, r = self.X, self._reach(eps, self.X.dtype)
         if r == 0: return X.clone()
         if self.seen is not None: V = torch.where(self.seen, V, X)
-        if self.norm == "l2" and X.numel() >= 2**18:
+        if self.norm == "l2" and X.numel() >= LARGE:
             return self._within(_by_rows(X, V, r, self.low, self.high), X, r)
         low, high = X.clamp(max=self.low), X.clamp(min=self.high)   # clean data outside the box may stay
         if self.norm == "linf":
