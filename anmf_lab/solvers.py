@@ -8,7 +8,7 @@ from typing import NamedTuple
 import math
 import torch
 from torch import Tensor
-from .core import Data, in_double
+from .core import Data
 from .divergence import floor_of, own_product, parts, power, _row_blocks, _some_rows, _with_values
 from .objective import Beta, Loss, loss_of
 from .quotients import by_numpy
@@ -381,8 +381,7 @@ def solve_codes(
     "Optimal codes for fixed components, sample by sample, by Newton steps"
     H64, k, loss = H.double(), len(H), loss_of(beta)
     if loss == Beta(2.) and data.mask is None:
-        few = are_few(data, H64.new_empty(data.n, k))
-        start, residual = few_codes(in_double(data), H64, l1, l2) if few else (None, math.inf)
+        start, residual = few_codes(data, H64, l1, l2)
         if start is not None and residual <= tol: return start.to(data.dtype)
         B, G = data.total(data.own_mm(H.T).double(), H64 @ H64.T, axis=1)
         if start is None: start = (B / (G.sum(1) + l1 + l2 + floor_of(G.dtype))).clamp(min=0)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from torch import Tensor
 import torch
-from .core import Data
+from .core import Data, in_double
 from .objective import Entrywise, Objective
 try: from sklearn.decomposition._cdnmf_fast import _update_cdnmf_fast as _compiled
 except ImportError: _compiled = None      # no public name: where it is gone, torch does the work
@@ -65,13 +65,15 @@ def sweep_codes(
 
 @np.errstate(all="ignore")    # infinite is an answer, as in torch
 def few_codes(
-    data: Data,         # the problem, `are_few`
-    H: Tensor,          # components, (k, f)
+    data: Data,         # the problem
+    H: Tensor,          # components in double precision, (k, f)
     l1: float = 0.,     # weight of the sum of the codes in the loss
     l2: float = 0.,     # weight of half their squares
     sweeps: int = 30,   # how often to go over all entries
-) -> tuple[Tensor, float]:   # codes from no start, and their worst residual, of any entry
-    "Codes after as many sweeps as solve most problems"
+) -> tuple[Tensor | None, float]:   # codes from no start, and their worst residual, of any entry
+    "Codes after as many sweeps as solve most problems; None and infinity where they are many"
+    if not are_few(data, H.new_empty(data.n, len(H))): return None, np.inf
+    data = in_double(data)
     ht = H.detach().numpy().T
     N, G, floor = _product(data)(ht) - l1, ht.T @ ht, np.finfo(ht.dtype).tiny ** .5
     np.fill_diagonal(G, G.diagonal() + l2)
