@@ -172,8 +172,7 @@ def halving(
 ) -> list[Candidate]:
     "All candidates climb a little, the better half by verified value goes on; the best first"
     c, alive = starts.climber, list[Candidate]()
-    some = islice(starts, plan.starts + (not c.problem.is_dear))   # small ones solve one more, as ever
-    for (kind, p), _ in zip(some, range(plan.starts), strict=False):
+    for kind, p in islice(starts, plan.starts):
         apart = feature_error(*p.factors, *c.reference) > .05 and kind in APART
         alive.append(Candidate(kind, Ascent(replace(c, rivals=[c.reference] if apart else []), p, None)))
     for a in alive:
