@@ -23,12 +23,12 @@ def is_large(data: Data) -> bool:
     if data.is_sparse or data.is_stored or data.mask is not None: return False
     return math.prod(data.whole) >= LARGE     # of all processes: they must agree
 
-
+# %% ../nbs/10a_quotients.ipynb #10a00016
 def by_numpy(*Ts: Tensor) -> bool:
     "Single matrices in memory, and no derivative asked for: may NumPy compute with them?"
     return all(T.ndim == 2 and T.device.type == "cpu" and not T.requires_grad for T in Ts)
 
-
+# %% ../nbs/10a_quotients.ipynb #10a00018
 def by_quotient(
     data: Data,    # the problem
     *Ts: Tensor,   # the factors
