@@ -13,12 +13,16 @@ from torch import Tensor
 from .align import feature_error
 from .ascent import Ascent, Climber, Point
 from .crowd import climb, feature_errors, members, places, stack_of
-from .goals import Features, HUGE, SAME, is_nothing, value_of
-from .objective import Pair
+from .core import rng_of
+from .goals import Features, HUGE, Problem, SAME, Verdict, is_nothing, value_of
+from .loop import start
+from .objective import Entrywise, Pair
+from .solve import best_of, first_order
 from .unrolled import published_pgd
 
 # %% auto #0
-__all__ = ['STRENGTHS', 'APART', 'Plan', 'plan_for', 'Starts', 'Candidate', 'halving', 'second_wind']
+__all__ = ['STRENGTHS', 'APART', 'Plan', 'plan_for', 'Starts', 'Candidate', 'halving', 'second_wind',
+           'unsolved_error', 'belief']
 
 # %% ../nbs/43a_starts.ipynb #ab4600b6
 @dataclass(frozen=True)
@@ -214,3 +218,31 @@ def second_wind(
         else: b.ascent.note()
         if b.value > a.value: out.append(b)
     return sorted(out, key=lambda a: -a.value)
+
+# %% ../nbs/43a_starts.ipynb #a3a0000d
+def unsolved_error(
+    problem: Problem,
+    reference: Pair,   # (W, H) of the clean data
+    Z: Tensor,         # attacked data
+    rng,               # generator of the starts
+    n: int = 10,       # starts
+    max_iter: int = 1000,   # updates of each
+) -> float | None:     # nothing where it would take seconds, or where there are no such updates
+    "Feature error at the best of several starts that only make updates, as most programs do"
+    obj = problem.at(Z)
+    if Z.numel() * problem.k > 1e5 or not isinstance(obj, Entrywise) or obj.beta is None: return None
+    W, H = start(obj.data, problem.k, rng=rng_of(rng), n_init=n)
+    solver = "auto" if obj.beta == 2 else "mu"
+    run = first_order(obj, W, H, solver=solver, max_iter=max_iter, tol=1e-8, every=100)
+    return feature_error(*best_of(obj, *run.state[:2]), *reference)
+
+# %% ../nbs/43a_starts.ipynb #a3a0000f
+def belief(
+    v: Verdict,
+    goal: str | tuple | Callable = "features",
+    unsolved: float | None = None,   # from `unsolved_error`
+) -> float:
+    "What a verdict is worth: less where another solution is close, or where not everybody sees the damage"
+    worth = .5 * v.secured + .25 * v.nearly[0] + .25 * v.nearly[1]
+    if goal != "features": return worth
+    return min(worth if unsolved is None else (2 * worth + min(unsolved, worth)) / 3, v.best_of(10))

@@ -366,7 +366,8 @@ def main():
     import torch
     torch.set_num_threads(1)
     from anmf_lab.records import versions, write_whole
-    how = dict(command=" ".join(["python", "benchmarks/bench_solved.py", *sys.argv[1:]]), versions=versions(), threads=1)
+    asked = ["CHECKOUT" if args.before and a == str(args.before) else a for a in sys.argv[1:]]   # no path of this machine
+    how = dict(command=" ".join(["python", "benchmarks/bench_solved.py", *asked]), versions=versions(), threads=1)
     for result in {"defaults": defaults, "solved": solved, "sparse": sparse, "scaling": scaling,
                    "small": small}[args.what](args):                       # row by row: none is lost
         record = json.loads(args.out.read_text()) if args.out.exists() else {}

@@ -15,12 +15,12 @@ from anmf_lab.ascent import Ascent, Climber, Effort, slack_of
 from anmf_lab.attack_result import AttackResult, row_flags
 from anmf_lab.determined import local_verdict
 from anmf_lab.core import Data, as_data
-from anmf_lab.goals import Problem, check_goal, goal_of, judge, lead_slope, value_of, victim_of
+from anmf_lab.goals import Problem, Verdict, check_goal, goal_of, judge, lead_slope, value_of, victim_of
 from anmf_lab.implicit import Adjoint, solution
 from anmf_lab.lafa import LaFA
 from anmf_lab.objective import Entrywise, Loss, Objective
 from anmf_lab.polish import polish
-from anmf_lab.starts import plan_for
+from anmf_lab.starts import belief, plan_for, unsolved_error
 from anmf_lab.threat import Threat, stream
 from anmf_lab.unrolled import published_pgd
 
@@ -560,12 +560,37 @@ def test_a_gradient_that_is_no_number_is_counted_and_flagged(monkeypatch):
 
 def test_best_of_ten_is_the_expectation_over_draws():
     from itertools import product
-    from anmf_lab.goals import Verdict
     errors = np.array([.5, .1, .3])   # the lowest objective first
     v = Verdict(None, [], errors, None, .5, .5, 1., .1, 1., .5)
     by_hand = np.mean([errors[min(draw)] for draw in product(range(3), repeat=4)])
     assert_allclose(v.best_of(4), by_hand, rtol=1e-12)
     assert_allclose(v.best_of(1), errors.mean(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("errors, unsolved, worth", [
+    ([.6] * 8, None, .6), ([.6] * 8, .6, .6), ([.6] * 8, .3, .5), ([.6] * 8, .9, .6),
+    ([.6] + [.3] * 7, None, .6 - .3 * (7 / 8)**10), ([.6] * 4 + [.3] * 4, .3, .5), ([], None, 0.)])
+def test_a_candidate_is_worth_less_where_not_everybody_sees_its_damage(errors, unsolved, worth):
+    v = Verdict(None, [], np.array(errors), None, .6, .6, 1., .3, 1., .6, [.6, .6])
+    assert_allclose(belief(v, "features", unsolved), worth, atol=1e-12)
+    near = replace(v, nearly=[.6, .2])          # a solution within five thousandths says .2
+    assert belief(near, "features", .9) == belief(near, "features")     # an unfinished run is no damage
+    assert_allclose(belief(near, ("hide", 0), unsolved), .5 * .6 + .25 * .6 + .25 * .2)
+    assert_allclose(belief(replace(v, nearly=[.2, .6]), ("hide", 0), unsolved), .5 * .6 + .25 * .2 + .25 * .6)
+
+
+@pytest.mark.parametrize("loss", ["frobenius", "kullback-leibler"])
+def test_those_who_only_make_updates_see_what_their_updates_end_at(loss):
+    X = planted()
+    problem = Problem(Entrywise(as_data(X), loss), 3)
+    ref = problem.fresh(torch.from_numpy(X), 4, np.random.default_rng(0))[0].factors
+    Z = torch.from_numpy(np.maximum(X + .1 * np.random.default_rng(1).standard_normal(X.shape), .002))
+    many = unsolved_error(problem, ref, Z, np.random.default_rng(2), n=3, max_iter=20_000)
+    low = problem.fresh(Z, 8, np.random.default_rng(3))[0]
+    assert_allclose(many, feature_error(*low.factors, *ref), atol=5e-3)        # in the end they are solved
+    assert abs(unsolved_error(problem, ref, Z, np.random.default_rng(2), n=3, max_iter=5) - many) > .02
+    wide = Problem(Entrywise(as_data(np.ones((200, 200))), loss), 3)           # where it takes seconds: not asked
+    assert unsolved_error(wide, ref, torch.ones(200, 200, dtype=torch.float64), np.random.default_rng(2)) is None
 
 
 def test_two_exact_fits_do_not_lead_each_other():
