@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from .align import feature_error
 from .ascent import Ascent, Climber, Point
-from .crowd import climb, feature_errors, members, places, stack_of
 from .core import rng_of
+from .crowd import climb, feature_errors, members, places, stack_of
 from .goals import Features, HUGE, Problem, SAME, Verdict, is_nothing, value_of
 from .loop import start
 from .objective import Entrywise, Pair
@@ -21,7 +21,7 @@ from .solve import best_of, first_order
 from .unrolled import published_pgd
 
 # %% auto #0
-__all__ = ['STRENGTHS', 'APART', 'Plan', 'plan_for', 'Starts', 'Candidate', 'halving', 'second_wind',
+__all__ = ['SMALL', 'STRENGTHS', 'APART', 'Plan', 'plan_for', 'Starts', 'Candidate', 'halving', 'second_wind',
            'unsolved_error', 'belief']
 
 # %% ../nbs/43a_starts.ipynb #ab4600b6
@@ -34,6 +34,7 @@ class Plan:
     work: float = 0.    # operations of the crowd, in units of 1e9; 0: no crowd
 
 # %% ../nbs/43a_starts.ipynb #bd3d9bef
+SMALL = 1e5     # n f k, up to which a solution takes a fraction of a second
 STRENGTHS = {   # seconds; fewest and most steps; operations of the crowd
     "quick": (3., 16, 60, 2.),
     "standard": (10., 40, 180, 16.),
@@ -50,7 +51,7 @@ def plan_for(
     steps = round(seconds / (.01 + 4e-4 * size ** .5 + 2e-7 * size))
     steps = min(max(steps, least if size < HUGE else least // 2), most)
     starts = min(max(steps // 20, 2 if size >= HUGE else 3 if steps < 80 else 5), 24)
-    return Plan(steps, starts, 2 if size < 1e5 else 1 if size < HUGE else 0, work)
+    return Plan(steps, starts, 2 if size < SMALL else 1 if size < HUGE else 0, work)
 
 # %% ../nbs/43a_starts.ipynb #fa0d671f
 def _noise(X: Tensor, rng) -> Tensor: return torch.from_numpy(rng.standard_normal(X.shape)).to(X)
@@ -230,7 +231,7 @@ def unsolved_error(
 ) -> float | None:     # nothing where it would take seconds, or where there are no such updates
     "Feature error at the best of several starts that only make updates, as most programs do"
     obj = problem.at(Z)
-    if Z.numel() * problem.k > 1e5 or not isinstance(obj, Entrywise) or obj.beta is None: return None
+    if Z.numel() * problem.k >= SMALL or not isinstance(obj, Entrywise) or obj.beta is None: return None
     W, H = start(obj.data, problem.k, rng=rng_of(rng), n_init=n)
     solver = "auto" if obj.beta == 2 else "mu"
     run = first_order(obj, W, H, solver=solver, max_iter=max_iter, tol=1e-8, every=100)
