@@ -48,7 +48,9 @@ def _eliminated(hess: Hessian, free: Pair, blocks: Tensor) -> tuple[Tensor, Tens
 def _positive(S: Tensor, curve: Tensor, damping: float) -> tuple[Tensor, float]:
     "Cholesky factor of S + damping * diag(curve), the damping raised until there is one"
     for _ in range(40):
-        L, info = torch.linalg.cholesky_ex(S + torch.diag((1e-10 + damping) * curve))
+        damped = S.clone()
+        damped.diagonal().add_((1e-10 + damping) * curve)
+        L, info = torch.linalg.cholesky_ex(damped)
         if not int(info): break
         damping = max(5 * damping, 1e-3)
     return (L * math.nan if int(info) else L), damping

@@ -6,6 +6,7 @@
 from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 import math
 import numpy as np
 import torch
@@ -97,7 +98,7 @@ def dot(
     data: Data | None = None,   # the problem, where the rows lie in several processes
 ) -> float:
     "Inner product of two pairs"
-    a, b = ((s * t).sum() for s, t in zip(u, v, strict=True))
+    a, b = (u[0] * v[0]).sum(), (u[1] * v[1]).sum()
     return float(a + b if data is None else data.total(a + data.once(b), axis=0))
 
 def axpy(a: float, u: Pair, v: Pair) -> Pair:
@@ -128,24 +129,22 @@ class BlockJacobi:
         *,
         ridge: float = 1e-10,   # added to the diagonal, relative to its largest entry
     ):
-        self.free, self.factors = free, []
-        for blocks, F in zip(hess.blocks(), (free[0], free[1].mT), strict=True):
-            f = F.to(blocks.dtype)
-            d = blocks.diagonal(dim1=-2, dim2=-1).clamp(min=0)
-            top = d.amax(-1, keepdim=True).clamp(min=floor_of(blocks.dtype))
-            eye = torch.diag_embed(torch.where(F, ridge * top, torch.ones_like(d)))
-            L, info = torch.linalg.cholesky_ex(blocks * f[:, :, None] * f[:, None, :] + eye)
-            bad = info != 0
-            if bad.any():
-                diagonal = torch.where(F, d + ridge * top, torch.ones_like(d))
-                L[bad] = torch.diag_embed(diagonal.sqrt())[bad]
-            one = torch.eye(L.shape[-1], dtype=L.dtype, device=L.device).expand_as(L)
-            self.factors.append(torch.linalg.solve_triangular(L, one, upper=False))
+        blocks = torch.cat(hess.blocks())             # of both factors: half as many calls
+        self.free = F = torch.cat([free[0], free[1].mT])
+        self.n = len(free[0])
+        d = blocks.diagonal(dim1=-2, dim2=-1).clamp(min=0)
+        top = d.amax(-1, keepdim=True).clamp(min=floor_of(blocks.dtype))
+        eye = torch.diag_embed(torch.where(F, ridge * top, 1.))
+        L, info = torch.linalg.cholesky_ex((blocks * (F[:, :, None] & F[:, None])).add_(eye))
+        bad = info != 0
+        if bad.any(): L[bad] = torch.diag_embed(torch.where(F, d + ridge * top, 1.).sqrt())[bad]
+        one = torch.eye(L.shape[-1], dtype=L.dtype, device=L.device).expand_as(L)
+        self.K = torch.linalg.solve_triangular(L, one, upper=False)
 
     def __call__(self, r: Pair) -> Pair:   # K'K with K = L^-1: symmetric and positive whatever the rounding
-        a, b = ((K.mT @ (K @ t.unsqueeze(-1))).squeeze(-1)
-                for t, K in zip((r[0], r[1].mT), self.factors, strict=True))
-        return a * self.free[0], b.mT * self.free[1]
+        t = (self.K @ torch.cat([r[0], r[1].mT]).unsqueeze(-1))
+        t = (self.K.mT @ t).squeeze(-1) * self.free
+        return t[:self.n], t[self.n:].mT
 
 # %% ../nbs/13_polish.ipynb #98956166
 @dataclass(frozen=True)
@@ -207,18 +206,25 @@ class Damped:
     def __init__(self, hess, damping: float = 0., single: bool = False):
         self.op, self.damping = in_single(hess) if single else hess, damping
         blocks = self.op.blocks()
-        self.dtype, self.plain = blocks[0].dtype, [B.double() for B in blocks]
-        self.curves = [B.diagonal(dim1=-2, dim2=-1).abs() for B in self.plain]
+        self.dtype, self.plain = blocks[0].dtype, (blocks[0].double(), blocks[1].double())
+
+    @cached_property
+    def curves(self) -> Pair:
+        "The diagonal"
+        a, b = (B.diagonal(dim1=-2, dim2=-1).abs() for B in self.plain)
+        return a, b
 
     def __call__(self, A: Tensor, B: Tensor) -> Pair:
         "The product with the direction (A, B)"
-        hW, hH = (T.double() for T in self.op(A.to(self.dtype), B.to(self.dtype)))
+        if self.dtype == A.dtype: hW, hH = self.op(A, B)
+        else: hW, hH = (T.to(A.dtype) for T in self.op(A.to(self.dtype), B.to(self.dtype)))
         if not self.damping: return hW, hH
         a, b = (self.damping * c for c in self.curves)
         return torch.addcmul(hW, a, A), torch.addcmul(hH, b.mT, B)
 
     def blocks(self) -> Pair:
         "As of a `Hessian`, with the damping"
+        if not self.damping: return self.plain
         more = [torch.diag_embed(self.damping * c) for c in self.curves]
         return self.plain[0] + more[0], self.plain[1] + more[1]
 
@@ -275,7 +281,7 @@ def projected_search(
     "The first of the steps 1, 1/2, ... along max(0, theta + s p) that lowers the objective enough"
     s, blur = 1., obj.rounding(f)         # smaller falls drown: there the slopes decide
     for _ in range(30):
-        W2, H2 = (W + s * p[0]).clamp(min=0), (H + s * p[1]).clamp(min=0)
+        W2, H2 = W.add(p[0], alpha=s).clamp_(min=0), H.add(p[1], alpha=s).clamp_(min=0)
         d, (W3, H3) = (W2 - W, H2 - H), _refitted(obj, W2, H2)
         f2, wanted = value_within(obj, W3, H3, barrier), 1e-4 * dot(g, d, obj.data)
         if f2 <= f + wanted: return W3, H3, f2, s
