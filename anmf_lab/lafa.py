@@ -6,6 +6,7 @@
 from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import KW_ONLY, asdict, dataclass, replace
+from functools import partial
 import math
 import time
 import numpy as np
@@ -23,8 +24,8 @@ from .implicit import Adjoint, Condition
 from .objective import Entrywise, Pair
 from .records import Flag
 from .solve import Solution
-from .starts import APART, Candidate, Plan, STRENGTHS, Starts, belief, halving, plan_for
-from .starts import second_wind, unsolved_error
+from .starts import APART, Candidate, Look, Plan, STRENGTHS, Starts, halving, plan_for
+from .starts import second_wind, surest, unsolved_error
 from .threat import Threat, check_box, pair_of, stream, worst_direction
 from .unrolled import published_pgd
 
@@ -179,24 +180,24 @@ def chosen(
     began: float,                  # the clock of the processor when the ascents began
 ) -> tuple[list[tuple[float, Found]], list[Candidate]]:
     "What fresh solutions confirm of the candidates that may still win; those that nobody looked at"
-    found, climbed = list[tuple[float, Found]](), candidates[0].ascent.climber.effort.n_solves
+    looks, climbed = dict[Look, Found](), candidates[0].ascent.climber.effort.n_solves
     look: dict = dict(tol=1e-6, max_iter=60) if plan.probes > 1 else dict(part=.5, max_iter=100, gain=1e-8)
     most = 1 if study.problem.is_huge else 3 if study.problem.is_dear else 6
     for i, a in enumerate(candidates):
-        if i == most or i and max(f[0] for f in found) >= .97 * a.value: break
+        if i == most or i and surest(looks).worth >= a.value: break
         for again in range(1 if i or most == 1 else 2):
             c, p = a.ascent.climber, a.point
             v = study.judge(p.Z, eps, "select", i, again, known=c.rivals, **look)
-            may_win = belief(v, study.how.goal) > max((f[0] for f in found), default=0.)
-            rng = study.rng(eps, "updates", i, again)
-            plain = unsolved_error(study.problem, study.reference, p.Z, rng) if may_win else None
-            sure = belief(v, study.how.goal, plain)
-            found.append((sure, Found(p, p.value, a.kind, 0., c.effort, c.rivals)))
+            ask = partial(unsolved_error, study.problem, study.reference, p.Z,
+                          study.rng(eps, "updates", i, again))
+            looks[Look(v, study.how.goal, ask)] = Found(p, p.value, a.kind, 0., c.effort, c.rivals)
             enough = v.secured >= .9 * p.value or c.effort.n_solves > 1.5 * climbed
             if enough or again or i: break
             a.ascent.recover(v.best.factors, max(plan.steps // 5, 4))
     else: i += 1
-    return [(sure, replace(f, seconds=time.process_time() - began)) for sure, f in found], candidates[i:]
+    surest(looks)
+    spent = time.process_time() - began
+    return [(look.worth, replace(f, seconds=spent)) for look, f in looks.items()], candidates[i:]
 
 # %% ../nbs/44_lafa.ipynb #44f1d001
 def verified(

@@ -5,8 +5,8 @@ worth"""
 
 # %% ../nbs/43a_starts.ipynb #a3a00004
 from __future__ import annotations
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from itertools import islice
 import math
 import torch
@@ -23,7 +23,7 @@ from .unrolled import published_pgd
 
 # %% auto #0
 __all__ = ['SMALL', 'STRENGTHS', 'APART', 'Plan', 'plan_for', 'Starts', 'Candidate', 'halving', 'second_wind',
-           'unsolved_error', 'belief']
+           'unsolved_error', 'belief', 'Look', 'surest']
 
 # %% ../nbs/43a_starts.ipynb #ab4600b6
 @dataclass(frozen=True)
@@ -248,3 +248,24 @@ def belief(
     worth = .5 * v.secured + .25 * v.nearly[0] + .25 * v.nearly[1]
     if goal != "features": return worth
     return min(worth if unsolved is None else (2 * worth + min(unsolved, worth)) / 3, v.best_of(10))
+
+# %% ../nbs/43a_starts.ipynb #a3a00014
+@dataclass(eq=False)
+class Look:
+    "What fresh solutions of a candidate's data say and, once it is asked, starts that only make updates"
+    verdict: Verdict
+    goal: str | tuple | Callable
+    plain: Callable[[], float | None]   # asks them
+    asked: bool = False
+    worth: float = field(init=False)
+
+    def __post_init__(self): self.worth = belief(self.verdict, self.goal)
+    def ask(self) -> None: self.asked, self.worth = True, belief(self.verdict, self.goal, self.plain())
+
+
+def surest(
+    looks: Iterable[Look],   # at candidates
+) -> Look:
+    "The look that is worth most; nobody is asked who could not win anyway"
+    while not (best := max(looks, key=lambda a: a.worth)).asked: best.ask()
+    return best

@@ -1,11 +1,14 @@
 """The attack against the two released ones, judged by somebody else's solver; and what else is claimed of it.
 
     python benchmarks/study_attack.py [--out results/attack] [--only series backprop ours ...] [--seconds N]
+    python benchmarks/study_attack.py --only released --code FOLDER
 
 series    the paper's generator at 103 x 40 and 200 x 103, fresh seeds, both norms: the released attack with the
           truncated series (T = 2000, K = 200), 40 steps. The judge is scikit-learn's NMF (mu, Kullback-Leibler,
           tol 1e-10, at most 5000 updates, best of ten starts) on clean and on attacked data.
 backprop  the same with back-propagation (T = 2000).
+released  some of the cells by the authors' own program (github.com/lanl/LaFA, a checkout in FOLDER), series and
+          back-propagation at the same settings; the two above are our rewriting of it, which costs less.
 ours      the same cells with our attack in standard strength, and the same judge.
 planted   the 12 x 10 problems of the notes, twenty seeds of the attack each.
 margin    with and without a required lead of 1e-3: the share of best-of-ten solves that see the damage.
@@ -21,6 +24,7 @@ for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[_name] = "1"
 
 import argparse
+import importlib.util
 import json
 import sys
 import time
@@ -51,6 +55,7 @@ ALONE = dict(n_noise=0, n_usual=0)   # the attack without its controls: its own 
 BUDGETS = {"l2": (.01, .02, .05), "linf": (.01, .03)}
 SEEDS = [(40, 21), (40, 22), (40, 23), (200, 31), (200, 32), (40, 24), (40, 25), (40, 26),
          (40, 27), (200, 33), (40, 28), (200, 34)]   # samples, seed of the generator
+CODE: list = []   # the folder with the authors' program
 CELLS = [(n, seed, norm, eps) for n, seed in SEEDS for norm, budgets in BUDGETS.items() for eps in budgets]
 
 
@@ -83,25 +88,55 @@ def timed(f):
     return f(), round(time.process_time() - t, 2)
 
 
-def ours(n: int, seed: int, norm: str, eps: float) -> dict:
-    "One cell with the attack as a user gets it, without controls; its CPU time and the judge's number"
-    X, clean = synthetic(n, seed), best_of_ten(f"{n} {seed}")
-    result, spent = timed(lambda: LaFA(norm, eps, **ALONE).run(NMF(3, loss=LOSS, random_state=0), X))
-    judged = feature_error(*judges(result.adversarial[eps]), *clean)
-    return dict(cpu_seconds=spent, judged=judged, own=result.records[0], flags=[f.code for f in result.flags],
-                sha256=fingerprint(X))
-
-
-def theirs(n: int, seed: int, norm: str, eps: float, terms: int) -> dict:
-    "The same cell with a released attack (terms = 0: back-propagation), and what the judge says with nothing attacked"
-    X, clean = synthetic(n, seed), best_of_ten(f"{n} {seed}")
+def rewritten(X: np.ndarray, norm: str, eps: float, terms: int) -> tuple:
+    "(attacked data, CPU seconds) of a released attack, in our rewriting; terms = 0: back-propagation"
     data = as_data(X)
     reference = Problem(Entrywise(data, LOSS), 3).fresh(data.X, 8, stream(0, "clean"))[0].factors
     t = Threat.around(data.X, norm)
-    Z, spent = timed(lambda: published_pgd(data, reference, 1., t, eps, np.random.RandomState(0),
-                                           steps=40, n_iter=2000, terms=terms))
+    return timed(lambda: published_pgd(data, reference, 1., t, eps, np.random.RandomState(0),
+                                       steps=40, n_iter=2000, terms=terms))
+
+
+def ours(n: int, seed: int, norm: str, eps: float) -> dict:
+    "One cell with the attack as a user gets it, without controls; its CPU time, the series' just before, the judge"
+    X, clean = synthetic(n, seed), best_of_ten(f"{n} {seed}")
+    *_, beside = rewritten(X, norm, eps, 200)
+    result, spent = timed(lambda: LaFA(norm, eps, **ALONE).run(NMF(3, loss=LOSS, random_state=0), X))
+    judged = feature_error(*judges(result.adversarial[eps]), *clean)
+    return dict(cpu_seconds=spent, series_seconds=beside, judged=judged, own=result.records[0],
+                flags=[f.code for f in result.flags], sha256=fingerprint(X))
+
+
+def theirs(n: int, seed: int, norm: str, eps: float, terms: int) -> dict:
+    "The same cell with a released attack, and what the judge says with nothing attacked"
+    X, clean = synthetic(n, seed), best_of_ten(f"{n} {seed}")
+    Z, spent = rewritten(X, norm, eps, terms)
     return dict(cpu_seconds=spent, judged=feature_error(*judges(Z.numpy()), *clean),
                 floor=feature_error(*best_of_ten(f"{n} {seed} again"), *clean), sha256=fingerprint(X))
+
+
+@cache
+def authors():
+    "The module of the authors' program that attacks; the package around it wants more than is needed"
+    spec = importlib.util.spec_from_file_location("authors", Path(CODE[0]) / "LaFA" / "utils" / "grad_attacks.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def as_released(n: int, seed: int, norm: str, eps: float, terms: int) -> dict:
+    "The same cell by the authors' own program: single precision, dense Jacobians, its own reference"
+    X, clean = synthetic(n, seed), best_of_ten(f"{n} {seed}")
+    np.random.seed(0)
+    how = dict(nmf_rank=3, base_nmf_iters=2000, use_cuda=False, implicit_func=terms > 0, taylor=terms or 1,
+               norm=dict(l2="L2", linf="Linf")[norm])
+    def run():
+        attacker = authors().Gradient_based_attack(torch.from_numpy(X.T.copy()).float(), **how)
+        return attacker.pgd_attack(eps=eps, alpha=.01, iters=40)
+    Z, spent = timed(run)
+    t = Threat.around(as_data(X).X, norm)
+    Z = t.project(Z.detach().T.double().contiguous(), eps)   # only rounding is left to mend
+    return dict(cpu_seconds=spent, judged=feature_error(*judges(Z.numpy()), *clean), sha256=fingerprint(X))
 
 
 def planted(s: int) -> np.ndarray:
@@ -168,6 +203,9 @@ def cells(only):
         cell = f"{n}_{seed}_{norm}_{eps:g}"
         if "series" in only: yield f"series_{cell}", theirs, (n, seed, norm, eps, 200)
         if "ours" in only: yield f"ours_{cell}", ours, (n, seed, norm, eps)
+        if "released" in only and (n, seed) in ((40, 21), (200, 31)):
+            yield f"released_series_{cell}", as_released, (n, seed, norm, eps, 200)
+            yield f"released_backprop_{cell}", as_released, (n, seed, norm, eps, 0)
         if "backprop" in only: yield f"backprop_{cell}", theirs, (n, seed, norm, eps, 0)
 
 
@@ -176,7 +214,10 @@ def main() -> None:
     p.add_argument("--out", type=Path, default=ROOT / "results" / "attack")
     p.add_argument("--only", nargs="+", default=["faces", "margin", "planted", "series", "backprop", "ours"])
     p.add_argument("--seconds", type=float, default=np.inf)
+    p.add_argument("--code", help="a checkout of the authors' program")
     a = p.parse_args()
+    if "released" in a.only and not a.code: p.error("--only released needs --code FOLDER")
+    CODE.append(a.code)
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)   # multiplicative updates drive entries to zero through denormal numbers
     for name, measure, args in cells(a.only):
@@ -184,8 +225,10 @@ def main() -> None:
         if file.exists(): continue
         if time.process_time() > a.seconds: break
         found = measure(*args)
+        kind = name.split("_")[0]
+        code = " --code FOLDER" if kind == "released" else ""
         record = dict(name=name, asked=list(args), measured=found, versions=versions(),
-                      command=f"python benchmarks/study_attack.py --only {name.split('_')[0]}")
+                      command=f"python benchmarks/study_attack.py --only {kind}{code}")
         write_whole(file, (json.dumps(plain(record), indent=1) + "\n").encode())
         print(name, {k: (v.get("judged") if isinstance(v, dict) and "judged" in v else None) for k, v in found.items()},
               found.get("own", {}).get("feature_error"), flush=True)

@@ -20,7 +20,7 @@ from anmf_lab.implicit import Adjoint, solution
 from anmf_lab.lafa import LaFA
 from anmf_lab.objective import Entrywise, Loss, Objective
 from anmf_lab.polish import polish
-from anmf_lab.starts import belief, plan_for, unsolved_error
+from anmf_lab.starts import Look, belief, plan_for, surest, unsolved_error
 from anmf_lab.threat import Threat, stream
 from anmf_lab.unrolled import published_pgd
 
@@ -577,6 +577,20 @@ def test_a_candidate_is_worth_less_where_not_everybody_sees_its_damage(errors, u
     assert belief(near, "features", .9) == belief(near, "features")     # an unfinished run is no damage
     assert_allclose(belief(near, ("hide", 0), unsolved), .5 * .6 + .25 * .6 + .25 * .2)
     assert_allclose(belief(replace(v, nearly=[.2, .6]), ("hide", 0), unsolved), .5 * .6 + .25 * .2 + .25 * .6)
+
+
+def test_only_those_are_asked_about_who_could_win():
+    def look(secured, unsolved):
+        v = Verdict(None, [], np.full(8, secured), None, secured, secured, 1., .3, 1., secured, [secured] * 2)
+        def plain():
+            asked.append(secured)
+            return unsolved
+        return Look(v, "features", plain)
+    asked = []
+    looks = [look(.4, .4), look(.6, .0), look(.5, .5), look(.45, .45)]
+    assert surest(looks) is looks[2] and asked == [.6, .5]      # .6 is worth .4 then, .4 and .45 are below .5
+    assert surest(looks) is looks[2] and asked == [.6, .5]      # nobody is asked twice
+    assert_allclose([a.worth for a in looks], [.4, .4, .5, .45])
 
 
 @pytest.mark.parametrize("loss", ["frobenius", "kullback-leibler"])
