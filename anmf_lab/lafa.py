@@ -197,7 +197,7 @@ def chosen(
     else: i += 1
     surest(looks)
     spent = time.process_time() - began
-    return [(look.worth, replace(f, seconds=spent)) for look, f in looks.items()], candidates[i:]
+    return [(look.so_far, replace(f, seconds=spent)) for look, f in looks.items()], candidates[i:]
 
 # %% ../nbs/44_lafa.ipynb #44f1d001
 def verified(

@@ -6,7 +6,8 @@ worth"""
 # %% ../nbs/43a_starts.ipynb #a3a00004
 from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 import math
 import torch
@@ -250,22 +251,32 @@ def belief(
     return min(worth if unsolved is None else (2 * worth + min(unsolved, worth)) / 3, v.best_of(10))
 
 # %% ../nbs/43a_starts.ipynb #a3a00014
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Look:
-    "What fresh solutions of a candidate's data say and, once it is asked, starts that only make updates"
+    "What is seen of a candidate's data"
     verdict: Verdict
     goal: str | tuple | Callable
-    plain: Callable[[], float | None]   # asks them
-    asked: bool = False
-    worth: float = field(init=False)
+    ask: Callable[[], float | None]   # asks starts that only make updates
 
-    def __post_init__(self): self.worth = belief(self.verdict, self.goal)
-    def ask(self) -> None: self.asked, self.worth = True, belief(self.verdict, self.goal, self.plain())
+    @cached_property
+    def most(self) -> float:
+        "What it is worth at most, before they are asked"
+        return belief(self.verdict, self.goal)
+    @cached_property
+    def worth(self) -> float:
+        "What it is worth, with what they say"
+        return belief(self.verdict, self.goal, self.ask())
+    @property
+    def so_far(self) -> float: return vars(self).get("worth", self.most)
 
 
 def surest(
     looks: Iterable[Look],   # at candidates
 ) -> Look:
     "The look that is worth most; nobody is asked who could not win anyway"
-    while not (best := max(looks, key=lambda a: a.worth)).asked: best.ask()
+    best, *rest = sorted(looks, key=lambda a: -a.most)
+    worth = best.worth
+    for a in rest:
+        if a.most <= worth: break
+        if a.worth > worth: best, worth = a, a.worth
     return best

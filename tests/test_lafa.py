@@ -590,7 +590,9 @@ def test_only_those_are_asked_about_who_could_win():
     looks = [look(.4, .4), look(.6, .0), look(.5, .5), look(.45, .45)]
     assert surest(looks) is looks[2] and asked == [.6, .5]      # .6 is worth .4 then, .4 and .45 are below .5
     assert surest(looks) is looks[2] and asked == [.6, .5]      # nobody is asked twice
-    assert_allclose([a.worth for a in looks], [.4, .4, .5, .45])
+    assert_allclose([a.so_far for a in looks], [.4, .4, .5, .45])
+    one = look(.3, .1)
+    assert surest([one]) is one and one.so_far < .3 and asked[2:] == [.3]
 
 
 @pytest.mark.parametrize("loss", ["frobenius", "kullback-leibler"])
