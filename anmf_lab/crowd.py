@@ -136,6 +136,18 @@ def stack_of(
     return Stack(obj.data.X[None], obj.beta, obj.l1, obj.l2, None if M is None else M[None])
 
 
+def stack_near(
+    obj: Objective,   # what is minimised on the clean data
+) -> Stack | None:
+    "Its stack; where it has none, that of the same data under the nearest β, or under squared error"
+    own, M = stack_of(obj), obj.data.mask
+    if own is not None or obj.data.is_sparse:
+        return own
+    beta = getattr(obj, "beta", None)
+    nearest = 2. if beta is None else min(max(float(beta), 1.), 2.)
+    return Stack(obj.data.X[None], nearest, 0., 0., None if M is None else M[None])
+
+
 def members(
     n: int,          # samples
     f: int,          # features

@@ -15,7 +15,7 @@ from torch import Tensor
 from .align import feature_error
 from .ascent import Ascent, Climber, Point
 from .core import rng_of
-from .crowd import climb, feature_errors, members, places, stack_of
+from .crowd import climb, feature_errors, members, places, stack_near
 from .goals import Features, HUGE, Problem, SAME, Verdict, is_nothing, value_of
 from .loop import start
 from .objective import Entrywise, Pair
@@ -94,7 +94,7 @@ class Starts:
     def crowd(self):
         "Where many ascents at once end; last those that the reference's solution contradicts"
         c, found = self.climber, list[tuple[bool, Point]]()
-        stack = stack_of(c.problem.objective)
+        stack = stack_near(c.problem.objective)
         r = members(*c.threat.X.shape, c.problem.k, self.work) if stack and self.work else 0
         for over in (2., 1.) if r else ():
             part = 3 * r // 4 if over > 1 else r - 3 * r // 4

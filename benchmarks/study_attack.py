@@ -54,7 +54,7 @@ LOSS = "kullback-leibler"
 ALONE = dict(n_noise=0, n_usual=0)   # the attack without its controls: its own time
 BUDGETS = {"l2": (.01, .02, .05), "linf": (.01, .03)}
 SEEDS = [(40, 21), (40, 22), (40, 23), (200, 31), (200, 32), (40, 24), (40, 25), (40, 26),
-         (40, 27), (200, 33), (40, 28), (200, 34)]   # samples, seed of the generator
+         (40, 27), (200, 33), (40, 28), (200, 34), (40, 29), (200, 35)]   # samples, seed of the generator
 CODE: list = []   # the folder with the authors' program
 CELLS = [(n, seed, norm, eps) for n, seed in SEEDS for norm, budgets in BUDGETS.items() for eps in budgets]
 

@@ -1,5 +1,6 @@
 """Many ascents at once: budgets, holes, weights, penalties, both orientations, members that go astray."""
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -8,11 +9,15 @@ from numpy.testing import assert_allclose
 
 import anmf_lab as al
 from anmf_lab.align import feature_error
+from anmf_lab.ascent import Climber, Effort
 from anmf_lab.core import as_data
-from anmf_lab.crowd import MOST, budget_at, climb, feature_errors, members, path_gradient, places, stack_of
+from anmf_lab.crowd import MOST, budget_at, climb, feature_errors, members, path_gradient, places, stack_near, stack_of
+from anmf_lab.goals import goal_of, problem_with
 from anmf_lab.objective import Entrywise
+from anmf_lab.polish import kkt_residual
 from anmf_lab.solve import solve_seeds
 from anmf_lab.stacked import Stack, inside, interior_step
+from anmf_lab.starts import Starts
 from anmf_lab.threat import Threat
 
 
@@ -120,7 +125,30 @@ def test_what_a_stack_cannot_solve_has_no_crowd():
     assert members(12, 10, 3, 1e9) == MOST and members(5000, 4000, 20, 1e9) == 0 and members(12, 10, 3, 0.) == 0
 
 
-def test_a_problem_with_more_than_a_loss_has_no_crowd():
+def test_a_problem_with_more_than_a_loss_has_a_near_one_only():
     X = np.random.default_rng(0).gamma(1., size=(12, 8))
     assert stack_of(al.ONMF(2).objective(X)) is None             # codes that must stay orthogonal
     assert stack_of(al.NMF(2).objective(X)) is not None
+    M = np.random.default_rng(1).random(X.shape) > .2
+    for obj, beta in ((al.ONMF(2).objective(X), 2.), (al.L21NMF(2).objective(X), 2.),
+                      (al.NMF(2, loss="itakura-saito").objective(X), 1.), (Entrywise(as_data(X), 3.), 2.),
+                      (al.NMF(2, loss="kullback-leibler", l2=.1).objective(X), 1.)):
+        near = stack_near(obj)
+        assert near.beta == beta and torch.equal(near.X[0], obj.data.X)
+    assert near.l2 > 0                                           # its own, where it has one
+    held = stack_near(al.HuberNMF(2).objective(X, mask=M))
+    assert held.beta == 2 and torch.equal(held.weights[0] > 0, torch.from_numpy(M))
+
+
+def test_a_model_without_a_stack_is_attacked_from_where_the_crowd_ends():
+    X = planted()
+    how = dict(eps=.05, strength="quick", n_noise=0, n_usual=0, n_seeds=4)
+    obj = al.HuberNMF(3).objective(X)
+    problem, t = problem_with(obj, 3), Threat.around(obj.data.X)
+    ref = problem.fresh(obj.data.X, 4, np.random.default_rng(0))[0].factors
+    c = Climber(problem, t, goal_of("features"), ref, .05, Effort())
+    found = dict(islice(Starts(c, lambda *key: np.random.default_rng(0), [], None, [], None, work=2.), 2))
+    assert set(found) == {"crowd"}
+    p = found["crowd"]
+    assert t.size(p.Z) <= .05 * t.unit * (1 + 1e-9) and kkt_residual(problem.at(p.Z), p.W, p.H) < 3e-3
+    assert al.LaFA(**how).run(al.HuberNMF(3, random_state=0), X).records[0]["feature_error"] > .1
