@@ -182,7 +182,7 @@ def against(g, plain) -> dict:
     own = g.model.iloc[0] == g.plain.iloc[0]
     d = np.array([]) if own else (mine.feature_error[both] - other.feature_error[both]).to_numpy()
     low, high = interval(d)
-    means = ("feature_error", "own", "share", "relative_error")
+    means = ("feature_error", "own", "share", "expected", "relative_error")
     return {k: mine[k].mean() for k in means} | dict(
         spread=mine.feature_error.std(), noise=mine.noise.median(), floor=mine.floor.median(),
         difference=d.mean() if len(d) else np.nan, low=low, high=high, seeds=len(mine),

@@ -265,7 +265,7 @@ class Look:
     @cached_property
     def worth(self) -> float:
         "What it is worth, with what they say"
-        return belief(self.verdict, self.goal, self.ask())
+        return belief(self.verdict, self.goal, self.ask() if self.goal == "features" else None)
     @property
     def so_far(self) -> float: return vars(self).get("worth", self.most)
 
