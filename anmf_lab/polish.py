@@ -142,7 +142,7 @@ class BlockJacobi:
         self.K = torch.linalg.solve_triangular(L, one, upper=False)
 
     def __call__(self, r: Pair) -> Pair:   # K'K with K = L^-1: symmetric and positive whatever the rounding
-        t = (self.K @ torch.cat([r[0], r[1].mT]).unsqueeze(-1))
+        t = self.K @ torch.cat([r[0], r[1].mT]).unsqueeze(-1)
         t = (self.K.mT @ t).squeeze(-1) * self.free
         return t[:self.n], t[self.n:].mT
 
