@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 import numpy as np
 import torch
 from sklearn.base import clone
@@ -20,7 +20,7 @@ from .atnmf import ATNMF
 from .core import as_data, check_choice
 from .data import load_dataset
 from .divergence import divergence
-from .goals import SAME, Problem, Victim, distinct, lowest, victim_of
+from .goals import SAME, Problem, Victim, distinct, lowest, those_that_stayed, victim_of
 from .lafa import LaFA
 from .nmf import NMF
 from .objective import Entrywise, Pair
@@ -34,9 +34,9 @@ from .unrolled import published_pgd
 
 # %% auto #0
 __all__ = ['MODELS', 'FIELDS', 'Attacked', 'ATTACKS', 'Contender', 'Field', 'planted', 'generated', 'words',
-           'known', 'shared_starts', 'Corner', 'fitted', 'box_of', 'enter', 'lead', 'measure', 'noise',
-           'floor', 'fit_of', 'ours', 'transfer', 'proxy', 'updated', 'released', 'back_propagation', 'named',
-           'run_bout', 'row_of']
+           'known', 'shared_starts', 'by_loss', 'Solved', 'Corner', 'fitted', 'box_of', 'enter', 'lead',
+           'measure', 'noise', 'floor', 'fit_of', 'ours', 'transfer', 'proxy', 'updated', 'released',
+           'back_propagation', 'named', 'run_bout', 'row_of']
 
 # %% ../nbs/56_arena.ipynb #7435af65
 @dataclass(frozen=True)
@@ -118,6 +118,21 @@ def shared_starts(X: np.ndarray, k: int, n: int, seed: int, *key) -> list[tuple]
         out.append((W * level, H * level))
     return out
 
+# %% ../nbs/56_arena.ipynb #b8c05e12
+def by_loss(s: Solution) -> float:
+    "To sort by the objective"
+    return s.loss
+
+# %% ../nbs/56_arena.ipynb #a7c05e11
+class Solved(NamedTuple):
+    "Data solved from starts of two kinds"
+    own: list[Pair]            # what the model itself stops at, from the shared starts
+    taken: list[Solution]      # each taken to a solution
+    fresh: list[Solution]      # the solver's, from starts of its own
+
+    @property
+    def every(self) -> list[Solution]: return sorted(self.taken + self.fresh, key=by_loss)
+
 # %% ../nbs/56_arena.ipynb #f95d39de
 @dataclass(frozen=True, eq=False)
 class Corner:
@@ -130,20 +145,25 @@ class Corner:
     seed: int                    # of the draw, the starts and the attack
     found: list[Solution] = field(default_factory=list)   # of the clean data, the lowest first
     own: list[Pair] = field(default_factory=list)         # what the model itself stops at
+    key: tuple = ()              # of the solver's starts
 
     @property
     def problem(self) -> Problem: return self.victim.problem
     @property
     def reference(self) -> Pair: return self.found[0].factors
 
-    def solve(self, Z: Tensor, n: int) -> tuple[list[Solution], list[Pair]]:
-        "Solutions of data `Z` from the first `n` shared starts, and where the model itself stopped"
+    def moved(self, s: Solution) -> float:
+        "Feature error of a solution"
+        return feature_error(*s.factors, *self.reference)
+    def solve(self, Z: Tensor, n: int) -> Solved:
+        "Data `Z`, from the first `n` shared starts by the model, and from `n` others by the solver"
         p, own = self.problem, list[Pair]()
         obj, data = p.at(Z), Z.cpu().numpy()
         for W, H in self.begin[:n]:
             own.append(fitted(self.model, data, W, H, obj))
         ends = [p.warm(Z, *pair, tol=1e-9, max_iter=200) for pair in own]
-        return sorted(ends, key=lambda s: s.loss), own
+        rng = stream(self.seed, "arena solver", *self.key)
+        return Solved(own, ends, those_that_stayed(p, p.fresh(Z, n, rng, tol=1e-9)))
 
 # %% ../nbs/56_arena.ipynb #3659d7ab
 def fitted(model, X: np.ndarray, W: np.ndarray, H: np.ndarray, obj) -> Pair:
@@ -176,7 +196,8 @@ def enter(
     Xd = victim.problem.objective.data.X
     threat = Threat.around(Xd, norm, box=box_of(victim.problem, X))
     c = Corner(model, X, victim, threat, shared_starts(X, k, n_starts, seed), seed)
-    c.found[:], c.own[:] = c.solve(Xd, n_starts)
+    solved = c.solve(Xd, n_starts)
+    c.found[:], c.own[:] = solved.every, solved.own
     return c
 
 # %% ../nbs/56_arena.ipynb #3d647e36
@@ -196,14 +217,14 @@ def measure(
     n: int,         # shared starts
 ) -> dict:
     "What solutions of attacked data say"
-    fresh, own = c.solve(Z, n)
+    solved = c.solve(Z, n)
     known = [c.problem.warm(Z, *s.factors, tol=1e-9, max_iter=200) for s in distinct(c.found)[:4]]
-    ends = distinct(fresh + known)
-    errors = [feature_error(*s.factors, *c.reference) for s in ends]
-    seen = np.array([feature_error(*s.factors, *c.reference) for s in fresh])
-    best = lowest(c.problem.at(Z), own), lowest(c.problem.objective, c.own)
+    ends = distinct(solved.every + known)
+    errors = [c.moved(s) for s in ends]
+    seen = np.array([c.moved(s) for s in solved.taken])
+    best = lowest(c.problem.at(Z), solved.own), lowest(c.problem.objective, c.own)
     return dict(feature_error=errors[0], own=feature_error(*best[0], *best[1]),
-                margin=lead(c, Z, ends, errors),
+                margin=lead(c, Z, ends, errors), shared=c.moved(min(solved.taken, key=by_loss)),
                 share=float((seen >= .9 * errors[0] - 1e-6).mean()), expected=float(seen.mean()),
                 residual=ends[0].residual)
 
@@ -221,8 +242,8 @@ def noise(c: Corner, eps: float, draws: int, n: int) -> list[float]:
 def floor(c: Corner, n: int) -> float:
     "Feature error of the clean data, solved from `n` other starts"
     other = shared_starts(c.X, c.problem.k, n, c.seed, "floor")
-    ends, _ = replace(c, begin=other).solve(c.problem.objective.data.X, n)
-    return feature_error(*ends[0].factors, *c.reference)
+    solved = replace(c, begin=other, key=("floor",)).solve(c.problem.objective.data.X, n)
+    return c.moved(solved.every[0])
 
 # %% ../nbs/56_arena.ipynb #d5b21df3
 def fit_of(c: Corner) -> dict:

@@ -43,8 +43,8 @@ def main() -> None:
     c = enter(MODELS[model], X, k, "l2", seed)
     Z, claimed = ours(c, (eps,), "standard")[eps]
     other = replace(c, begin=shared_starts(X, k, 24, 99, "more"))
-    found = dict(solver=c.problem.fresh(Z, 16, np.random.default_rng(5)), shared=c.solve(Z, 8)[0],
-                 others=other.solve(Z, 24)[0])
+    found = dict(solver=c.problem.fresh(Z, 16, np.random.default_rng(5)), shared=c.solve(Z, 8).taken,
+                 others=other.solve(Z, 24).taken)
     least = min(s.loss for sols in found.values() for s in sols)
     seen = {how: [dict(feature_error=feature_error(*s.factors, *c.reference), above=s.loss / least - 1,
                        residual=s.residual) for s in sols] for how, sols in found.items()}

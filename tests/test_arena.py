@@ -12,9 +12,10 @@ import pytest
 from numpy.testing import assert_allclose
 
 import anmf_lab as al
-from anmf_lab.arena import ATTACKS, FIELDS, MODELS, enter, measure, run_bout, shared_starts
+from anmf_lab.align import feature_error
+from anmf_lab.arena import ATTACKS, FIELDS, MODELS, enter, floor, measure, run_bout, shared_starts
 from anmf_lab.cli import build_parser
-from anmf_lab.goals import Problem, is_nothing, victim_of
+from anmf_lab.goals import Problem, distinct, is_nothing, victim_of
 from anmf_lab.leaderboard import Card, answer, board, cards_of, command_of, flags_of, read_folder, run_cards
 from anmf_lab.polish import kkt_residual
 from anmf_lab.records import Record
@@ -42,6 +43,34 @@ def test_nothing_attacked_is_nothing_measured():
     m = measure(c, c.problem.objective.data.X, 3)
     assert m["feature_error"] < 1e-6 and m["own"] < 1e-12
 
+
+def test_starts_that_all_end_elsewhere_do_not_decide():
+    c = enter(MODELS["nmf-kl"], SMALL, 3, "l2", 0, 8)
+    X, (best, rival) = c.problem.objective.data.X, distinct(c.found)[:2]
+    far = feature_error(*best.factors, *rival.factors)
+    assert far > .1 and rival.loss > best.loss * 1.01
+    stuck = replace(c, begin=[tuple(T.numpy() for T in rival.factors)] * 8, found=[rival])
+    m = measure(stuck, X, 8)
+    assert m["feature_error"] == pytest.approx(far, abs=1e-4) and m["margin"] > .01
+    assert m["share"] == 0 and max(m["expected"], m["shared"]) < 1e-4
+
+
+def test_minima_of_the_clean_data_are_followed(monkeypatch):
+    c = enter(MODELS["nmf-kl"], SMALL, 3, "l2", 0, 8)
+    best, rival = distinct(c.found)[:2]
+    monkeypatch.setattr(Problem, "fresh", lambda *given, **how: [])
+    m = measure(replace(c, begin=[tuple(T.numpy() for T in rival.factors)] * 2), c.problem.objective.data.X, 2)
+    assert m["feature_error"] < 1e-6 and m["shared"] > .1
+    assert m["margin"] == pytest.approx(rival.loss / best.loss - 1, rel=1e-6)
+
+
+def test_the_floor_is_solved_from_starts_of_its_own(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Problem, "fresh", lambda self, Z, n, rng, **how: drawn.append(rng.random()) or [])
+    c = enter(MODELS["nmf"], SMALL, 2, "l2", 0, 1)
+    floor(c, 1)
+    enter(MODELS["nmf-kl"], SMALL, 2, "l2", 0, 1)
+    assert len(set(drawn)) == 2 and drawn[0] == drawn[2]      # models share them
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
