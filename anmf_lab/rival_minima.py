@@ -17,7 +17,7 @@ from .implicit import Solved
 from .objective import Entrywise
 from .polish import polish
 from .reduced import spread
-from .solve import solve_seeds
+from .sampled import solve_two_ways
 
 # %% auto #0
 __all__ = ['gap_slope', 'Rival', 'Rivals', 'gap_sd', 'rivals', 'Flip', 'flips']
@@ -209,7 +209,7 @@ def rivals(model, X, noise="poisson", *, n_seeds=20, refits=0, same=.05, random_
                     n_seeds=0)
     obj, rng, k = u._sol.objective, rng_of(random_state), len(u._sol.H)
     unit = u.dispersion * (u._own or 1 / u.dispersion)
-    seeds = solve_seeds(obj, k, n_seeds, rng=rng)
+    seeds = solve_two_ways(obj, k, n_seeds, rng=rng)
     runs = [(s.loss, *s.factors) for s in seeds if s.residual < 1e-5]
     own = float(obj.value(*u._sol.factors))
     equal = 1e-8 * abs(float(obj.value(1.5 * u._sol.W, u._sol.H)) - own)

@@ -10,6 +10,7 @@ from scipy.optimize import minimize
 from sklearn.decomposition import NMF as SklearnNMF
 
 import anmf_lab as al
+from anmf_lab import sampled
 from anmf_lab.align import feature_error
 from anmf_lab.ascent import Ascent, Climber, Effort, slack_of
 from anmf_lab.attack_result import AttackResult, row_flags
@@ -20,6 +21,7 @@ from anmf_lab.implicit import Adjoint, solution
 from anmf_lab.lafa import LaFA
 from anmf_lab.objective import Entrywise, Loss, Objective
 from anmf_lab.polish import polish
+from anmf_lab.solve import solve_seeds
 from anmf_lab.starts import Look, belief, plan_for, surest, unsolved_error
 from anmf_lab.threat import Threat, stream
 from anmf_lab.unrolled import published_pgd
@@ -33,6 +35,20 @@ def planted(n=15, f=12, k=3, seed=0, noise=.03, zeros=.45):
 
 def victim(k=3, **kw):
     return SklearnNMF(k, init="nndsvda", tol=1e-8, max_iter=5000, **kw)
+
+
+@pytest.mark.parametrize("loss, calls", [("frobenius", [(3, "auto"), (2, "mu")]), ("kullback-leibler", [(5, "auto")])])
+def test_squared_error_is_solved_by_two_algorithms(monkeypatch, loss, calls):
+    seen = []
+    def spy(obj, k, n, *, rng, solver="auto", **how):
+        seen.append((n, solver))
+        assert how == dict(tol=1e-6, max_iter=50, n_first=200)
+        return solve_seeds(obj, k, n, rng=rng, solver=solver, **how)
+    monkeypatch.setattr(sampled, "solve_seeds", spy)
+    obj = Entrywise(as_data(planted()), loss)
+    found = Problem(obj, 3).fresh(obj.data.X, 5, stream(0, "x"), tol=1e-6, max_iter=50)
+    assert seen == calls and len(found) == 5
+    assert [s.loss for s in found] == sorted(s.loss for s in found)
 
 
 FEATURES = goal_of("features")
