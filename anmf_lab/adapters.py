@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,13 @@ from sklearn.base import clone
 from torch import Tensor
 
 from .core import Data, as_data, with_room
+from .loop import start
 from .masks import check_whole
 from .objective import Entrywise, Loss, Objective, Pair
 from .polish import in_double
+from .robust_descent import blunt, reweighted_descent
+from .robust_losses import ResidualLoss, Samplewise, huber, reweighted_step
+from .solve import first_order
 from .solvers import solve_codes
 
 
@@ -195,6 +200,35 @@ def relative_of(
     if bool((pull.diff() >= -1e-9 * pull.max()).all()):
         return None
     return replace(obj, loss=Straight(float(e[weight >= weight[0] / 2].max())))
+
+
+def is_robust(obj: Objective) -> bool:
+    "Does it weigh residuals down: single entries', or whole samples'?"
+    entries = isinstance(obj, Entrywise) and hasattr(obj.loss, "rho")
+    return entries or isinstance(obj, Samplewise)
+
+
+def robust_fits(
+    obj: Objective,   # of a robust loss
+    k: int,           # number of components
+    n: int,           # number of starts
+    rng,              # their generator
+) -> list[Pair]:
+    "Where reweighted steps lead from random starts; entries first as a fit under squared error"
+    W, H = start(obj.data, k, rng=rng, n_init=n)
+    if isinstance(obj, Samplewise):
+        return [blunt(obj.data, p, reweighted_descent, 200).state[:2] for p in zip(W, H, strict=True)]
+    W, H = first_order(Entrywise(obj.data), W, H, max_iter=200, tol=1e-8).state[:2]
+    relative, losses = relative_of(obj), [ResidualLoss(obj.loss.rho)]   # type: ignore[attr-defined]
+    if relative is not None:
+        losses = [ResidualLoss(partial(huber, c=relative.loss.c)), *losses]   # type: ignore[attr-defined]
+    out = list[Pair]()
+    for state in zip(W, H, strict=True):
+        for loss in losses:
+            for _ in range(50):
+                state = reweighted_step(obj.data, state, loss)
+        out.append(state[:2])
+    return out
 
 
 def _as_tensor(T, data: Data):

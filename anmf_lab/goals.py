@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from sklearn.base import clone
 from torch import Tensor
-from .adapters import objective_of, relative_of
+from .adapters import is_robust, objective_of, robust_fits
 from .align import feature_error, feature_error_grad, match
 from .core import check_choice, check_number
 from .divergence import power
@@ -20,12 +20,12 @@ from .objective import Entrywise, Objective, Pair
 from .large import lifted
 from .polish import within_reach
 from .sampled import solve_large
-from .solve import Solution, descend, solve_seeds, _by_newton
+from .solve import Solution, _by_newton
 from .threat import Threat
 
 # %% auto #0
 __all__ = ['Goal', 'GOALS', 'HUGE', 'SAME', 'TIE', 'by_autograd', 'Features', 'Appear', 'Merge', 'Hide',
-           'goal_of', 'value_of', 'check_goal', 'is_nothing', 'Problem', 'BlindProblem', 'problem_with',
+           'goal_of', 'value_of', 'check_goal', 'is_nothing', 'Problem', 'RobustProblem', 'problem_with',
            'Victim', 'victim_of', 'own_fits', 'lowest', 'lead_slope', 'Verdict', 'ran_away',
            'those_that_stayed', 'distinct', 'judge']
 
@@ -194,14 +194,11 @@ class Problem:
         return solve_large(self.at(Z), self.k, n, rng=rng, tol=tol, max_iter=max_iter, gain=gain)
 
 # %% ../nbs/42_goals.ipynb #705b627a
-class BlindProblem(Problem):
-    "A problem whose loss is blind far away: fresh starts begin with its relative"
+class RobustProblem(Problem):
+    "A robust loss: fresh starts go by reweighted steps first"
     def fresh(self, Z: Tensor, n: int, rng, *, tol=1e-8, max_iter=200, gain=None) -> list[Solution]:
-        obj = self.at(Z)
-        near = solve_seeds(relative_of(obj), self.k, n, rng=rng, n_first=200,   # type: ignore[arg-type]
-                           tol=1e-3, max_iter=20)
-        down = [descend(obj, *s.factors).state for s in near]
-        ends = [self.warm(Z, *pair, tol=tol, max_iter=max_iter) for pair in down]
+        near = robust_fits(self.at(Z), self.k, n, rng)
+        ends = [self.warm(Z, *pair, tol=tol, max_iter=max_iter) for pair in near]
         return sorted(ends, key=lambda s: s.loss)
 
 # %% ../nbs/42_goals.ipynb #32e8820f
@@ -210,7 +207,7 @@ def problem_with(
     k: int,           # number of components
 ) -> Problem:
     "The problem, with starts that suit its loss"
-    return Problem(obj, k) if relative_of(obj) is None else BlindProblem(obj, k)
+    return RobustProblem(obj, k) if is_robust(obj) else Problem(obj, k)
 
 # %% ../nbs/42_goals.ipynb #91045c9f
 @dataclass(frozen=True)

@@ -17,7 +17,24 @@ from .solve import Solution, first_order, solve_seeds, _by_newton
 from .solvers import mu_update
 
 # %% auto #0
-__all__ = ['SAMPLE', 'solve_two_ways', 'sampled_start', 'solve_large']
+__all__ = ['SAMPLE', 'squared_fits', 'solve_two_ways', 'sampled_start', 'solve_large']
+
+# %% ../nbs/14b_sampled.ipynb #e7c05e22
+def squared_fits(
+    obj: Objective,   # of any loss
+    k: int,           # number of components
+    n: int,           # number of starts
+    rng,              # their generator
+    n_first: int,     # updates
+) -> list[Pair]:      # where none is lost under the loss
+    "Fits of the same data under squared error, half by multiplicative updates, half by HALS"
+    plain = Entrywise(obj.data)
+    W, H = start(plain.data, k, rng=rng, n_init=n)
+    out = list[Pair]()
+    for i, solver in enumerate(("mu", "hals")[:n]):
+        run = first_order(plain, W[i::2], H[i::2], solver=solver, max_iter=n_first, tol=1e-8)
+        out += zip(*run.state[:2], strict=True)
+    return [lifted(*pair) if obj.lost(*pair) else pair for pair in out]
 
 # %% ../nbs/14b_sampled.ipynb #e4c05e18
 def solve_two_ways(
@@ -26,12 +43,17 @@ def solve_two_ways(
     n_seeds: int,           # number of starts
     *,
     rng=None,               # seed of the starts
+    n_first: int = 200,     # first-order updates before Newton's method
     **how,                  # to `solve_seeds`
 ) -> list[Solution]:        # the lowest objective first
-    "Solve from several random starts; under squared error half of them by multiplicative updates"
-    rng, few = rng_of(rng), n_seeds // 2 if getattr(obj, "beta", None) == 2 else 0
-    found = solve_seeds(obj, k, n_seeds - few, rng=rng, **how)
-    if few: found += solve_seeds(obj, k, few, rng=rng, solver="mu", **how)
+    "Solve from several random starts, half of them in another way where there is one"
+    rng, beta = rng_of(rng), getattr(obj, "beta", None)
+    few = n_seeds // 2 if beta is None or beta == 2 else 0
+    found = solve_seeds(obj, k, n_seeds - few, rng=rng, n_first=n_first, **how)
+    if few and beta == 2:
+        found += solve_seeds(obj, k, few, rng=rng, n_first=n_first, solver="mu", **how)
+    elif few:
+        found += [_by_newton(obj, *pair, **how) for pair in squared_fits(obj, k, few, rng, n_first)]
     return sorted(found, key=lambda s: s.loss)
 
 # %% ../nbs/14b_sampled.ipynb #14f00007
@@ -71,7 +93,7 @@ def solve_large(
 ) -> list[Solution]:        # the lowest objective first
     "Solve from several random starts; large dense data under Kullback-Leibler from learnt ones"
     how: dict = dict(tol=tol, max_iter=max_iter)
-    if not in_blocks(obj): return solve_two_ways(obj, k, n_seeds, rng=rng, n_first=200, **how)
+    if not in_blocks(obj): return solve_two_ways(obj, k, n_seeds, rng=rng, **how)
     light, rng = lighter(obj), rng_of(rng)
     if obj.data.n >= 8 * rows:
         begin = (sampled_start(light, k, rng, rows) for _ in range(n_seeds))   # type: ignore[arg-type]

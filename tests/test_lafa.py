@@ -37,18 +37,28 @@ def victim(k=3, **kw):
     return SklearnNMF(k, init="nndsvda", tol=1e-8, max_iter=5000, **kw)
 
 
-@pytest.mark.parametrize("loss, calls", [("frobenius", [(3, "auto"), (2, "mu")]), ("kullback-leibler", [(5, "auto")])])
-def test_squared_error_is_solved_by_two_algorithms(monkeypatch, loss, calls):
+@pytest.mark.parametrize("model, calls", [(al.NMF(3), [(3, "auto"), (2, "mu")]), (al.NMF(3, loss="kullback-leibler"), [(5, "auto")]),
+                                          (al.ATNMF(3), [(3, "auto")])])
+def test_fresh_solutions_come_by_two_ways(monkeypatch, model, calls):
     seen = []
     def spy(obj, k, n, *, rng, solver="auto", **how):
         seen.append((n, solver))
         assert how == dict(tol=1e-6, max_iter=50, n_first=200)
         return solve_seeds(obj, k, n, rng=rng, solver=solver, **how)
     monkeypatch.setattr(sampled, "solve_seeds", spy)
-    obj = Entrywise(as_data(planted()), loss)
-    found = Problem(obj, 3).fresh(obj.data.X, 5, stream(0, "x"), tol=1e-6, max_iter=50)
-    assert seen == calls and len(found) == 5
+    problem = victim_of(model, planted()).problem
+    found = problem.fresh(problem.objective.data.X, 5, stream(0, "x"), tol=1e-6, max_iter=50)
+    assert seen == calls and len(found) == 5      # without updates of its own: the rest from fits under squared error
     assert [s.loss for s in found] == sorted(s.loss for s in found)
+
+
+def test_starts_under_squared_error_are_by_both_algorithms():
+    obj = victim_of(al.ATNMF(3), planted()).problem.objective
+    plain, ends = Entrywise(obj.data), sampled.squared_fits(obj, 3, 4, stream(0, "x"), 3)
+    W, H = sampled.start(obj.data, 3, rng=stream(0, "x"), n_init=4)
+    for i, solver, (w, h) in zip((0, 2, 1, 3), ("mu", "mu", "hals", "hals"), ends, strict=True):
+        a, b = sampled.first_order(plain, W[i], H[i], solver=solver, max_iter=3, tol=1e-8).state[:2]
+        assert_allclose(w @ h, a @ b, rtol=1e-10, atol=1e-12)
 
 
 FEATURES = goal_of("features")
