@@ -15,12 +15,13 @@ from sklearn.base import clone
 from torch import Tensor
 from .adapters import factors_of
 from .align import feature_error
+from .ascent import Ascent, Climber, Effort, Point, slack_of
 from .anmf_model import ANMF
 from .atnmf import ATNMF
 from .core import as_data, check_choice
 from .data import load_dataset
 from .divergence import divergence
-from .goals import SAME, Problem, Victim, distinct, lowest, those_that_stayed, victim_of
+from .goals import SAME, Features, Problem, Victim, distinct, lowest, those_that_stayed, victim_of
 from .lafa import LaFA
 from .nmf import NMF
 from .objective import Entrywise, Pair
@@ -35,8 +36,8 @@ from .unrolled import published_pgd
 # %% auto #0
 __all__ = ['MODELS', 'FIELDS', 'Attacked', 'ATTACKS', 'Contender', 'Field', 'planted', 'generated', 'words',
            'known', 'shared_starts', 'by_loss', 'Solved', 'Corner', 'fitted', 'box_of', 'enter', 'lead',
-           'measure', 'noise', 'floor', 'fit_of', 'ours', 'transfer', 'proxy', 'updated', 'released',
-           'back_propagation', 'named', 'run_bout', 'row_of']
+           'measure', 'noise', 'floor', 'fit_of', 'ours', 'transfer', 'climbed', 'adapted', 'proxy',
+           'updated', 'released', 'back_propagation', 'named', 'run_bout', 'row_of']
 
 # %% ../nbs/56_arena.ipynb #7435af65
 @dataclass(frozen=True)
@@ -215,10 +216,12 @@ def measure(
     c: Corner,
     Z: Tensor,      # attacked data, (n, f)
     n: int,         # shared starts
+    *shown: Pair,   # solutions that the adversary shows
 ) -> dict:
     "What solutions of attacked data say"
     solved = c.solve(Z, n)
-    known = [c.problem.warm(Z, *s.factors, tol=1e-9, max_iter=200) for s in distinct(c.found)[:4]]
+    told = [s.factors for s in distinct(c.found)[:4]] + list(shown)
+    known = [c.problem.warm(Z, *pair, tol=1e-9, max_iter=200) for pair in told]
     ends = distinct(solved.every + known)
     errors = [c.moved(s) for s in ends]
     seen = np.array([c.moved(s) for s in solved.taken])
@@ -254,7 +257,7 @@ def fit_of(c: Corner) -> dict:
                 kullback_leibler=float(divergence(data, W, H, 1.) / data.X.sum()))
 
 # %% ../nbs/56_arena.ipynb #f7e7bde2
-Attacked = dict[float, tuple[Tensor, float | None]]   # eps -> attacked data, and what is claimed
+Attacked = dict[float, tuple]   # eps -> attacked data, what is claimed, and perhaps a solution of them
 
 # %% ../nbs/56_arena.ipynb #5dfeb5f2
 def ours(c: Corner, budgets: tuple, strength: str) -> Attacked:
@@ -272,6 +275,44 @@ def transfer(c: Corner, budgets: tuple, strength: str) -> Attacked:
     plain = enter(MODELS["nmf"], c.X, c.problem.k, c.threat.norm, c.seed, 4)
     found = ours(plain, budgets, strength)
     return {e: (c.threat.project(Z, e), claimed) for e, (Z, claimed) in found.items()}
+
+# %% ../nbs/56_arena.ipynb #a9c05e23
+def climbed(
+    c: Corner,
+    plain: Corner,   # of plain NMF on the same data
+    Z: Tensor,       # attacked data that plain NMF falls for
+    eps: float,      # budget
+    steps: int,      # of each ascent
+) -> tuple[Tensor, float, Pair]:   # attacked data, feature error, the solution that shows it
+    "From what plain NMF would see, up through the model's own objective, ahead of other minima"
+    p, t, rng = c.problem, c.threat, lambda i: stream(c.seed, "arena adapted", eps, i)
+    known = [s.factors for s in distinct(plain.problem.fresh(Z, 8, rng(0)))[:6]] + [c.reference]
+    followed = [p.warm(Z, *pair, tol=1e-6, max_iter=60) for pair in known]
+    minima = distinct(p.fresh(Z, 8, rng(1), tol=1e-6) + followed)
+    best = Z, c.moved(minima[0]), minima[0].factors
+    slack = slack_of(p, t, c.reference, eps, rng(2))
+    near = [s for s in minima if s.loss <= 1.05 * minima[0].loss]
+    for i, s in enumerate(sorted(near, key=c.moved, reverse=True)[:2]):
+        lower = [m.factors for m in minima if m.loss < s.loss][:4]
+        climber = Climber(p, t, Features(), c.reference, eps, Effort(), slack=slack, rivals=lower,
+                          solve_tol=min(3e-4, .03 * eps), tries=8)
+        begin, ok = climber.keep_ahead(Point(Z, *s.factors, s.loss, c.moved(s)))
+        a = Ascent(climber, begin, begin if ok else None)
+        for part in range(4):
+            a.run(steps // 4)
+            a.probe(4, rng((3, i, part)))
+        if a.sure is None: continue
+        ends = [p.warm(a.sure.Z, *pair, tol=1e-8, max_iter=100) for pair in (a.sure.factors, c.reference)]
+        low = min(p.fresh(a.sure.Z, 8, rng((4, i)), tol=1e-6) + ends, key=by_loss)
+        if c.moved(low) > best[1]: best = a.sure.Z, c.moved(low), low.factors
+    return best
+
+# %% ../nbs/56_arena.ipynb #aac05e24
+def adapted(c: Corner, budgets: tuple, strength: str) -> Attacked:
+    "The ensemble against plain NMF, climbed on through the model's own objective"
+    plain = enter(MODELS["nmf"], c.X, c.problem.k, c.threat.norm, c.seed, 4)
+    found, steps = ours(plain, budgets, strength), 16 if strength == "quick" else 60
+    return {e: climbed(c, plain, c.threat.project(Z, e), e, steps) for e, (Z, _) in found.items()}
 
 # %% ../nbs/56_arena.ipynb #49432a07
 def proxy(c: Corner) -> tuple[float, Pair, bool]:
@@ -308,7 +349,8 @@ def back_propagation(c: Corner, budgets: tuple, strength: str) -> Attacked:
 
 # %% ../nbs/56_arena.ipynb #23899c6b
 ATTACKS: dict[str, Callable[[Corner, tuple, str], Attacked]] = {
-    "ours": ours, "series": released, "back-propagation": back_propagation, "transfer": transfer}
+    "ours": ours, "series": released, "back-propagation": back_propagation, "transfer": transfer,
+    "adapted": adapted}
 
 # %% ../nbs/56_arena.ipynb #d2bc236e
 def named(value, what: str, known: dict):
@@ -343,12 +385,12 @@ def run_bout(
 # %% ../nbs/56_arena.ipynb #0201ff7d
 def row_of(c: Corner, eps: float, attacked: tuple, n: int, draws: int) -> dict:
     "One budget; attacked data outside it are refused"
-    Z, claimed = attacked
+    Z, claimed, *shown = attacked
     size = c.threat.size(Z) / c.threat.unit
     if size > eps * (1 + 1e-9) or float(Z.min()) < 0:
         raise ValueError(f"the attack left the budget: its data are {size:.3g} from the clean ones, "
                          f"allowed are {eps:g}, and no entry below 0. Project them with "
                          "corner.threat.project(Z, eps).")
     control = noise(c, eps, draws, max(n // 4, 1))
-    return dict(eps=eps, claimed=claimed, **measure(c, Z, n), noise=float(np.median(control)),
+    return dict(eps=eps, claimed=claimed, **measure(c, Z, n, *shown), noise=float(np.median(control)),
                 noise_max=max(control))

@@ -76,8 +76,29 @@ def test_the_floor_is_solved_from_starts_of_its_own(monkeypatch):
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_attacks_keep_their_budget_and_claim_a_number(attack):
     c = enter(MODELS["nmf-kl"], SMALL, 2, "linf", 0, 1)
-    (Z, claimed), = ATTACKS[attack](c, (.02,), "quick").values()
+    (Z, claimed, *_), = ATTACKS[attack](c, (.02,), "quick").values()
     assert c.threat.size(Z) <= .02 * c.threat.unit * (1 + 1e-12) and 0 <= claimed < 2
+
+
+def test_an_adversary_may_show_a_solution_and_only_the_lowest_counts(monkeypatch):
+    c = enter(MODELS["nmf-kl"], SMALL, 3, "l2", 0, 8)
+    best, rival = distinct(c.found)[:2]
+    monkeypatch.setattr(Problem, "fresh", lambda *given, **how: [])
+    stuck = replace(c, begin=[tuple(T.numpy() for T in rival.factors)] * 2, found=[rival])
+    X = c.problem.objective.data.X
+    assert measure(stuck, X, 2)["feature_error"] < 1e-6
+    assert measure(stuck, X, 2, best.factors)["feature_error"] > .1
+    lower = replace(stuck, found=[best], begin=[tuple(T.numpy() for T in best.factors)] * 2)
+    assert measure(lower, X, 2, rival.factors)["feature_error"] < 1e-6
+
+
+def test_what_plain_nmf_falls_for_is_climbed_on_within_the_budget():
+    X = FIELDS["planted"].load(0)[:10]
+    c = enter(MODELS["huber"], X, 3, "l2", 0, 2)
+    (Z, claimed, shown), = ATTACKS["adapted"](c, (.05,), "quick").values()
+    assert c.threat.size(Z) <= .05 * c.threat.unit * (1 + 1e-12) and float(Z.min()) >= 0
+    (plain, _), = ATTACKS["transfer"](c, (.05,), "quick").values()
+    assert measure(c, Z, 2, shown)["feature_error"] >= measure(c, plain, 2)["feature_error"] - .01
 
 
 def test_bad_input_is_named():
@@ -161,6 +182,9 @@ def test_the_board_pairs_seeds_and_takes_the_strongest_attack_that_both_met():
     said = answer(table.reset_index())
     assert "harder to move than the plain model: L2,1, at" in said and "Huber" not in said
     assert "l21 (in 1 of 1 comparisons)" in said
+    both = board([*plain, record("huber", [.1, .1, .1]), record("huber", [.4, .2, .5], "adapted")]).set_index("model")
+    assert_allclose(both.difference["huber"], (.4 - .3 + .2 - .5 + .5 - .4) / 3)      # beside plain NMF's own
+    assert both.attack["huber"] == "adapted"
 
 
 def test_a_record_says_why_not_to_rely_on_it():
