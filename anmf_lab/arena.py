@@ -35,8 +35,8 @@ from .unrolled import published_pgd
 
 # %% auto #0
 __all__ = ['MODELS', 'FIELDS', 'Attacked', 'ATTACKS', 'Contender', 'Field', 'planted', 'generated', 'words',
-           'known', 'shared_starts', 'by_loss', 'Solved', 'Corner', 'fitted', 'box_of', 'enter', 'lead',
-           'measure', 'noise', 'floor', 'fit_of', 'ours', 'transfer', 'climbed', 'adapted', 'proxy',
+           'known', 'shared_starts', 'Solved', 'Corner', 'fitted', 'box_of', 'enter', 'lead', 'measure',
+           'noise', 'floor', 'fit_of', 'ours', 'plain_of', 'transfer', 'climbed', 'adapted', 'proxy',
            'updated', 'released', 'back_propagation', 'named', 'run_bout', 'row_of']
 
 # %% ../nbs/56_arena.ipynb #7435af65
@@ -119,11 +119,6 @@ def shared_starts(X: np.ndarray, k: int, n: int, seed: int, *key) -> list[tuple]
         out.append((W * level, H * level))
     return out
 
-# %% ../nbs/56_arena.ipynb #b8c05e12
-def by_loss(s: Solution) -> float:
-    "To sort by the objective"
-    return s.loss
-
 # %% ../nbs/56_arena.ipynb #a7c05e11
 class Solved(NamedTuple):
     "Data solved from starts of two kinds"
@@ -132,7 +127,7 @@ class Solved(NamedTuple):
     fresh: list[Solution]      # the solver's, from starts of its own
 
     @property
-    def every(self) -> list[Solution]: return sorted(self.taken + self.fresh, key=by_loss)
+    def every(self) -> list[Solution]: return sorted(self.taken + self.fresh, key=lambda s: s.loss)
 
 # %% ../nbs/56_arena.ipynb #f95d39de
 @dataclass(frozen=True, eq=False)
@@ -227,7 +222,7 @@ def measure(
     seen = np.array([c.moved(s) for s in solved.taken])
     best = lowest(c.problem.at(Z), solved.own), lowest(c.problem.objective, c.own)
     return dict(feature_error=errors[0], own=feature_error(*best[0], *best[1]),
-                margin=lead(c, Z, ends, errors), shared=c.moved(min(solved.taken, key=by_loss)),
+                margin=lead(c, Z, ends, errors), shared=c.moved(min(solved.taken, key=lambda s: s.loss)),
                 share=float((seen >= .9 * errors[0] - 1e-6).mean()), expected=float(seen.mean()),
                 residual=ends[0].residual)
 
@@ -269,10 +264,15 @@ def ours(c: Corner, budgets: tuple, strength: str) -> Attacked:
     claimed = {m["eps"]: m["feature_error"] for m in r.records}
     return {e: (torch.as_tensor(Z), claimed[e]) for e, Z in r.adversarial.items()}
 
+# %% ../nbs/56_arena.ipynb #c1c05e26
+def plain_of(c: Corner) -> Corner:
+    "Plain NMF under squared error on the same data, solved from fewer starts"
+    return enter(MODELS["nmf"], c.X, c.problem.k, c.threat.norm, c.seed, 4)
+
 # %% ../nbs/56_arena.ipynb #d650fa8b
 def transfer(c: Corner, budgets: tuple, strength: str) -> Attacked:
     "The ensemble against plain NMF under squared error"
-    plain = enter(MODELS["nmf"], c.X, c.problem.k, c.threat.norm, c.seed, 4)
+    plain = plain_of(c)
     found = ours(plain, budgets, strength)
     return {e: (c.threat.project(Z, e), claimed) for e, (Z, claimed) in found.items()}
 
@@ -303,14 +303,14 @@ def climbed(
             a.probe(4, rng((3, i, part)))
         if a.sure is None: continue
         ends = [p.warm(a.sure.Z, *pair, tol=1e-8, max_iter=100) for pair in (a.sure.factors, c.reference)]
-        low = min(p.fresh(a.sure.Z, 8, rng((4, i)), tol=1e-6) + ends, key=by_loss)
+        low = min(p.fresh(a.sure.Z, 8, rng((4, i)), tol=1e-6) + ends, key=lambda s: s.loss)
         if c.moved(low) > best[1]: best = a.sure.Z, c.moved(low), low.factors
     return best
 
 # %% ../nbs/56_arena.ipynb #aac05e24
 def adapted(c: Corner, budgets: tuple, strength: str) -> Attacked:
     "The ensemble against plain NMF, climbed on through the model's own objective"
-    plain = enter(MODELS["nmf"], c.X, c.problem.k, c.threat.norm, c.seed, 4)
+    plain = plain_of(c)
     found, steps = ours(plain, budgets, strength), 16 if strength == "quick" else 60
     return {e: climbed(c, plain, c.threat.project(Z, e), e, steps) for e, (Z, _) in found.items()}
 
@@ -320,7 +320,7 @@ def proxy(c: Corner) -> tuple[float, Pair, bool]:
     obj = c.problem.objective
     if isinstance(obj, Entrywise) and obj.beta is not None and obj.scale_free:
         return obj.beta, c.reference, True
-    return 2., enter(MODELS["nmf"], c.X, c.problem.k, c.threat.norm, c.seed, 4).reference, False
+    return 2., plain_of(c).reference, False
 
 # %% ../nbs/56_arena.ipynb #b4686563
 def updated(Z: Tensor, begin: Pair, beta: float, n_iter: int) -> Pair:
