@@ -24,9 +24,9 @@ from .solve import Solution, _by_newton
 from .threat import Threat
 
 # %% auto #0
-__all__ = ['Goal', 'GOALS', 'HUGE', 'SAME', 'TIE', 'by_autograd', 'Features', 'Appear', 'Merge', 'Hide',
-           'goal_of', 'value_of', 'check_goal', 'is_nothing', 'Problem', 'RobustProblem', 'problem_with',
-           'Victim', 'victim_of', 'own_fits', 'lowest', 'lead_slope', 'Verdict', 'ran_away',
+__all__ = ['Goal', 'GOALS', 'DEAR', 'HUGE', 'SAME', 'TIE', 'by_autograd', 'Features', 'Appear', 'Merge',
+           'Hide', 'goal_of', 'value_of', 'check_goal', 'is_nothing', 'Problem', 'RobustProblem',
+           'problem_with', 'Victim', 'victim_of', 'own_fits', 'lowest', 'lead_slope', 'Verdict', 'ran_away',
            'those_that_stayed', 'distinct', 'judge']
 
 # %% ../nbs/42_goals.ipynb #2788fecc
@@ -167,7 +167,7 @@ def is_nothing(W: Tensor, H: Tensor) -> bool:
     return not bool((W @ H).any())
 
 # %% ../nbs/42_goals.ipynb #0d23a6eb
-HUGE = 3e7   # numbers n f k, from which one solution takes minutes
+DEAR, HUGE = 1e6, 3e7   # numbers n f k, from which one solution takes seconds, minutes
 
 @dataclass(frozen=True, eq=False)
 class Problem:
@@ -179,7 +179,7 @@ class Problem:
         "The objective on data `Z`, (n, f)"
         return self.objective.at(replace(self.objective.data, X=Z))
     @property
-    def is_dear(self) -> bool: return self.objective.data.X.numel() * self.k >= 1e6   # seconds
+    def is_dear(self) -> bool: return self.objective.data.X.numel() * self.k >= DEAR
     @property
     def is_huge(self) -> bool: return self.objective.data.X.numel() * self.k >= HUGE
     def warm(self, Z: Tensor, W: Tensor, H: Tensor, *, tol=1e-4, max_iter=30, gain=0.) -> Solution:

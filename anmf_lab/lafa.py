@@ -24,8 +24,8 @@ from .implicit import Adjoint, Condition
 from .objective import Entrywise, Pair
 from .records import Flag
 from .solve import Solution
-from .starts import APART, Candidate, Look, Plan, STRENGTHS, Starts, halving, plan_for
-from .starts import second_wind, surest, unsolved_error
+from .starts import APART, Candidate, LITTLE, Look, Plan, STRENGTHS, Starts, borrowed, halving
+from .starts import lender, plan_for, second_wind, surest, unsolved_error
 from .threat import Threat, check_box, pair_of, stream, worst_direction
 from .unrolled import published_pgd
 
@@ -109,9 +109,8 @@ def prepare(
     given_X = data.X if seen is None else torch.where(seen, data.X, torch.nan)
     threat = Threat.around(Xd, how.norm, relative=how.relative, box=how.box, seen=seen)
     clean = those_that_stayed(problem, problem.fresh(Xd, how.n_seeds, stream(seed, "clean")))
-    own = []
-    if how.n_usual or not clean or "victim" in (how.reference, how.branch):
-        own = own_fits(victim, given_X.cpu().numpy(), max(how.n_usual, 1))
+    fit = how.n_usual or not clean or "victim" in (how.reference, how.branch)
+    own = own_fits(victim, given_X.cpu().numpy(), max(how.n_usual, 1)) if fit else []
     clean = clean or [problem.warm(Xd, *own[0], tol=1e-8, max_iter=200)]   # every fresh start ran away
     reference = _reference(how, problem, own, clean)
     floor = judge(problem, threat, goal, reference, Xd, how.n_seeds, stream(seed, "floor"))
@@ -162,12 +161,16 @@ def attack(
                 lead=max(how.margin, 1e-5 if hurry else 1e-6), solve_tol=min(3e-4, .03 * eps),
                 ask=(lambda Z: study.fits(Z, eps, 1)[0]) if how.branch == "victim" else None, **hurry)
     starts = _starts(study, c, plan, before)
-    candidates = halving(starts, plan, starts.rng)
-    if plan.probes > 1: candidates = second_wind(candidates, plan, starts.rng)
+    candidates = second_wind(halving(starts, plan, starts.rng), plan, starts.rng)
     first, spent = candidates[0], time.process_time() - began
     if c.ask: return [(math.inf, Found(first.point, first.value, first.kind, spent, c.effort))]
-    found, rest = chosen(study, eps, candidates, plan, began)
-    spent, rest = found[0][1].seconds, rest[:1] + [a for a in rest[1:] if a.kind not in APART][:1]
+    looks, rest = chosen(study, eps, candidates, plan)
+    other = lender(p) if plan.borrows else None
+    if other and max(look.verdict.secured for look in looks) < LITTLE:
+        looks |= chosen(study, eps, borrowed(c, other, starts.rng, plan), plan, len(candidates))[0]
+    surest(looks)
+    spent, rest = time.process_time() - began, rest[:1] + [a for a in rest[1:] if a.kind not in APART][:1]
+    found = [(look.so_far, replace(f, seconds=spent)) for look, f in looks.items()]
     found += [(.97 * a.value, Found(a.point, a.value, a.kind, spent, c.effort, [])) for a in rest]
     return sorted(found, key=lambda f: -f[0])
 
@@ -177,8 +180,8 @@ def chosen(
     eps: float,
     candidates: list[Candidate],   # the best first
     plan: Plan,
-    began: float,                  # the clock of the processor when the ascents began
-) -> tuple[list[tuple[float, Found]], list[Candidate]]:
+    first: int = 0,                # number of the first
+) -> tuple[dict[Look, Found], list[Candidate]]:
     "What fresh solutions confirm of the candidates that may still win; those that nobody looked at"
     looks, climbed = dict[Look, Found](), candidates[0].ascent.climber.effort.n_solves
     look: dict = dict(tol=1e-6, max_iter=60) if plan.probes > 1 else dict(part=.5, max_iter=100, gain=1e-8)
@@ -187,17 +190,15 @@ def chosen(
         if i == most or i and surest(looks).worth >= a.value: break
         for again in range(1 if i or most == 1 else 2):
             c, p = a.ascent.climber, a.point
-            v = study.judge(p.Z, eps, "select", i, again, known=c.rivals, **look)
-            ask = partial(unsolved_error, study.problem, study.reference, p.Z,
-                          study.rng(eps, "updates", i, again))
+            v = study.judge(p.Z, eps, "select", first + i, again, known=c.rivals, **look)
+            rng = study.rng(eps, "updates", first + i, again)
+            ask = partial(unsolved_error, study.problem, study.reference, p.Z, rng)
             looks[Look(v, study.how.goal, ask)] = Found(p, p.value, a.kind, 0., c.effort, c.rivals)
             enough = v.secured >= .9 * p.value or c.effort.n_solves > 1.5 * climbed
             if enough or again or i: break
             a.ascent.recover(v.best.factors, max(plan.steps // 5, 4))
     else: i += 1
-    surest(looks)
-    spent = time.process_time() - began
-    return [(look.so_far, replace(f, seconds=spent)) for look, f in looks.items()], candidates[i:]
+    return looks, candidates[i:]
 
 # %% ../nbs/44_lafa.ipynb #44f1d001
 def verified(
@@ -241,8 +242,7 @@ def control(
         rng = study.rng(eps, "noise", i)
         Z = study.threat.spend(torch.from_numpy(rng.standard_normal(tuple(study.X.shape))), eps)
         found = p.fresh(Z, 1, rng) + [p.warm(Z, *pair, tol=1e-7, max_iter=100) for pair in known]
-        low = min(found, key=lambda s: s.loss)
-        out.append(feature_error(*low.factors, *study.reference))
+        out.append(feature_error(*min(found, key=lambda s: s.loss).factors, *study.reference))
     return np.array(out)
 
 # %% ../nbs/44_lafa.ipynb #e0125c05

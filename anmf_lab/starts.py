@@ -13,18 +13,22 @@ import math
 import torch
 from torch import Tensor
 from .align import feature_error
-from .ascent import Ascent, Climber, Point
+from .ascent import Ascent, Climber, Point, slack_of
 from .core import rng_of
 from .crowd import climb, feature_errors, members, places, stack_near
-from .goals import Features, HUGE, Problem, SAME, Verdict, is_nothing, value_of
+from .determined import local_verdict
+from .goals import DEAR, Features, HUGE, Problem, SAME, Verdict, distinct, is_nothing
+from .goals import those_that_stayed, value_of
+from .implicit import Adjoint
 from .loop import start
 from .objective import Entrywise, Pair
 from .solve import best_of, first_order
+from .threat import worst_direction
 from .unrolled import published_pgd
 
 # %% auto #0
-__all__ = ['SMALL', 'STRENGTHS', 'APART', 'Plan', 'plan_for', 'Starts', 'Candidate', 'halving', 'second_wind',
-           'unsolved_error', 'belief', 'Look', 'surest']
+__all__ = ['SMALL', 'STRENGTHS', 'APART', 'LITTLE', 'Plan', 'plan_for', 'Starts', 'Candidate', 'halving',
+           'second_wind', 'lender', 'followed', 'borrowed', 'unsolved_error', 'belief', 'Look', 'surest']
 
 # %% ../nbs/43a_starts.ipynb #ab4600b6
 @dataclass(frozen=True)
@@ -34,13 +38,14 @@ class Plan:
     starts: int         # points that are tried
     probes: int = 2     # fresh solves behind every judgement; 0: one, halfway through the last round
     work: float = 0.    # operations of the crowd, in units of 1e9; 0: no crowd
+    borrows: bool = False   # where little is found, ask what another loss falls for
 
 # %% ../nbs/43a_starts.ipynb #bd3d9bef
 SMALL = 1e5     # n f k, up to which a solution takes a fraction of a second
-STRENGTHS = {   # seconds; fewest and most steps; operations of the crowd
-    "quick": (3., 16, 60, 2.),
-    "standard": (10., 40, 180, 16.),
-    "thorough": (120., 160, 2400, 160.),
+STRENGTHS = {   # seconds; fewest and most steps; operations of the crowd; n f k, up to which it borrows
+    "quick": (3., 16, 60, 2., 0.),
+    "standard": (10., 40, 180, 16., SMALL),
+    "thorough": (120., 160, 2400, 160., DEAR),
 }
 
 
@@ -49,11 +54,12 @@ def plan_for(
     size: int,        # n f k
 ) -> Plan:
     "Steps for about so many seconds on one core, and starts for the steps; the same on every machine"
-    seconds, least, most, work = STRENGTHS[strength]
+    seconds, least, most, work, borrows = STRENGTHS[strength]
     steps = round(seconds / (.01 + 4e-4 * size ** .5 + 2e-7 * size))
     steps = min(max(steps, least if size < HUGE else least // 2), most)
     starts = min(max(steps // 20, 2 if size >= HUGE else 3 if steps < 80 else 5), 24)
-    return Plan(steps, starts, 2 if size < SMALL else 1 if size < HUGE else 0, work)
+    probes = 2 if size < SMALL else 1 if size < HUGE else 0
+    return Plan(steps, starts, probes, work, size < borrows)
 
 # %% ../nbs/43a_starts.ipynb #fa0d671f
 def _noise(X: Tensor, rng) -> Tensor: return torch.from_numpy(rng.standard_normal(X.shape)).to(X)
@@ -204,13 +210,13 @@ def halving(
 # %% ../nbs/43a_starts.ipynb #a3a00007
 def second_wind(
     candidates: list[Candidate],   # the best first
-    plan: Plan,
+    plan: Plan,                    # none go on where one fresh solve has to do
     rng: Callable,                 # purpose -> generator
     n: int = 4,                    # how many go on
 ) -> list[Candidate]:
     "The first few climb on for as long as they gain; all there were, and what gained, the best first"
     out = list(candidates)
-    for i, a in enumerate(candidates[:n]):
+    for i, a in enumerate(candidates[:n] if plan.probes > 1 else ()):
         b = Candidate(a.kind, replace(a.ascent, climber=replace(a.ascent.climber)))
         b.ascent.step, b.ascent.stalls = max(b.ascent.step, .1), 0
         for _ in range(3):
@@ -221,6 +227,71 @@ def second_wind(
         else: b.ascent.note()
         if b.value > a.value: out.append(b)
     return sorted(out, key=lambda a: -a.value)
+
+# %% ../nbs/43a_starts.ipynb #b0a00003
+def lender(problem: Problem) -> Problem | None:
+    "The same data under plain squared error; nothing where that is the problem already"
+    obj = problem.objective
+    plain = type(obj) is Entrywise and obj.beta == 2 and obj.scale_free
+    return None if plain else Problem(Entrywise(obj.data), problem.k)
+
+# %% ../nbs/43a_starts.ipynb #b0a00006
+def followed(
+    c: Climber,      # of the problem that is attacked
+    Z: Tensor,       # data that another loss falls for
+    known: list[Pair],   # what it sees there
+    rng: Callable,   # purpose -> generator
+    steps: int,      # of each ascent
+) -> list[Candidate]:
+    "From the two most harmful minima near the lowest on, ahead of those that are lower"
+    near = [c.follow(Z, *pair) for pair in [*known, c.reference]]
+    minima = distinct(c.problem.fresh(Z, 8, rng("met"), tol=1e-6, max_iter=60) + near)
+    low = minima[0].loss
+    near = [s for s in minima if s.loss <= low + .05 * abs(low)] or minima[:1]
+    points, out = sorted((c.settled(Z, s) for s in near), key=lambda p: -p.value), list[Candidate]()
+    for i, p in enumerate(points[:2]):
+        ahead = [s.factors for s in minima if s.W is not p.W and s.loss < p.loss + c.needed(p.loss)]
+        own = replace(c, rivals=ahead[:4], tries=8)
+        p, ok = own.keep_ahead(p)
+        out.append(Candidate("borrowed", Ascent(own, p, p if ok else None)))
+        for part in range(4):
+            out[-1].ascent.run(max(steps // 4, 1))
+            out[-1].ascent.probe(4, rng("followed", i, part))
+    return out
+
+# %% ../nbs/43a_starts.ipynb #b0a00004
+LITTLE = .35   # feature error: where less is found, another loss is asked
+
+
+def borrowed(
+    c: Climber,       # of the problem that is attacked
+    other: Problem,   # its lender
+    rng: Callable,    # purpose -> generator
+    plan: Plan,       # a quarter of its steps is made in each ascent
+) -> list[Candidate]:
+    "Climbs under another loss, and the best of them followed under the own one"
+    t, steps = c.threat, plan.steps // 4
+    solved = those_that_stayed(other, other.fresh(t.X, 4, rng("lender")))
+    ref = min([other.warm(t.X, *c.reference), *solved], key=lambda s: s.loss).factors
+    adj = Adjoint(other.objective, *ref)
+    local = local_verdict(adj.objective, adj.W, adj.H)
+    v = worst_direction(adj, local, rng("lender", "v")).direction
+    if v is None or not bool(v.isfinite().all()): v = _noise(t.X, rng("lender", "noise"))
+    slack = slack_of(other, t, ref, c.eps, rng("lender", "slack"))
+    guide = replace(c, problem=other, reference=ref, slack=slack, rivals=[])
+    lent, out = list[Candidate](), list[Candidate]()
+    for sign in (1, -1):
+        p = guide.settle(t.spend(sign * v, c.eps), *ref)
+        lent.append(Candidate("lent", Ascent(replace(guide), p, p)))
+        for i in range(4):
+            lent[-1].ascent.run(max(steps // 4, 1))
+            lent[-1].ascent.probe(2, rng("lender", sign, i))
+    for i, a in enumerate(sorted(lent, key=lambda a: -a.value)):
+        Z, also = a.point.Z, distinct(other.fresh(a.point.Z, 8, rng("lender", "also", i)))[:6]
+        known = [a.point.factors, *(s.factors for s in also)]
+        out += followed(c, Z, known, lambda *key, i=i: rng(i, *key), steps)
+        if max(b.value for b in out) >= LITTLE: break
+    return sorted(out, key=lambda b: -b.value)
 
 # %% ../nbs/43a_starts.ipynb #a3a0000d
 def unsolved_error(

@@ -10,19 +10,20 @@ from scipy.optimize import minimize
 from sklearn.decomposition import NMF as SklearnNMF
 
 import anmf_lab as al
-from anmf_lab import sampled
+from anmf_lab import lafa, sampled, starts
 from anmf_lab.align import feature_error
 from anmf_lab.ascent import Ascent, Climber, Effort, slack_of
 from anmf_lab.attack_result import AttackResult, row_flags
 from anmf_lab.determined import local_verdict
 from anmf_lab.core import Data, as_data
+from anmf_lab.goals import distinct as goals_distinct
 from anmf_lab.goals import Problem, Verdict, check_goal, goal_of, judge, lead_slope, value_of, victim_of
 from anmf_lab.implicit import Adjoint, solution
 from anmf_lab.lafa import LaFA
 from anmf_lab.objective import Entrywise, Loss, Objective
 from anmf_lab.polish import polish
 from anmf_lab.solve import solve_seeds
-from anmf_lab.starts import Look, belief, plan_for, surest, unsolved_error
+from anmf_lab.starts import Candidate, Look, Plan, belief, borrowed, followed, lender, plan_for, surest, unsolved_error
 from anmf_lab.threat import Threat, stream
 from anmf_lab.unrolled import published_pgd
 
@@ -663,3 +664,91 @@ def test_where_a_solution_takes_seconds_the_ascent_is_content_with_less_but_the_
     assert max(gain for tol, gain in gains if tol == 1e-8) == 1e-8      # verdicts
     for row in (cheap, dear):
         assert row["size"] <= .02 * (1 + 1e-12) and row["residual"] < 1e-7 and row["feature_error"] > row["floor"]
+
+
+# what another loss falls for
+
+def test_the_lender_is_the_same_data_without_penalties_under_another_loss():
+    X, M = planted(), (np.random.default_rng(0).random((15, 12)) > .2) * 1.
+    assert lender(victim_of(al.NMF(3), X).problem) is None
+    for model in (al.NMF(3, l2=.05), al.NMF(3, loss="kullback-leibler"), al.ATNMF(3), al.HuberNMF(3), al.ONMF(3)):
+        p = victim_of(model, X).problem
+        other = lender(p)
+        assert (other.objective.beta, other.k, other.objective.l1, other.objective.l2) == (2, 3, 0, 0)
+        assert other.objective.data is p.objective.data
+    masked = lender(victim_of(al.NMF(3, loss="kullback-leibler"), X, mask=M).problem)
+    assert torch.equal(masked.objective.data.mask, torch.from_numpy(M))
+
+
+def two_minima():
+    "A climber at a table with two minima, 3 % apart; the lower is its reference"
+    X = torch.from_numpy(np.random.default_rng(0).gamma(1., size=(9, 7)) + .05)
+    p = Problem(Entrywise(Data(X), "kullback-leibler"), 3)
+    low, other, *_ = goals_distinct(p.fresh(X, 24, stream(0, "two")))
+    assert 1 < other.loss / low.loss < 1.05
+    return Climber(p, Threat.around(X), FEATURES, low.factors, .05, Effort(), solve_tol=1e-6), low, other
+
+
+def test_what_another_loss_sees_is_followed_ahead_of_what_is_lower(monkeypatch):
+    c, low, other = two_minima()
+    monkeypatch.setattr(Problem, "fresh", lambda *_, **__: [])   # no fresh start finds it
+    asked = []
+    monkeypatch.setattr(Ascent, "run", lambda self, steps: asked.append(steps))
+    key = lambda *k: stream(0, *k)
+    first, second = followed(c, c.threat.X, [other.factors], key, 20)
+    assert asked == [5] * 8 and {first.kind, second.kind} == {"borrowed"}
+    met = first.ascent.climber.rivals
+    nearer = lambda pair, one, two: feature_error(*pair, *one.factors) < feature_error(*pair, *two.factors)
+    assert len(met) == 1 and nearer(met[0], low, other) and not second.ascent.climber.rivals
+    p, rival = first.ascent.at, c.problem.warm(first.ascent.at.Z, *low.factors, tol=1e-6)
+    assert nearer(p.factors, other, low) and nearer(rival.factors, low, other)
+    assert rival.loss > p.loss and first.ascent.best is p          # its lead was regained, inside the budget
+    assert 0 < c.threat.size(p.Z) <= c.threat.radius(.05) and torch.equal(second.ascent.at.Z, c.threat.X)
+
+
+def test_a_minimum_far_above_the_lowest_is_not_followed(monkeypatch):
+    c, low, other = two_minima()
+    monkeypatch.setattr(Problem, "fresh", lambda *_, **__: [replace(other, loss=1.06 * low.loss)])
+    monkeypatch.setattr(Ascent, "run", lambda self, steps: None)
+    found, = followed(c, c.threat.X, [], lambda *k: stream(0, *k), 4)
+    assert feature_error(*found.ascent.at.factors, *low.factors) < .01
+    monkeypatch.setattr(Problem, "fresh", lambda *_, **__: [replace(other, loss=1.04 * low.loss)])
+    assert len(followed(c, c.threat.X, [], lambda *k: stream(0, *k), 4)) == 2
+
+
+@pytest.mark.parametrize("first, calls", [(.5, 1), (.2, 2)])
+def test_the_better_of_both_ways_is_followed_and_the_other_if_that_comes_to_little(monkeypatch, first, calls):
+    c, _, _ = two_minima()
+    ways, values, out = [], {}, iter((first, .3))
+    real = Ascent.run
+    def run(self, steps):
+        real(self, steps)
+        if self.climber.problem.objective.beta == 2: values[id(self)] = self
+    def fake(climber, Z, known, rng, steps):
+        ways.append((Z, len(known)))
+        p = replace(climber.settle(Z, *climber.reference), value=next(out))
+        return [Candidate("borrowed", Ascent(climber, p, p, sure=p))]
+    monkeypatch.setattr(Ascent, "run", run)
+    monkeypatch.setattr(starts, "followed", fake)
+    found = borrowed(c, lender(c.problem), lambda *k: stream(0, *k), Plan(32, 4))
+    lent = sorted(values.values(), key=lambda a: -Candidate("lent", a).value)
+    assert len(lent) == 2 and lent[0].height > lent[1].height > 0
+    assert [torch.equal(Z, Candidate("lent", a).point.Z) for (Z, _), a in zip(ways, lent[:calls], strict=True)] == [True] * calls
+    assert all(n >= 2 for _, n in ways)      # the lender's other minima, too
+    assert [a.value for a in found] == sorted([first, .3][:calls], reverse=True)
+
+
+@pytest.mark.parametrize("how, loss, little, asked", [({}, 1., 9., 2), ({}, 2., 9., 0), ({}, 1., -1., 0), (dict(strength="quick"), 1., 9., 0),
+                                                      (dict(branch="victim"), 1., 9., 0)])
+def test_another_loss_is_asked_where_little_is_confirmed(monkeypatch, how, loss, little, asked):
+    calls, real = [], borrowed
+    def spy(c, other, rng, plan):
+        calls.append((c.eps, plan.steps))
+        return real(c, other, rng, plan)
+    monkeypatch.setattr(lafa, "borrowed", spy)
+    monkeypatch.setattr(lafa, "LITTLE", little)
+    r = LaFA(eps=(.02, .04), **(QUICK | dict(n_noise=0, n_usual=0, n_seeds=2) | how)).run(al.NMF(2, loss=loss), planted(9, 8, 2))
+    assert calls == [(.02, 8), (.04, 8)][:asked]
+    assert all(m["size"] <= m["eps"] * (1 + 1e-12) for m in r.records)
+    sizes = {s: [plan_for(s, n).borrows for n in (99_999, 100_000, 999_999, 10**6)] for s in ("quick", "standard", "thorough")}
+    assert sizes == {"quick": [False] * 4, "standard": [True] + [False] * 3, "thorough": [True] * 3 + [False]}
