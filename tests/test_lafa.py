@@ -752,3 +752,18 @@ def test_another_loss_is_asked_where_little_is_confirmed(monkeypatch, how, loss,
     assert all(m["size"] <= m["eps"] * (1 + 1e-12) for m in r.records)
     sizes = {s: [plan_for(s, n).borrows for n in (99_999, 100_000, 999_999, 10**6)] for s in ("quick", "standard", "thorough")}
     assert sizes == {"quick": [False] * 4, "standard": [True] + [False] * 3, "thorough": [True] * 3 + [False]}
+
+
+def test_what_was_borrowed_can_win(monkeypatch):
+    X, model = planted(9, 8, 2), al.NMF(2, loss=1.)
+    how = dict(eps=.05, n_noise=0, n_usual=0, n_seeds=4)
+    strong = LaFA(**how, steps=60, starts=4).run(model, X)
+    want, factors = strong.records[0]["feature_error"], tuple(map(torch.as_tensor, strong.factors[.05]))
+    def lent(c, other, rng, plan):
+        p = c.settle(torch.as_tensor(strong.adversarial[.05]), *factors)
+        return [Candidate("borrowed", Ascent(c, p, p, sure=p))]
+    monkeypatch.setattr(lafa, "borrowed", lent)
+    monkeypatch.setattr(lafa, "LITTLE", 9.)
+    monkeypatch.setattr(lafa, "halving", lambda st, plan, rng: [Candidate("noise", Ascent(st.climber, p := next(st.noise()), p, sure=p))])
+    row, = LaFA(**how, reference=strong.reference).run(model, X).records
+    assert row["start"] == "borrowed" and row["feature_error"] > .98 * want > .05
