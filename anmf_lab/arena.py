@@ -301,8 +301,9 @@ def climbed(
 # %% ../nbs/56_arena.ipynb #aac05e24
 def adapted(c: Corner, budgets: tuple, strength: str) -> Attacked:
     "The ensemble against plain NMF, climbed on through the model's own objective"
-    plain = plain_of(c)
-    found, steps, out = ours(plain, budgets, strength), 16 if strength == "quick" else 60, Attacked()
+    plain, out = plain_of(c), Attacked()
+    found = ours(plain, budgets, strength)
+    steps = 16 if strength == "quick" else 60
     for e, (Z, _) in found.items():
         smaller = list(out.values())[-1:]   # its data are within this budget, too
         out[e] = max([climbed(c, plain, c.threat.project(Z, e), e, steps), *smaller], key=lambda a: a[1])

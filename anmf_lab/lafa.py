@@ -363,7 +363,7 @@ eps : float or sequence
     Budgets, relative to the Frobenius norm (l2) or the largest entry (linf) of the data; at most 1.
 strength : str
     How much is spent on a budget: ``"quick"``, ``"standard"``, ``"thorough"``, about 3, 10 and 120 seconds
-    of one core on small problems; counted in steps, see `plan_for`.
+    of one core on small problems, more where another loss is asked; counted in steps, see `plan_for`.
 goal : str, tuple or callable
     ``"features"``, ``("hide", j)``, ``("appear", pattern)``, ``("merge", i, j)``, or a function
     ``(W, H, reference) -> value`` in torch, or ``-> (value, gradient by W, gradient by H)``.

@@ -750,6 +750,9 @@ def test_another_loss_is_asked_where_little_is_confirmed(monkeypatch, how, loss,
     r = LaFA(eps=(.02, .04), **(QUICK | dict(n_noise=0, n_usual=0, n_seeds=2) | how)).run(al.NMF(2, loss=loss), planted(9, 8, 2))
     assert calls == [(.02, 8), (.04, 8)][:asked]
     assert all(m["size"] <= m["eps"] * (1 + 1e-12) for m in r.records)
+
+
+def test_another_loss_is_asked_where_solutions_are_cheap():
     sizes = {s: [plan_for(s, n).borrows for n in (99_999, 100_000, 999_999, 10**6)] for s in ("quick", "standard", "thorough")}
     assert sizes == {"quick": [False] * 4, "standard": [True] + [False] * 3, "thorough": [True] * 3 + [False]}
 
