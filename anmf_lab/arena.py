@@ -292,7 +292,7 @@ def climbed(
     climber = Climber(p, t, Features(), c.reference, eps, Effort(), slack=slack, solve_tol=solve_tol)
     points = [(a.point.Z, [a.point.factors]) for a in followed(climber, Z, known, rng, steps)]
     out = list[tuple[Tensor, float, Pair]]()
-    for i, (data, pairs) in enumerate([*points, (Z, known)]):
+    for i, (data, pairs) in enumerate(points):
         ends = [p.warm(data, *pair, tol=1e-8, max_iter=100) for pair in (*pairs, c.reference)]
         low = min(p.fresh(data, 8, rng("seen", i), tol=1e-6) + ends, key=lambda s: s.loss)
         out.append((data, c.moved(low), low.factors))

@@ -165,8 +165,8 @@ def attack(
     first, spent = candidates[0], time.process_time() - began
     if c.ask: return [(math.inf, Found(first.point, first.value, first.kind, spent, c.effort))]
     looks, rest = chosen(study, eps, candidates, plan)
-    other = lender(p) if plan.borrows else None
-    if other and max(look.verdict.secured for look in looks) < LITTLE:
+    other, least = lender(p) if plan.borrows else None, max(LITTLE, 1.01 * before.value if before else 0.)
+    if other and max(look.verdict.secured for look in looks) < least:
         looks |= chosen(study, eps, borrowed(c, other, starts.rng, plan), plan, len(candidates))[0]
     surest(looks)
     spent, rest = time.process_time() - began, rest[:1] + [a for a in rest[1:] if a.kind not in APART][:1]

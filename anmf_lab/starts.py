@@ -243,7 +243,7 @@ def followed(
     rng: Callable,   # purpose -> generator
     steps: int,      # of each ascent
 ) -> list[Candidate]:
-    "From the two most harmful minima near the lowest on, ahead of those that are lower"
+    "From the two most harmful low minima on, ahead of those that are lower; and the data as they are"
     near = [c.follow(Z, *pair) for pair in [*known, c.reference]]
     minima = distinct(c.problem.fresh(Z, 8, rng("met"), tol=1e-6, max_iter=60) + near)
     low = minima[0].loss
@@ -257,7 +257,8 @@ def followed(
         for part in range(4):
             out[-1].ascent.run(max(steps // 4, 1))
             out[-1].ascent.probe(4, rng("followed", i, part))
-    return out
+    p = c.settled(Z, minima[0])
+    return [*out, Candidate("handed over", Ascent(replace(c), p, p, sure=p))]
 
 # %% ../nbs/43a_starts.ipynb #b0a00004
 LITTLE = .35   # feature error: where less is found, another loss is asked

@@ -695,7 +695,7 @@ def test_what_another_loss_sees_is_followed_ahead_of_what_is_lower(monkeypatch):
     asked = []
     monkeypatch.setattr(Ascent, "run", lambda self, steps: asked.append(steps))
     key = lambda *k: stream(0, *k)
-    first, second = followed(c, c.threat.X, [other.factors], key, 20)
+    first, second, as_it_is = followed(c, c.threat.X, [other.factors], key, 20)
     assert asked == [5] * 8 and {first.kind, second.kind} == {"borrowed"}
     met = first.ascent.climber.rivals
     nearer = lambda pair, one, two: feature_error(*pair, *one.factors) < feature_error(*pair, *two.factors)
@@ -704,16 +704,19 @@ def test_what_another_loss_sees_is_followed_ahead_of_what_is_lower(monkeypatch):
     assert nearer(p.factors, other, low) and nearer(rival.factors, low, other)
     assert rival.loss > p.loss and first.ascent.best is p          # its lead was regained, inside the budget
     assert 0 < c.threat.size(p.Z) <= c.threat.radius(.05) and torch.equal(second.ascent.at.Z, c.threat.X)
+    given = as_it_is.point      # as they were handed over, at what is lowest there
+    assert as_it_is.kind == "handed over" and torch.equal(given.Z, c.threat.X) and nearer(given.factors, low, other)
+    assert as_it_is.value == given.value == pytest.approx(feature_error(*given.factors, *c.reference), abs=1e-12)
 
 
 def test_a_minimum_far_above_the_lowest_is_not_followed(monkeypatch):
     c, low, other = two_minima()
     monkeypatch.setattr(Problem, "fresh", lambda *_, **__: [replace(other, loss=1.06 * low.loss)])
     monkeypatch.setattr(Ascent, "run", lambda self, steps: None)
-    found, = followed(c, c.threat.X, [], lambda *k: stream(0, *k), 4)
+    found, _ = followed(c, c.threat.X, [], lambda *k: stream(0, *k), 4)
     assert feature_error(*found.ascent.at.factors, *low.factors) < .01
     monkeypatch.setattr(Problem, "fresh", lambda *_, **__: [replace(other, loss=1.04 * low.loss)])
-    assert len(followed(c, c.threat.X, [], lambda *k: stream(0, *k), 4)) == 2
+    assert len(followed(c, c.threat.X, [], lambda *k: stream(0, *k), 4)) == 3
 
 
 @pytest.mark.parametrize("first, calls", [(.5, 1), (.2, 2)])
@@ -750,6 +753,21 @@ def test_another_loss_is_asked_where_little_is_confirmed(monkeypatch, how, loss,
     r = LaFA(eps=(.02, .04), **(QUICK | dict(n_noise=0, n_usual=0, n_seeds=2) | how)).run(al.NMF(2, loss=loss), planted(9, 8, 2))
     assert calls == [(.02, 8), (.04, 8)][:asked]
     assert all(m["size"] <= m["eps"] * (1 + 1e-12) for m in r.records)
+
+
+@pytest.mark.parametrize("weak, asked", [(True, [.04]), (False, [])])
+def test_another_loss_is_asked_where_a_budget_does_no_more_than_the_smaller_one(monkeypatch, weak, asked):
+    calls, real = [], lafa.halving
+    noise = lambda c, p: Candidate("noise", Ascent(c, p, p, sure=p))
+    def last(st, plan, rng):
+        return [noise(st.climber, next(st.noise()))] if weak and st.climber.eps > .03 else real(st, plan, rng)
+    def spy(c, other, rng, plan):
+        calls.append(c.eps)
+        return [noise(c, c.settle(c.threat.X, *c.reference))]
+    for name, value in dict(halving=last, borrowed=spy, LITTLE=-1.).items(): monkeypatch.setattr(lafa, name, value)
+    how = QUICK | dict(eps=(.02, .04), n_noise=0, n_usual=0, n_seeds=2)
+    LaFA(**how).run(al.NMF(2, loss=1.), planted(9, 8, 2))
+    assert calls == asked
 
 
 def test_another_loss_is_asked_where_solutions_are_cheap():
