@@ -196,6 +196,9 @@ class Objective:
     def allowed(self, W: Tensor, H: Tensor) -> Pair | None:
         "Entries that the model lets move (boolean); None: all"
         return None
+    def admit(self, W: Tensor, H: Tensor) -> Pair | None:
+        "Near factors that the model may have, likewise of a stack; None: it may have any"
+        return None
     def lost(self, W: Tensor, H: Tensor) -> bool:
         "Is the objective, or its slope, infinite here?"
         return not bool(torch.isfinite(self.value(W, H)))

@@ -4,6 +4,7 @@
 
 # %% ../nbs/17_onmf.ipynb #a17f0004
 from __future__ import annotations
+from collections.abc import Callable
 from dataclasses import dataclass
 import numpy as np
 import torch
@@ -16,12 +17,12 @@ from .nmf import FactorModel
 from .objective import Entrywise, Pair
 from .polish import kkt_entries
 from .robust_losses import Samplewise, root_mean_square
-from .solvers import mu_update, solve_codes
+from .solvers import hals_step, mu_update, solve_codes
 
 # %% auto #0
 __all__ = ['HELD', 'orthogonal_codes_update', 'orthogonal_step', 'single_codes', 'exact_step',
-           'orthogonal_measure', 'weighted_orthogonal_measure', 'exact_measure', 'largest', 'Assigned',
-           'AssignedSamples', 'ONMF']
+           'orthogonal_measure', 'weighted_orthogonal_measure', 'exact_measure', 'exact_run', 'largest',
+           'each', 'Assigned', 'AssignedSamples', 'ONMF']
 
 # %% ../nbs/17_onmf.ipynb #582bc491
 def orthogonal_codes_update(data: Data, W: Tensor, H: Tensor) -> Tensor:
@@ -46,12 +47,17 @@ def single_codes(data: Data, H: Tensor) -> Tensor:
     return torch.zeros_like(N).scatter(1, best, code)
 
 # %% ../nbs/17_onmf.ipynb #41c50358
-def exact_step(data: Data, state: tuple) -> tuple:
+def exact_step(
+    data: Data,
+    state: tuple,                    # (W, H); of H alone it depends
+    weigh: Callable | None = None,   # (W, H) -> weights of the samples, (n, 1)
+) -> tuple:
     "Best single codes, then the best components for them; one without samples stays as it is"
     H = state[1]
     W = single_codes(data, H)
-    size = W.square().sum(0)[:, None]
-    means = data.T.mm(W).T / size.clamp(min=floor_of(W.dtype))
+    V = W if weigh is None else weigh(W, H) * W
+    size = (V * W).sum(0)[:, None]
+    means = data.T.mm(V).T / size.clamp(min=floor_of(W.dtype))
     return W, torch.where(size > 0, means, H)
 
 # %% ../nbs/17_onmf.ipynb #a17f000c
@@ -82,13 +88,18 @@ def weighted_orthogonal_measure(data: Data, state: tuple, values: Tensor,
     return float(values.sum(dtype=torch.float64)), residual
 
 # %% ../nbs/17_onmf.ipynb #4da7f9e3
-def exact_measure(data: Data, state: tuple) -> tuple[float, float]:
+def exact_measure(data: Data, state: tuple, weigh: Callable | None = None) -> tuple[float, float]:
     "(loss, relative change by a further exact step): 0 where both factors are best for each other"
     change = 0.
-    for now, then in zip(state, exact_step(data, state), strict=True):
+    for now, then in zip(state, exact_step(data, state, weigh), strict=True):
         size = max(root_mean_square(now), floor_of(now.dtype))
         change = max(change, root_mean_square(then - now) / size)
     return orthogonal_measure(data, state)[0], change
+
+def exact_run(data: Data, state: tuple, weigh: Callable | None = None) -> Run:
+    "Exact steps until they stand still"
+    return iterate(lambda q: exact_step(data, q, weigh), exact_step(data, state, weigh),
+                   lambda q: exact_measure(data, q, weigh), max_iter=500, tol=1e-9, every=1)
 
 # %% ../nbs/17_onmf.ipynb #0c7e622e
 def largest(T: Tensor, dim: int) -> Tensor:
@@ -97,6 +108,12 @@ def largest(T: Tensor, dim: int) -> Tensor:
 
 # %% ../nbs/17_onmf.ipynb #93f8dddb
 HELD = "which component a sample (or feature) belongs to is held: a change that reassigns one is a jump"
+
+
+def each(admit: Callable, W: Tensor, H: Tensor) -> Pair:
+    "Pair by pair through a stack"
+    Ws, Hs = zip(*(admit(w, h) for w, h in zip(W, H, strict=True)), strict=True)
+    return torch.stack(Ws), torch.stack(Hs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,11 +126,22 @@ class Assigned(Entrywise):
         "Only the largest entry of each row of codes (or column of components) may move"
         codes = torch.ones_like(W, dtype=torch.bool) if self.on == "components" else largest(W, 1)
         return codes, torch.ones_like(H, dtype=torch.bool) if self.on == "codes" else largest(H, 0)
+    def admit(self, W: Tensor, H: Tensor) -> Pair:
+        "Where exact steps lead, assignments and all; from a start without zeros, after a few sweeps"
+        if W.ndim == 3: return each(self.admit, W, H)
+        turned = self.on == "components"
+        data, W, H = (self.data.T, H.T, W.T) if turned else (self.data, W, H)
+        if bool((W > 0).all()): W, H = hals_step(data, (W, H), times=3)
+        W, H = exact_run(data, (W, H)).state
+        return (H.T, W.T) if turned else (W, H)
 
 # %% ../nbs/17_onmf.ipynb #792e9df1
 class AssignedSamples(Samplewise):
     "A loss of samples, each with one component: its assignment held"
     def allowed(self, W, H): return largest(W, 1), torch.ones_like(H, dtype=torch.bool)
+    def admit(self, W, H):
+        if W.ndim == 3: return each(self.admit, W, H)
+        return exact_run(self.data, (W, H), lambda W, H: self._look(W, H)[1][:, :1]).state
 
 # %% ../nbs/17_onmf.ipynb #a8b24f2a
 class ONMF(FactorModel):
@@ -209,8 +237,7 @@ class ONMF(FactorModel):
 
     def _exact_steps(self, data: Data, run: Run) -> Run:
         "Exact steps from where the updates stopped"
-        end = iterate(lambda q: exact_step(data, q), exact_step(data, run.state),
-                      lambda q: exact_measure(data, q), max_iter=500, tol=1e-9, every=1)
+        end = exact_run(data, run.state)
         solved = end.residuals[-1] <= max(self.tol, 1e-9)
         return Run(end.state, np.append(run.losses, end.losses), run.n_iter + end.n_iter,
                    Status.converged if solved else end.status,

@@ -161,6 +161,8 @@ def first_order(
     desc: str = "",         # its label
 ) -> Run:                   # its state begins with W and H, stacked as they came
     "Cheap updates of both factors; objectives without an update of their own go down by L-BFGS"
+    near = obj.admit(W, H)
+    if near is not None: (W, H), max_iter = near, 0   # what may move is Newton's
     if isinstance(obj, Entrywise) and obj.beta is not None:
         step = updates(obj, H.shape[-2], solver, sweeps)
         return iterate(step, (W, H), lambda s: measure(obj, *best_of(obj, s[0], s[1])), max_iter=max_iter,
@@ -367,14 +369,12 @@ class Solution:
     residual: float    # KKT residual
 
     @property
-    def factors(self) -> Pair:
-        "(W, H)"
-        return self.W, self.H
+    def factors(self) -> Pair: return self.W, self.H
 
 # %% ../nbs/14_solve.ipynb #efcb7ab4
 def _by_newton(obj: Objective, W: Tensor, H: Tensor, **how) -> Solution:
     "Where Newton's method ends; an interruption is passed on, as half a list would mislead"
-    run = polish(obj, W, H, **how)
+    run = polish(obj, *(obj.admit(W, H) or (W, H)), **how)
     if run.status is Status.interrupted: raise KeyboardInterrupt
     return Solution(run.state[0], run.state[1], run.loss, float(run.residuals[-1]))
 

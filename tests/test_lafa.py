@@ -666,6 +666,12 @@ def test_where_a_solution_takes_seconds_the_ascent_is_content_with_less_but_the_
         assert row["size"] <= .02 * (1 + 1e-12) and row["residual"] < 1e-7 and row["feature_error"] > row["floor"]
 
 
+def test_a_clustering_is_attacked_as_one():
+    X, model = planted(), al.ONMF(3, random_state=0)
+    r = LaFA(eps=.05, strength="quick", n_noise=1, n_usual=0, n_seeds=4).run(model, X)
+    for W in (r.reference[0], r.factors[.05][0]): assert ((np.asarray(W) > 0).sum(1) == 1).all()
+
+
 # what another loss falls for
 
 def test_the_lender_is_the_same_data_without_penalties_under_another_loss():

@@ -22,7 +22,9 @@ from anmf_lab import robust as M
 from anmf_lab import robust_losses as R
 from anmf_lab.core import as_data
 from anmf_lab.divergence import parts
+from anmf_lab.goals import problem_with
 from anmf_lab.loop import iterate
+from anmf_lab.solve import solve_seeds
 from anmf_lab.solvers import start
 
 SAMPLES = [al.L21NMF, al.CappedNMF, lambda *a, **k: al.CorrentropyNMF(*a, by="sample", **k)]
@@ -224,6 +226,62 @@ def test_onmf_finds_groups(rng):
     H = al.ONMF(4, on="components", random_state=0).fit(X.T).components_
     assert ((H > 0).sum(0) == 1).all()
     assert al.clustering_accuracy(y, H.argmax(0)) == 1
+
+
+ORTHOGONAL = {"codes": lambda: al.ONMF(3), "components": lambda: al.ONMF(3, on="components"),
+              "capped": lambda: al.CappedNMF(3, orthogonal=True)}
+
+
+@pytest.mark.parametrize("kind", ORTHOGONAL)
+def test_a_solution_has_one_component_a_sample_wherever_it_began(kind, rng):
+    X = rng.gamma(.5, size=(14, 11)) + .01
+    obj = ORTHOGONAL[kind]().objective(X)
+    p, dense = problem_with(obj, 3), tuple(torch.as_tensor(rng.random(s)) + .1 for s in ((14, 3), (3, 11)))
+    found = solve_seeds(obj, 3, 5, rng=0) + p.fresh(obj.data.X, 4, 0) + [p.warm(obj.data.X, *dense, tol=1e-9, max_iter=100)]
+    for s in found:
+        codes = s.H.T if kind == "components" else s.W
+        assert ((codes > 0).sum(1) == 1).all() and s.residual < 1e-6
+        if kind == "codes": assert_allclose(O.single_codes(obj.data, s.H), s.W, atol=1e-6)
+        if kind == "components": assert_allclose(O.single_codes(obj.data.T, s.W.T).T, s.H, atol=1e-6)
+    run = al.factorize(obj, 3, rng=0)
+    codes = run.state[1].T if kind == "components" else run.state[0]
+    assert ((codes > 0).sum(1) == 1).all() and run.residuals[-1] < 1e-6
+    stack = tuple(torch.stack([T, T + .1]) for T in dense)
+    for i, pair in enumerate(zip(*obj.admit(*stack), strict=True)):
+        for T, one in zip(pair, obj.admit(*(S[i] for S in stack)), strict=True): assert_array_equal(T, one)
+
+
+def test_starts_end_in_groups_that_are_there(rng):
+    X = np.kron(np.eye(3), np.ones((6, 4))) + .05 * rng.random((18, 12))
+    obj = al.ONMF(3).objective(X)
+    found = solve_seeds(obj, 3, 8, rng=0)
+    labels = found[0].W.argmax(1).numpy()
+    assert len({*labels[:6]}) == len({*labels[6:12]}) == len({*labels[12:]}) == 1 and len({*labels}) == 3
+    assert sum(s.loss < 1.001 * found[0].loss for s in found) >= 3      # few sweeps; without them most samples share one
+
+
+def test_a_sample_that_changes_sides_is_assigned_anew():
+    X = np.kron(np.eye(2), np.ones((4, 3))) + .1
+    p = problem_with(al.ONMF(2).objective(X), 2)
+    clean, Z = p.fresh(p.objective.data.X, 4, 0)[0], torch.as_tensor(X[[0, 1, 2, 4, 3, 5, 6, 7]])
+    moved = p.warm(Z, *clean.factors, tol=1e-9)
+    before, after = (s.W.argmax(1).tolist() for s in (clean, moved))
+    assert after == [before[i] for i in (0, 1, 2, 4, 3, 5, 6, 7)] and moved.loss == pytest.approx(clean.loss, abs=1e-12)
+
+
+def test_capped_groups_are_means_without_those_beyond_the_cap():
+    X = np.array([[1., 0], [1, 0], [1, 0], [4, 8], [0, 1], [0, 1], [0, 1], [0, 1]]) + .01
+    obj = al.CappedNMF(2, orthogonal=True, theta=2.).objective(X)
+    H = torch.tensor([[1., .01], [.01, 1]], dtype=torch.float64)
+    groups = [torch.nn.functional.normalize(o.admit(torch.ones(8, 2).double() * 0, H)[1], dim=1) for o in (obj, al.ONMF(2).objective(X))]
+    assert float(groups[0][1, 0]) < .012 < .05 < float(groups[1][1, 0])      # the outlier pulls Ding's group, not Gao's
+
+
+def test_rivals_of_orthogonal_codes_are_orthogonal(rng):
+    X = rng.gamma(.5, size=(14, 11)) + .01
+    model = al.ONMF(3, n_init=10, random_state=0).fit(X)
+    own, plain = model.loss_curve_[-1], solve_seeds(al.NMF(3).objective(X), 3, 4, rng=0)[0].loss
+    assert .95 * own <= al.rivals(model, X, random_state=0).best <= own * (1 + 1e-9) and plain < .9 * own
 
 
 def test_single_codes_are_the_best(rng):
