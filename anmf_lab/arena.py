@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 import numpy as np
 import torch
@@ -266,15 +267,14 @@ def ours(c: Corner, budgets: tuple, strength: str) -> Attacked:
     return {e: (torch.as_tensor(Z), claimed[e]) for e, Z in r.adversarial.items()}
 
 # %% ../nbs/56_arena.ipynb #c1c05e26
-def plain_of(c: Corner) -> Corner:
-    "Plain NMF under squared error on the same data, solved from fewer starts"
-    return enter(MODELS["nmf"], c.X, c.problem.k, c.threat.norm, c.seed, 4)
+def plain_of(c: Corner, name: str = "nmf") -> Corner:
+    "Plain NMF under squared error on the same data, or another model, solved from fewer starts"
+    return enter(MODELS[name], c.X, c.problem.k, c.threat.norm, c.seed, 4)
 
 # %% ../nbs/56_arena.ipynb #d650fa8b
-def transfer(c: Corner, budgets: tuple, strength: str) -> Attacked:
-    "The ensemble against plain NMF under squared error"
-    plain = plain_of(c)
-    found = ours(plain, budgets, strength)
+def transfer(c: Corner, budgets: tuple, strength: str, name: str = "nmf") -> Attacked:
+    "The ensemble against plain NMF under squared error, or against another model"
+    found = ours(plain_of(c, name), budgets, strength)
     return {e: (c.threat.project(Z, e), claimed) for e, (Z, claimed) in found.items()}
 
 # %% ../nbs/56_arena.ipynb #a9c05e23
@@ -345,7 +345,7 @@ def back_propagation(c: Corner, budgets: tuple, strength: str) -> Attacked:
 # %% ../nbs/56_arena.ipynb #23899c6b
 ATTACKS: dict[str, Callable[[Corner, tuple, str], Attacked]] = {
     "ours": ours, "series": released, "back-propagation": back_propagation, "transfer": transfer,
-    "adapted": adapted}
+    "adapted": adapted, "returned": partial(transfer, name="atnmf-2")}
 
 # %% ../nbs/56_arena.ipynb #d2bc236e
 def named(value, what: str, known: dict):

@@ -174,12 +174,14 @@ def worst(rows, attacks: set):
 
 
 FROM_PLAIN = {"transfer", "adapted"}   # attacks that begin with the one on plain NMF
+BACK = {"returned"}                    # the attack on AT-NMF, handed to plain NMF
 
 
 def against(g, plain) -> dict:
     "A model's rows beside those of its plain model: what both have met, seed by seed"
     met = set(g.attack) & {*plain.attack, *FROM_PLAIN}
     own_too = {"ours"} if met & FROM_PLAIN else set()   # what is handed over is plain NMF's own
+    if g.model.iloc[0].startswith("atnmf"): own_too |= BACK
     mine, other = worst(g, met or set(g.attack)), worst(plain, met | own_too)
     both = mine.index.intersection(other.index)
     own = g.model.iloc[0] == g.plain.iloc[0]
@@ -283,7 +285,7 @@ def cards_of(args: argparse.Namespace) -> Iterator[Card]:
     for data in get("data"):
         for model in get("models"):
             for attack in get("attacks"):
-                if model == "nmf" and attack in FROM_PLAIN: continue   # that is what is handed over
+                if attack in (FROM_PLAIN if model == "nmf" else BACK): continue   # its own
                 for norm in args.norms:
                     own = FIELDS[data].budgets[norm][:1 if args.quick else None]
                     eps = tuple(sorted(set(args.eps or own)))

@@ -96,6 +96,7 @@ def exact_measure(data: Data, state: tuple, weigh: Callable | None = None) -> tu
         change = max(change, root_mean_square(then - now) / size)
     return orthogonal_measure(data, state)[0], change
 
+# %% ../nbs/17_onmf.ipynb #a17f0016
 def exact_run(data: Data, state: tuple, weigh: Callable | None = None) -> Run:
     "Exact steps until they stand still"
     return iterate(lambda q: exact_step(data, q, weigh), exact_step(data, state, weigh),
@@ -106,14 +107,14 @@ def largest(T: Tensor, dim: int) -> Tensor:
     "Boolean, like `T`: the first largest entry along `dim`"
     return torch.zeros_like(T, dtype=torch.bool).scatter(dim, T.argmax(dim, keepdim=True), True)
 
-# %% ../nbs/17_onmf.ipynb #93f8dddb
-HELD = "which component a sample (or feature) belongs to is held: a change that reassigns one is a jump"
-
-
+# %% ../nbs/17_onmf.ipynb #a17f0017
 def each(admit: Callable, W: Tensor, H: Tensor) -> Pair:
     "Pair by pair through a stack"
     Ws, Hs = zip(*(admit(w, h) for w, h in zip(W, H, strict=True)), strict=True)
     return torch.stack(Ws), torch.stack(Hs)
+
+# %% ../nbs/17_onmf.ipynb #93f8dddb
+HELD = "which component a sample (or feature) belongs to is held: a change that reassigns one is a jump"
 
 
 @dataclass(frozen=True, eq=False)

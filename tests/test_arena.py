@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_allclose
 
 import anmf_lab as al
@@ -185,6 +186,20 @@ def test_the_board_pairs_seeds_and_takes_the_strongest_attack_that_both_met():
     both = board([*plain, record("huber", [.1, .1, .1]), record("huber", [.4, .2, .5], "adapted")]).set_index("model")
     assert_allclose(both.difference["huber"], (.4 - .3 + .2 - .5 + .5 - .4) / 3)      # beside plain NMF's own
     assert both.attack["huber"] == "adapted"
+
+
+def test_what_at_nmf_falls_for_is_handed_back_to_plain_nmf():
+    plain, back = record("nmf", [.3, .5, .4]), record("nmf", [.4, .1, .6], "returned")
+    table = board([plain, back, record("atnmf-2", [.4, .5, .6]), record("l21", [.4, .5, .6])]).set_index("model")
+    assert_allclose([table.difference["atnmf-2"], table.difference["l21"]], [0, .3 / 3], atol=1e-12)   # L2,1 has no part in it
+    args = build_parser("arena")[0].parse_args(["arena", "--quick", "--models", "nmf", "atnmf-2", "--attacks", "ours", "transfer", "returned"])
+    assert [(c.model, c.attack) for c in cards_of(args)] == [("nmf", "ours"), ("nmf", "returned"), ("atnmf-2", "ours"), ("atnmf-2", "transfer")]
+    X = FIELDS["planted"].load(0)[:10]
+    c = enter(MODELS["nmf"], X, 3, "l2", 0, 2)
+    (Z, claimed), = ATTACKS["returned"](c, (.05,), "quick").values()
+    other = enter(MODELS["atnmf-2"], X, 3, "l2", 0, 4)
+    (own, theirs), = ATTACKS["ours"](other, (.05,), "quick").values()
+    assert claimed == theirs and torch.equal(Z, c.threat.project(own, .05))
 
 
 def test_a_record_says_why_not_to_rely_on_it():
