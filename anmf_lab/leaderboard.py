@@ -215,8 +215,9 @@ LISTS = ("harder", "easier", "no difference shown")
 
 
 def line_of(r) -> str:
-    "One comparison of the board in words"
+    "One comparison of the board in words; what it costs, where it is harder"
     title = MODELS[r.model].title if r.model in MODELS else r.model
+    if r.verdict != "harder": return f"{title}, at ε {r.eps:g} ({r.difference:+.3f})"
     between = f"95 % {r.low:+.3f} to {r.high:+.3f}"
     return (f"{title}, at ε {r.eps:g} (feature error {r.difference:+.3f}, {between}; "
             f"relative error of the fit {r.relative_error:.3f}, plain {r.plain_error:.3f})")

@@ -182,7 +182,9 @@ def test_the_board_pairs_seeds_and_takes_the_strongest_attack_that_both_met():
     assert table.feature_error["nmf"] == pytest.approx((.3 + .5 + .9) / 3)
     said = answer(table.reset_index())
     assert "harder to move than the plain model: L2,1, at" in said and "Huber" not in said
-    assert "l21 (in 1 of 1 comparisons)" in said
+    assert "l21 (in 1 of 1 comparisons)" in said and "relative error of the fit 0.100" in said
+    soft = answer(board([record("nmf", [.3, .5, .4]), record("l21", [.4, .6, .51])]))
+    assert "Easier: L2,1, at ε 0.02 (+0.103)." in soft
     both = board([*plain, record("huber", [.1, .1, .1]), record("huber", [.4, .2, .5], "adapted")]).set_index("model")
     assert_allclose(both.difference["huber"], (.4 - .3 + .2 - .5 + .5 - .4) / 3)      # beside plain NMF's own
     assert both.attack["huber"] == "adapted"
