@@ -22,7 +22,7 @@ from .solvers import hals_step, mu_update, solve_codes
 # %% auto #0
 __all__ = ['HELD', 'orthogonal_codes_update', 'orthogonal_step', 'single_codes', 'exact_step',
            'orthogonal_measure', 'weighted_orthogonal_measure', 'exact_measure', 'exact_run', 'largest',
-           'each', 'Assigned', 'AssignedSamples', 'ONMF']
+           'admitted', 'Assigned', 'AssignedSamples', 'ONMF']
 
 # %% ../nbs/17_onmf.ipynb #582bc491
 def orthogonal_codes_update(data: Data, W: Tensor, H: Tensor) -> Tensor:
@@ -108,10 +108,13 @@ def largest(T: Tensor, dim: int) -> Tensor:
     return torch.zeros_like(T, dtype=torch.bool).scatter(dim, T.argmax(dim, keepdim=True), True)
 
 # %% ../nbs/17_onmf.ipynb #a17f0017
-def each(admit: Callable, W: Tensor, H: Tensor) -> Pair:
-    "Pair by pair through a stack"
-    Ws, Hs = zip(*(admit(w, h) for w, h in zip(W, H, strict=True)), strict=True)
-    return torch.stack(Ws), torch.stack(Hs)
+def admitted(data: Data, W: Tensor, H: Tensor, weigh: Callable | None = None) -> Pair:
+    "Where exact steps lead, in a stack likewise; from a start without zeros, after a few sweeps"
+    if W.ndim == 3:
+        pairs = (admitted(data, w, h, weigh) for w, h in zip(W, H, strict=True))
+        return tuple(map(torch.stack, zip(*pairs, strict=True)))   # type: ignore[return-value]
+    if bool((W > 0).all()): W, H = hals_step(data, (W, H), times=3)
+    return exact_run(data, (W, H), weigh).state   # type: ignore[return-value]
 
 # %% ../nbs/17_onmf.ipynb #93f8dddb
 HELD = "which component a sample (or feature) belongs to is held: a change that reassigns one is a jump"
@@ -128,21 +131,17 @@ class Assigned(Entrywise):
         codes = torch.ones_like(W, dtype=torch.bool) if self.on == "components" else largest(W, 1)
         return codes, torch.ones_like(H, dtype=torch.bool) if self.on == "codes" else largest(H, 0)
     def admit(self, W: Tensor, H: Tensor) -> Pair:
-        "Where exact steps lead, assignments and all; from a start without zeros, after a few sweeps"
-        if W.ndim == 3: return each(self.admit, W, H)
-        turned = self.on == "components"
-        data, W, H = (self.data.T, H.T, W.T) if turned else (self.data, W, H)
-        if bool((W > 0).all()): W, H = hals_step(data, (W, H), times=3)
-        W, H = exact_run(data, (W, H)).state
-        return (H.T, W.T) if turned else (W, H)
+        "Where exact steps lead, assignments and all"
+        if self.on == "codes": return admitted(self.data, W, H)
+        H, W = admitted(self.data.T, H.mT, W.mT)
+        return W.mT, H.mT
 
 # %% ../nbs/17_onmf.ipynb #792e9df1
 class AssignedSamples(Samplewise):
     "A loss of samples, each with one component: its assignment held"
     def allowed(self, W, H): return largest(W, 1), torch.ones_like(H, dtype=torch.bool)
     def admit(self, W, H):
-        if W.ndim == 3: return each(self.admit, W, H)
-        return exact_run(self.data, (W, H), lambda W, H: self._look(W, H)[1][:, :1]).state
+        return admitted(self.data, W, H, lambda W, H: self._look(W, H)[1][:, :1])
 
 # %% ../nbs/17_onmf.ipynb #a8b24f2a
 class ONMF(FactorModel):
